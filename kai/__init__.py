@@ -1,0 +1,1 @@
+"""The application's side: what KAI stores in Typesense and how it embeds it."""
