@@ -29,8 +29,6 @@ _KEY_OF_FAMILY: Final = {"openai": "OPENAI_API_KEY", "google": "GOOGLE_API_KEY"}
 _SHORT_SECRET: Final = 8
 _URL_PASSWORD: Final = re.compile(r"(\w[\w+.-]{0,30}://[^:/@\s]*:)([^@\s]+)(@)")
 _HOST: Final = r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?"
-    r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*"
-)
 _QUERY_PASSWORD: Final = re.compile(r"([?&]password=)([^&#\s]+)", re.IGNORECASE)
 
 
