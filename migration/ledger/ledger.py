@@ -1,0 +1,17 @@
+"""The ledger as the rest of the program sees it: one object, plain values in and out.
+
+Store       opening, closing, transactions            store.py
+Models      embedding models                          models.py
+Documents   which vector each document carries        documents.py
+Runs        runs and their collections                runs.py
+Outcomes    failures, verifications, metrics, history outcomes.py
+"""
+
+from migration.ledger.outcomes import Outcomes
+
+
+class Ledger(Outcomes):
+    """What was done, by which model, when. Open it with `Ledger.open`; use it from any thread.
+
+    Every method that writes has committed when it returns. Errors are LedgerErrors.
+    """

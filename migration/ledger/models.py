@@ -1,0 +1,104 @@
+"""The part of the ledger about embedding models."""
+
+from sqlalchemy import Connection, Row, delete, func, select
+
+from migration.ledger.records import CollectionUse, Json, ModelRecord, ModelUse
+from migration.ledger.schema import document_embeddings, embedding_models
+from migration.ledger.store import Store, insert, new_id, now, without_secrets
+
+
+class Models(Store):
+    """Which models were used, and where their vectors stand."""
+
+    def register_model(
+        self,
+        *,
+        family: str,
+        model: str,
+        dimensions: int,
+        fingerprint: str,
+        task_type: str | None = None,
+        parameters: Json | None = None,
+        tool_source: str | None = None,
+        tool_version: str | None = None,
+    ) -> ModelRecord:
+        """Note that a model is used now, and return its record: new, or the known one of that fingerprint."""
+        moment = now()
+        with self._writing() as connection:
+            statement = insert(connection, embedding_models).values(
+                id=new_id(),
+                family=family,
+                model=model,
+                dimensions=dimensions,
+                fingerprint=fingerprint,
+                task_type=task_type,
+                parameters=without_secrets(parameters or {}),
+                tool_source=tool_source,
+                tool_version=tool_version,
+                first_used_at=moment,
+                last_used_at=moment,
+            )
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["fingerprint"],
+                    set_={
+                        name: statement.excluded[name]
+                        for name in ("tool_source", "tool_version", "last_used_at")
+                    },
+                )
+            )
+            found = connection.execute(
+                select(embedding_models).where(embedding_models.c.fingerprint == fingerprint)
+            )
+            return model_of(found.one())
+
+    def find_model(self, fingerprint_or_id: str) -> ModelRecord | None:
+        """The model with that fingerprint or id."""
+        columns = embedding_models.c
+        # By fingerprint first: PostgreSQL refuses to compare its UUIDs with what is none.
+        with self._reading() as connection:
+            by_fingerprint = select(embedding_models).where(columns.fingerprint == fingerprint_or_id)
+            row = connection.execute(by_fingerprint).one_or_none()
+            if row is None and len(fingerprint_or_id) == 36:
+                row = connection.execute(
+                    select(embedding_models).where(columns.id == fingerprint_or_id)
+                ).one_or_none()
+        return None if row is None else model_of(row)
+
+    def models(self) -> list[ModelUse]:
+        """All models, the last used one first, with how many documents of which collections carry each."""
+        columns = document_embeddings.c
+        counts = (
+            select(columns.model_id, columns.source, columns.collection, func.count())
+            .where(columns.model_id.is_not(None))
+            .group_by(columns.model_id, columns.source, columns.collection)
+            .order_by(columns.source, columns.collection)
+        )
+        uses: dict[str, list[CollectionUse]] = {}
+        with self._reading() as connection:
+            for model_id, source, collection, documents in connection.execute(counts):
+                uses.setdefault(model_id, []).append(CollectionUse(source, collection, documents))
+            known = connection.execute(
+                select(embedding_models).order_by(
+                    embedding_models.c.last_used_at.desc(), embedding_models.c.fingerprint
+                )
+            )
+            models = [model_of(row) for row in known]
+        return [ModelUse(model, tuple(uses.get(model.id, ()))) for model in models]
+
+    def delete_model(self, model_id: str) -> bool:
+        """Forget a model; False if it is unknown. Runs and documents stay and no longer name a model."""
+        with self._writing() as connection:
+            result = connection.execute(delete(embedding_models).where(embedding_models.c.id == model_id))
+            return result.rowcount > 0
+
+
+def models_by_id(connection: Connection, ids: set[str]) -> dict[str, ModelRecord]:
+    """The models with these ids."""
+    found = connection.execute(select(embedding_models).where(embedding_models.c.id.in_(ids)))
+    return {row.id: model_of(row) for row in found}
+
+
+def model_of(row: Row[tuple[object, ...]]) -> ModelRecord:
+    """A row of the table as a record."""
+    return ModelRecord(**row._mapping)

@@ -1,0 +1,185 @@
+"""The part of the ledger about how runs went: failures, verifications, metrics, and the history of it all."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select
+
+from migration.ledger.models import models_by_id
+from migration.ledger.records import (
+    CheckResult,
+    FailureRecord,
+    MetricsRecord,
+    RunSummary,
+    Verdict,
+    VerificationRecord,
+)
+from migration.ledger.runs import Runs, collections_of, run_of
+from migration.ledger.schema import failures, metrics, runs, verification_results
+from migration.ledger.store import new_id, now, plain_text, upsert
+
+_MEASURES = tuple(field.name for field in fields(MetricsRecord))
+
+
+class Outcomes(Runs):
+    """What failed, what was checked, what was measured."""
+
+    def record_failures(self, run_id: str, collection: str, rows: Iterable[FailureRecord]) -> None:
+        """Remember documents that failed; a later failure of the same document replaces the earlier one.
+
+        Of each record, document, stage, reason and time (None: now) are kept. Reasons are cut at 1000
+        characters.
+        """
+        moment = now()
+        # By document: PostgreSQL refuses a statement that would touch the same row twice.
+        values = {
+            row.document_id: {
+                "id": new_id(),
+                "run_id": run_id,
+                "collection": collection,
+                "document_id": row.document_id,
+                "stage": row.stage,
+                "reason": plain_text(row.reason),
+                "at": row.at or moment,
+            }
+            for row in rows
+        }
+        if values:
+            with self._writing() as connection:
+                statement = upsert(connection, failures, ("run_id", "collection", "document_id"))
+                connection.execute(statement, list(values.values()))
+
+    def failures(
+        self, run_id: str, collection: str | None = None, limit: int | None = None
+    ) -> list[FailureRecord]:
+        """Documents that failed in a run and have not succeeded since, by collection and id."""
+        query = select(failures).where(failures.c.run_id == run_id)
+        if collection is not None:
+            query = query.where(failures.c.collection == collection)
+        query = query.order_by(failures.c.collection, failures.c.document_id).limit(limit)
+        with self._reading() as connection:
+            return [
+                FailureRecord(row.document_id, row.stage, row.reason, row.collection, row.run_id, row.at)
+                for row in connection.execute(query)
+            ]
+
+    def clear_failure(self, run_id: str, collection: str, document_ids: str | Sequence[str]) -> int:
+        """Forget failures of documents that succeeded after all; how many there were."""
+        ids = [document_ids] if isinstance(document_ids, str) else list(document_ids)
+        if not ids:
+            return 0
+        with self._writing() as connection:
+            return connection.execute(
+                delete(failures).where(
+                    failures.c.run_id == run_id,
+                    failures.c.collection == collection,
+                    failures.c.document_id.in_(ids),
+                )
+            ).rowcount
+
+    def record_verification(
+        self, run_id: str | None, collection: str, verdict: Verdict, checks: Iterable[CheckResult]
+    ) -> VerificationRecord:
+        """Remember the verdict over a collection; `run_id` None where no run is known."""
+        record = VerificationRecord(collection, verdict, tuple(checks), run_id, now())
+        values = {
+            "id": new_id(),
+            "run_id": run_id,
+            "collection": collection,
+            "verdict": verdict,
+            "checks": [asdict(check) | {"detail": plain_text(check.detail)} for check in record.checks],
+            "at": record.at,
+        }
+        with self._writing() as connection:
+            connection.execute(insert(verification_results), values)
+        return record
+
+    def verifications(self, run_id: str) -> list[VerificationRecord]:
+        """All verdicts over a run's collections, the oldest first."""
+        table = verification_results.c
+        query = (
+            select(verification_results).where(table.run_id == run_id).order_by(table.at, table.collection)
+        )
+        with self._reading() as connection:
+            return [
+                VerificationRecord(
+                    row.collection,
+                    row.verdict,
+                    tuple(CheckResult(**check) for check in row.checks),
+                    row.run_id,
+                    row.at,
+                )
+                for row in connection.execute(query)
+            ]
+
+    def record_metrics(self, run_id: str, measured: MetricsRecord) -> None:
+        """Remember how a run, or one collection of it, went, in place of what was known of that."""
+        same = metrics.c.collection.is_not_distinct_from(measured.collection)
+        with self._writing() as connection:
+            connection.execute(delete(metrics).where(metrics.c.run_id == run_id, same))
+            connection.execute(insert(metrics), {"id": new_id(), "run_id": run_id, **asdict(measured)})
+
+    def metrics(self, run_id: str) -> list[MetricsRecord]:
+        """What was measured of a run: first the whole, then its collections by name."""
+        with self._reading() as connection:
+            return _metrics_of(connection, [run_id]).get(run_id, [])
+
+    def history(self, limit: int | None = 20) -> list[RunSummary]:
+        """The latest runs, latest first, each with model, collections, failures, verdict and metrics."""
+        with self._reading() as connection:
+            query = select(runs).order_by(runs.c.number.desc()).limit(limit)
+            listed = [run_of(row) for row in connection.execute(query)]
+            ids = [run.id for run in listed]
+            models = models_by_id(connection, {run.model_id for run in listed if run.model_id})
+            collections = collections_of(connection, ids)
+            failed = _count_failures(connection, ids)
+            verdicts = _verdicts(connection, ids)
+            measured = _metrics_of(connection, ids)
+        return [
+            RunSummary(
+                run,
+                models.get(run.model_id or ""),
+                tuple(collections.get(run.id, ())),
+                failed.get(run.id, 0),
+                verdicts.get(run.id),
+                next(
+                    (entry for entry in measured.get(run.id, ()) if entry.collection is None), MetricsRecord()
+                ),
+            )
+            for run in listed
+        ]
+
+
+def _count_failures(connection: Connection, run_ids: Collection[str]) -> dict[str, int]:
+    query = (
+        select(failures.c.run_id, func.count())
+        .where(failures.c.run_id.in_(run_ids))
+        .group_by(failures.c.run_id)
+    )
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def _verdicts(connection: Connection, run_ids: Collection[str]) -> dict[str, Verdict]:
+    """The verdict over each run: of every collection the latest one counts, and one FAIL fails all."""
+    table = verification_results.c
+    query = (
+        select(table.run_id, table.collection, table.verdict)
+        .where(table.run_id.in_(run_ids))
+        .order_by(table.at)
+    )
+    latest: dict[str, dict[str, Verdict]] = {}
+    for run_id, collection, verdict in connection.execute(query):
+        latest.setdefault(run_id, {})[collection] = verdict
+    return {run_id: "FAIL" if "FAIL" in verdicts.values() else "PASS" for run_id, verdicts in latest.items()}
+
+
+def _metrics_of(connection: Connection, run_ids: Collection[str]) -> dict[str, list[MetricsRecord]]:
+    query = select(metrics).where(metrics.c.run_id.in_(run_ids))
+    found: dict[str, list[MetricsRecord]] = {}
+    for row in connection.execute(query):
+        values: dict[str, Any] = {name: row._mapping[name] for name in _MEASURES}
+        found.setdefault(row.run_id, []).append(MetricsRecord(**values))
+    for entries in found.values():
+        entries.sort(key=lambda entry: (entry.collection is not None, entry.collection or ""))
+    return found

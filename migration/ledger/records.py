@@ -1,0 +1,238 @@
+"""The values that go into the ledger and come out of it: plain, frozen, without a trace of SQLAlchemy.
+
+Ids are UUIDs as strings of 36 characters. Times carry a time zone; they come out in UTC. Hashes are the 32
+bytes of a SHA-256.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, TypedDict
+
+Json = Mapping[str, Any]
+
+RunKind = Literal["migrate", "rollback", "restore", "backup", "verify"]
+RunState = Literal["running", "completed", "partial", "stopped", "interrupted", "refused"]
+CollectionState = Literal["running", "completed", "partial", "stopped", "interrupted", "refused", "skipped"]
+Strategy = Literal["in place", "recreate", "rebuild", "alter", "skipped"]
+Verdict = Literal["PASS", "FAIL"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """An embedding space: what makes vectors comparable with each other.
+
+    `fingerprint` is unique. `parameters` are the model's further settings. `tool_source` and `tool_version`
+    name the library that last computed vectors with it (`langchain-openai`, `1.0.3`).
+    """
+
+    id: str
+    family: str
+    model: str
+    dimensions: int
+    task_type: str | None
+    parameters: Json
+    fingerprint: str
+    tool_source: str | None
+    tool_version: str | None
+    first_used_at: datetime
+    last_used_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionUse:
+    """How many documents of one collection carry vectors of one model."""
+
+    source: str
+    collection: str
+    documents: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUse:
+    """A model with the collections in which its vectors stand, by source and name."""
+
+    model: ModelRecord
+    collections: tuple[CollectionUse, ...]
+
+    @property
+    def documents(self) -> int:
+        """Number of documents over all collections."""
+        return sum(use.documents for use in self.collections)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One execution. `number` counts runs in the order they began, whatever the clock said.
+
+    `source` names server and collections, `parameters` the options of the run; both without any key.
+    `model_id` is None for runs without a model and after the model was deleted. `reverts_run_id` is the run
+    that a rollback undoes.
+    """
+
+    id: str
+    number: int
+    name: str
+    kind: RunKind
+    alias: str | None
+    description: str | None
+    model_id: str | None
+    reverts_run_id: str | None
+    parameters: Json
+    source: Json
+    started_at: datetime
+    finished_at: datetime | None
+    state: RunState
+    totals: Json
+    host: str
+    pid: int
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds from start to finish; None while it runs; never negative, even if the clock went back."""
+        if self.finished_at is None:
+            return None
+        return max(0.0, (self.finished_at - self.started_at).total_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionRunRecord:
+    """One collection within one run.
+
+    `eligible` documents were to be done, of which `done`, `failed` and `skipped` (current already) so far.
+    `progress` is whatever the step needs to go on from where it stopped. `downtime_seconds` is the time
+    without the full collection; None where there was none.
+    """
+
+    id: str
+    run_id: str | None
+    collection: str
+    strategy: Strategy
+    old_dimensions: int | None
+    new_dimensions: int | None
+    eligible: int
+    done: int
+    failed: int
+    skipped: int
+    state: CollectionState
+    progress: Json
+    backup_path: str | None
+    started_at: datetime
+    finished_at: datetime | None
+    downtime_seconds: float | None
+
+
+class CollectionChanges(TypedDict, total=False):
+    """What `Ledger.update_collection` may change; what is not named stays."""
+
+    strategy: Strategy
+    old_dimensions: int | None
+    new_dimensions: int | None
+    eligible: int
+    done: int
+    failed: int
+    skipped: int
+    state: CollectionState
+    progress: Json
+    backup_path: str | None
+    downtime_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRecord:
+    """Which vector a document carries, and from which text, model and run it came.
+
+    `text_hash` is over the embedded text, `vector_hash` over the vector's float32 bytes, `content_hash` over
+    the other fields where that was taken. `tenant` is the document's `db_connection_id` where it has one.
+    `embedded_at` None means now when it is recorded.
+    """
+
+    document_id: str
+    text_hash: bytes
+    vector_hash: bytes
+    model_id: str | None = None
+    run_id: str | None = None
+    tenant: str | None = None
+    content_hash: bytes | None = None
+    embedded_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StandingVector:
+    """Where in a server a vector for a text stands already."""
+
+    collection: str
+    document_id: str
+    vector_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRecord:
+    """A document that could not be migrated: at which stage (`fetch`, `embed`, `import`, ...) and why."""
+
+    document_id: str
+    stage: str
+    reason: str
+    collection: str = ""
+    run_id: str | None = None
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One check of a verification: of `count` things looked at, `failed` were wrong.
+
+    `confidence` from 0 to 1: 1.0 where everything was looked at, less for a sample.
+    """
+
+    name: str
+    passed: bool
+    count: int
+    failed: int = 0
+    confidence: float = 1.0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationRecord:
+    """The verdict over one collection after a run."""
+
+    collection: str
+    verdict: Verdict
+    checks: tuple[CheckResult, ...]
+    run_id: str | None = None
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsRecord:
+    """How a run went, in numbers; `collection` None for the run as a whole. None: not measured."""
+
+    collection: str | None = None
+    documents_per_second: float | None = None
+    tokens_per_second: float | None = None
+    latency_p50_ms: float | None = None
+    latency_p95_ms: float | None = None
+    requests: int | None = None
+    retries: int | None = None
+    failures: int | None = None
+    bytes_sent: int | None = None
+    tokens: int | None = None
+    cost_usd: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A run with everything that a history shows of it.
+
+    `verdict` is FAIL if any collection failed its verification, PASS if all passed, None if none was made.
+    `metrics` are those of the run as a whole.
+    """
+
+    run: RunRecord
+    model: ModelRecord | None
+    collections: tuple[CollectionRunRecord, ...] = ()
+    failures: int = 0
+    verdict: Verdict | None = None
+    metrics: MetricsRecord = field(default_factory=MetricsRecord)

@@ -1,0 +1,232 @@
+"""The part of the ledger about runs and what each did to its collections."""
+
+import os
+import socket
+from collections.abc import Collection
+from typing import Any, Unpack
+
+from sqlalchemy import Connection, Row, Select, Text, cast, func, insert, or_, select, text, update
+
+from migration.ledger.documents import Documents
+from migration.ledger.errors import LedgerError
+from migration.ledger.records import (
+    CollectionChanges,
+    CollectionRunRecord,
+    Json,
+    RunKind,
+    RunRecord,
+    RunState,
+    Strategy,
+)
+from migration.ledger.schema import collection_runs, runs
+from migration.ledger.store import new_id, now, plain_text, without_secrets
+
+
+class Runs(Documents):
+    """Runs, by id, name, alias, or the beginning of a name."""
+
+    def start_run(
+        self,
+        name: str,
+        kind: RunKind,
+        *,
+        model_id: str | None = None,
+        alias: str | None = None,
+        description: str | None = None,
+        parameters: Json | None = None,
+        source: Json | None = None,
+        reverts: str | None = None,
+    ) -> RunRecord:
+        """Begin a run. `reverts` is the id of the run that it undoes.
+
+        A name that is taken, as by two runs begun in the same second, gets `-2`, `-3`, ... appended: use the
+        name of the record that comes back. Raises LedgerError when the alias is taken.
+        """
+        with self._writing() as connection:
+            if connection.dialect.name == "postgresql":
+                # Numbers, names and aliases are looked up first and taken then, which two runs beginning at
+                # once must not interleave. SQLite has only one writer.
+                connection.execute(text("LOCK TABLE runs IN SHARE ROW EXCLUSIVE MODE"))
+            if alias is not None:
+                _refuse_taken(connection, alias)
+            values = {
+                "id": new_id(),
+                "number": connection.execute(
+                    select(func.coalesce(func.max(runs.c.number), 0) + 1)
+                ).scalar_one(),
+                "name": _free_name(connection, name),
+                "kind": kind,
+                "alias": alias,
+                "description": None if description is None else plain_text(description),
+                "model_id": model_id,
+                "reverts_run_id": reverts,
+                "parameters": without_secrets(parameters or {}),
+                "source": without_secrets(source or {}),
+                "started_at": now(),
+                "finished_at": None,
+                "state": "running",
+                "totals": {},
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+            }
+            connection.execute(insert(runs), values)
+            return RunRecord(**values)
+
+    def resume_run(self, run_id: str) -> RunRecord:
+        """Take up a run that ended early: running again, in this process. Raises LedgerError if unknown."""
+        return self._change_run(
+            run_id, state="running", finished_at=None, host=socket.gethostname(), pid=os.getpid()
+        )
+
+    def finish_run(self, run_id: str, state: RunState, totals: Json | None = None) -> RunRecord:
+        """End a run in this state; None leaves its totals. Raises LedgerError if it is unknown."""
+        changes: dict[str, Any] = {} if totals is None else {"totals": without_secrets(totals)}
+        return self._change_run(run_id, state=state, finished_at=now(), **changes)
+
+    def _change_run(self, run_id: str, **changes: Any) -> RunRecord:
+        with self._writing() as connection:
+            connection.execute(update(runs).where(runs.c.id == run_id).values(**changes))
+            row = connection.execute(select(runs).where(runs.c.id == run_id)).one_or_none()
+        if row is None:
+            raise LedgerError(f"the ledger {self.place} holds no run with the id {run_id}")
+        return run_of(row)
+
+    def find_run(
+        self, name_or_alias: str | None = None, kinds: Collection[RunKind] | None = None
+    ) -> RunRecord | None:
+        """The run with this name, alias or id, or the only one whose name begins so; None: the latest one.
+
+        Looks only at runs of these `kinds`, if given. Raises LedgerError when several names begin so.
+        """
+        query = select(runs).order_by(runs.c.number.desc())
+        if kinds is not None:
+            query = query.where(runs.c.kind.in_(list(kinds)))
+        with self._reading() as connection:
+            if name_or_alias is None:
+                return _first(connection, query)
+            exact = [runs.c.name == name_or_alias, runs.c.alias == name_or_alias]
+            if len(name_or_alias) == 36 and name_or_alias.count("-") == 4:
+                exact.append(cast(runs.c.id, Text) == name_or_alias.lower())
+            found = _first(connection, query.where(or_(*exact)))
+            if found is not None or not name_or_alias:
+                return found
+            beginning = func.substr(runs.c.name, 1, len(name_or_alias)) == name_or_alias
+            candidates = connection.execute(query.where(beginning).limit(4)).all()
+        if len(candidates) > 1:
+            names = ", ".join(row.name for row in candidates[:3])
+            more = ", ..." if len(candidates) > 3 else ""
+            raise LedgerError(
+                f"several runs begin with {name_or_alias!r}: {names}{more}; write more of the name"
+            )
+        return run_of(candidates[0]) if candidates else None
+
+    def runs(self, limit: int | None = None) -> list[RunRecord]:
+        """Runs, the latest first."""
+        with self._reading() as connection:
+            query = select(runs).order_by(runs.c.number.desc()).limit(limit)
+            return [run_of(row) for row in connection.execute(query)]
+
+    def unfinished_runs(self) -> list[RunRecord]:
+        """Runs that still count as running, the latest first: alive somewhere, or dead without a word."""
+        with self._reading() as connection:
+            query = select(runs).where(runs.c.state == "running").order_by(runs.c.number.desc())
+            return [run_of(row) for row in connection.execute(query)]
+
+    def start_collection(
+        self,
+        run_id: str,
+        collection: str,
+        strategy: Strategy,
+        *,
+        old_dimensions: int | None = None,
+        new_dimensions: int | None = None,
+        eligible: int = 0,
+        backup_path: str | None = None,
+    ) -> str:
+        """Begin a collection within a run; returns the id for `update_collection`."""
+        values: dict[str, Any] = {
+            "id": new_id(),
+            "run_id": run_id,
+            "collection": collection,
+            "strategy": strategy,
+            "old_dimensions": old_dimensions,
+            "new_dimensions": new_dimensions,
+            "eligible": eligible,
+            "done": 0,
+            "failed": 0,
+            "skipped": 0,
+            "state": "skipped" if strategy == "skipped" else "running",
+            "progress": {},
+            "backup_path": backup_path,
+            "started_at": now(),
+            "finished_at": now() if strategy == "skipped" else None,
+        }
+        with self._writing() as connection:
+            connection.execute(insert(collection_runs), values)
+        return str(values["id"])
+
+    def update_collection(self, collection_run_id: str, **changes: Unpack[CollectionChanges]) -> None:
+        """Note how far a collection got. A state other than `running` also notes the time of its end.
+
+        Raises LedgerError when the id is unknown.
+        """
+        values: dict[str, Any] = dict(changes)
+        if "progress" in values:
+            values["progress"] = without_secrets(values["progress"])
+        if "state" in values:
+            values["finished_at"] = None if values["state"] == "running" else now()
+        if not values:
+            return
+        with self._writing() as connection:
+            changed = connection.execute(
+                update(collection_runs).where(collection_runs.c.id == collection_run_id).values(**values)
+            ).rowcount
+        if not changed:
+            raise LedgerError(
+                f"the ledger {self.place} holds no collection run with the id {collection_run_id}"
+            )
+
+    def collection_runs(self, run_id: str) -> list[CollectionRunRecord]:
+        """The collections of a run in the order in which they began."""
+        with self._reading() as connection:
+            return collections_of(connection, [run_id]).get(run_id, [])
+
+
+def collections_of(connection: Connection, run_ids: Collection[str]) -> dict[str, list[CollectionRunRecord]]:
+    """The collections of several runs, by run."""
+    table = collection_runs.c
+    query = (
+        select(collection_runs).where(table.run_id.in_(run_ids)).order_by(table.started_at, table.collection)
+    )
+    found: dict[str, list[CollectionRunRecord]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row.run_id, []).append(CollectionRunRecord(**row._mapping))
+    return found
+
+
+def run_of(row: Row[Any]) -> RunRecord:
+    """A row of the table as a record."""
+    return RunRecord(**row._mapping)
+
+
+def _first(connection: Connection, query: Select[Any]) -> RunRecord | None:
+    row = connection.execute(query.limit(1)).one_or_none()
+    return None if row is None else run_of(row)
+
+
+def _refuse_taken(connection: Connection, alias: str) -> None:
+    taken = connection.execute(
+        select(runs.c.name).where(or_(runs.c.alias == alias, runs.c.name == alias)).limit(1)
+    ).scalar()
+    if taken is not None:
+        raise LedgerError(f"the alias {alias!r} belongs to run {taken} already; choose another --alias")
+
+
+def _free_name(connection: Connection, name: str) -> str:
+    free, count = name, 1
+    while connection.execute(
+        select(runs.c.id).where(or_(runs.c.name == free, runs.c.alias == free)).limit(1)
+    ).first():
+        count += 1
+        free = f"{name}-{count}"
+    return free

@@ -1,0 +1,214 @@
+"""The tables of the ledger, as the newest revision in `versions/` leaves them.
+
+Every reference to a model or a run is nullable with ON DELETE SET NULL: deleting either forgets where data
+came from, never the data. No table has a column for a document's text or for a key.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects.postgresql import UUID
+
+REVISIONS = ("0001", "0002")
+"""All revisions, oldest first: opening a ledger that is current need not load Alembic to know that it is."""
+
+VERSION_TABLE = "ledger_version"
+"""Not Alembic's default name: in a shared database that table may be another application's."""
+
+
+class Moment(TypeDecorator[datetime]):
+    """A point in time: a datetime with time zone on the Python side, UTC in the database."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """SQLite keeps no zone, so what goes in must be UTC already."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Without a zone it came from SQLite and is UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class AnyText(TypeDecorator[str]):
+    r"""Text with every character of Unicode.
+
+    PostgreSQL takes no U+0000, yet a document's id may hold one. It goes in as U+10FFFF 0, and U+10FFFF
+    itself, which is no character and therefore in no text that anybody wrote, as U+10FFFF 1.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Escape."""
+        if value is None or ("\0" not in value and "\U0010ffff" not in value):
+            return value
+        return value.replace("\U0010ffff", "\U0010ffff1").replace("\0", "\U0010ffff0")
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        """Unescape."""
+        if value is None or "\U0010ffff" not in value:
+            return value
+        return value.replace("\U0010ffff0", "\0").replace("\U0010ffff1", "\U0010ffff")
+
+
+# Strings on the Python side: turning 500 of them a page into UUID objects and back would cost more than
+# reading the page.
+Identity = String(36).with_variant(UUID(as_uuid=False), "postgresql")
+Document = JSON(none_as_null=True)
+# SQLite's INTEGER holds 64 bits anyway.
+Count = BigInteger().with_variant(Integer, "sqlite")
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    }
+)
+
+
+def _reference(name: str, target: str, **options: Any) -> Column[str]:
+    return Column(name, Identity, ForeignKey(f"{target}.id", ondelete="SET NULL"), **options)
+
+
+embedding_models = Table(
+    "embedding_models",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("family", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("dimensions", Integer, nullable=False),
+    Column("task_type", Text),
+    Column("parameters", Document, nullable=False),
+    Column("fingerprint", String(64), nullable=False, unique=True),
+    Column("tool_source", Text),
+    Column("tool_version", Text),
+    Column("first_used_at", Moment, nullable=False),
+    Column("last_used_at", Moment, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("number", Integer, nullable=False, unique=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("kind", String(16), nullable=False, index=True),
+    Column("alias", Text, unique=True),
+    Column("description", Text),
+    _reference("model_id", "embedding_models", index=True),
+    _reference("reverts_run_id", "runs", index=True),
+    Column("parameters", Document, nullable=False),
+    Column("source", Document, nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Column("finished_at", Moment),
+    Column("state", String(16), nullable=False, index=True),
+    Column("totals", Document, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+)
+
+collection_runs = Table(
+    "collection_runs",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    _reference("run_id", "runs", index=True),
+    Column("collection", Text, nullable=False, index=True),
+    Column("strategy", String(16), nullable=False),
+    Column("old_dimensions", Integer),
+    Column("new_dimensions", Integer),
+    Column("eligible", Count, nullable=False),
+    Column("done", Count, nullable=False),
+    Column("failed", Count, nullable=False),
+    Column("skipped", Count, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("progress", Document, nullable=False),
+    Column("backup_path", Text),
+    Column("started_at", Moment, nullable=False),
+    Column("finished_at", Moment),
+    Column("downtime_seconds", Float),
+)
+
+document_embeddings = Table(
+    "document_embeddings",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("collection", Text, primary_key=True),
+    Column("document_id", AnyText, primary_key=True),
+    Column("tenant", AnyText, index=True),
+    Column("text_hash", LargeBinary, nullable=False, index=True),
+    Column("vector_hash", LargeBinary, nullable=False),
+    _reference("model_id", "embedding_models"),
+    _reference("run_id", "runs", index=True),
+    Column("embedded_at", Moment, nullable=False),
+    Column("content_hash", LargeBinary),
+    # Counting a model's documents by collection reads this index and nothing else.
+    Index(None, "model_id", "source", "collection"),
+)
+
+failures = Table(
+    "failures",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    _reference("run_id", "runs"),
+    Column("collection", Text, nullable=False),
+    Column("document_id", AnyText, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Moment, nullable=False),
+    UniqueConstraint("run_id", "collection", "document_id"),
+)
+
+verification_results = Table(
+    "verification_results",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    _reference("run_id", "runs", index=True),
+    Column("collection", Text, nullable=False),
+    Column("verdict", String(8), nullable=False),
+    Column("checks", Document, nullable=False),
+    Column("at", Moment, nullable=False),
+)
+
+metrics = Table(
+    "metrics",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    _reference("run_id", "runs", index=True),
+    Column("collection", Text),
+    Column("documents_per_second", Float),
+    Column("tokens_per_second", Float),
+    Column("latency_p50_ms", Float),
+    Column("latency_p95_ms", Float),
+    Column("requests", Count),
+    Column("retries", Count),
+    Column("failures", Count),
+    Column("bytes_sent", Count),
+    Column("tokens", Count),
+    Column("cost_usd", Float),
+    Column("seconds", Float),
+)
