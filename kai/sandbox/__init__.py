@@ -1,0 +1,9 @@
+"""A small server compatible with Typesense 29, for demonstrations and tests.
+
+It is **not a search engine for production**: it keeps every document in memory, ranks text crudely and
+compares vectors one by one. What it does do is answer the calls of the embedding migration the way a real
+server was recorded to answer them, hold its data through `kill -9`, and reproduce the hazards that a
+migration must survive: references by sequence number, cascading deletes, slow schema changes.
+
+    python -m kai.sandbox --port 8108 --api-key xyz --data-dir ./sandbox-data --sample
+"""

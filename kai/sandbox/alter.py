@@ -1,0 +1,215 @@
+"""Schema changes of existing collections: PATCH /collections/:name.
+
+A real server needs seconds to hours for one, and most of its behaviour in that time matters to a
+migration. With `alter_seconds` a change of a collection that holds documents takes that long here too; it
+is in the log before it begins, so that it survives a kill and is carried out again at the next start.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import orjson
+
+from kai.sandbox.collection import Collection
+from kai.sandbox.documents import check_attributes
+from kai.sandbox.errors import ApiError
+from kai.sandbox.schema import Field, Schema, parse_field
+from kai.sandbox.store import Store
+
+Json = dict[str, Any]
+
+STEPS = 20
+"""How many times a slow change reports its progress."""
+
+RECOVERY_SHARE = 0.25
+"""Share of `alter_seconds` that an interrupted change shows the new field, and then the old schema."""
+
+
+def alter(store: Store, name: str, payload: Json) -> Json:
+    """Change `fields`, `metadata` or both; the answer of PATCH. Returns when the change is complete.
+
+    ApiError 400 for a payload that cannot be applied or does not fit the stored documents, 404 for an
+    unknown collection, 422 while another change of the same collection is running.
+    """
+    collection = store.get(name)
+    if not payload:
+        raise ApiError(400, "Alter payload is empty.")
+    if not set(payload) <= {"fields", "metadata"}:
+        raise ApiError(400, "Only `fields` and `metadata` can be updated at the moment.")
+    answer: Json = {}
+    if "fields" in payload:
+        answer["fields"] = _alter_fields(store, collection, payload["fields"])
+    if "metadata" in payload:
+        if not isinstance(payload["metadata"], dict):
+            raise ApiError(400, "The `metadata` value should be an object.")
+        store.change(["metadata", collection.name, payload["metadata"]])
+        answer["metadata"] = payload["metadata"]
+    return answer
+
+
+def _alter_fields(store: Store, collection: Collection, raw: Any) -> list[Json]:
+    with store.lock:
+        if collection.altering:
+            raise ApiError(422, "Another collection update operation is in progress.")
+        changed, shown = plan_fields(collection.schema, raw)
+        collection.altering = True
+    try:
+        with collection.gate:
+            with store.lock:
+                number = max(store.unfinished, default=0) + 1
+                store.change(["alter", number, collection.name, raw])
+            _run(store, collection, number, changed)
+    finally:
+        collection.altering = False
+    return shown
+
+
+def plan_fields(schema: Schema, raw: Any) -> tuple[list[Field], list[Json]]:
+    """(all fields after the change, the `fields` of the answer); ApiError 400 for an invalid change."""
+    if not isinstance(raw, list) or not raw:
+        raise ApiError(
+            400,
+            "The `fields` value should be an array of objects containing the field `name` and other "
+            "properties.",
+        )
+    fields = dict(schema.fields)
+    shown: list[Json] = []
+    for entry in raw:
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if name == "id":
+            raise ApiError(400, "Field `id` cannot be altered.")
+        if isinstance(entry, dict) and entry.get("drop") is True:
+            if name not in fields:
+                raise ApiError(400, f"Field `{name}` is not part of collection schema.")
+            # With an object go the fields that were found inside it.
+            fields = {
+                key: spec for key, spec in fields.items() if key != name and not key.startswith(f"{name}.")
+            }
+            shown.append({"drop": True, "embed": None, "name": name})
+            continue
+        spec = parse_field(entry)
+        if spec.name in fields:
+            raise ApiError(
+                400,
+                f"Field `{spec.name}` is already part of the schema: To change this field, drop it first "
+                "before adding it back to the schema.",
+            )
+        fields[spec.name] = spec
+        shown.append(spec.to_alter_json())
+    return list(fields.values()), shown
+
+
+def _run(store: Store, collection: Collection, number: int, fields: list[Field]) -> None:
+    """Validate, index, make it permanent. The caller holds the gate; the change is in the log."""
+    total = len(collection.documents)
+    old = list(collection.fields.values())
+    added = [spec for spec in fields if collection.fields.get(spec.name) != spec]
+    progress: Json = {"collection": collection.name, "validated_docs": 0, "altered_docs": 0}
+    seconds = store.alter_seconds if total else 0.0
+    with store.lock:
+        store.schema_changes = (store.schema_changes or {}) | {collection.name: progress}
+    try:
+        misfit = _misfit(collection, added)
+        if misfit is None:
+            with store.lock:
+                # Shown at once, usable only at the end.
+                collection.unready = {spec.name for spec in added}
+                collection.set_fields(fields)
+        _wait(store, seconds / 2, progress, "validated_docs", total)
+        if misfit is not None:
+            raise misfit
+        _wait(store, seconds / 2, progress, "altered_docs", total)
+    except ApiError:
+        _finish(store, collection, number, old)
+        raise
+    if store.stopping.is_set():
+        # Left in the log as unfinished: the next start carries it out.
+        raise ApiError(503, "Not Ready or Lagging")
+    _finish(store, collection, number, fields)
+
+
+def _finish(store: Store, collection: Collection, number: int, fields: list[Field]) -> None:
+    with store.lock:
+        shown = [spec.to_json(masked=False) for spec in fields]
+        store.change(["fields", collection.name, shown])
+        store.change(["altered", number])
+        collection.unready = set()
+        (store.schema_changes or {}).pop(collection.name, None)
+
+
+def _wait(store: Store, seconds: float, progress: Json, counter: str, total: int) -> None:
+    for step in range(1, STEPS + 1):
+        if seconds and store.stopping.wait(seconds / STEPS):
+            return
+        progress[counter] = total * step // STEPS
+
+
+def _misfit(collection: Collection, added: list[Field]) -> ApiError | None:
+    """The first stored document that does not fit the added fields, as the error to answer with."""
+    if not added:
+        return None
+    schema = Schema(collection.name, {spec.name: spec for spec in added}, 0)
+    slots = [spec.name for spec in added if spec.name in collection.layout]
+    only_slots = len(slots) == len(added)
+    for document in collection.snapshot():
+        values = {} if only_slots else dict(document.attributes)
+        for name in slots:
+            raw = document.raw(name)
+            if raw is not None:
+                values[name] = orjson.loads(raw)
+        try:
+            check_attributes(values, schema, "reject", partial=False)
+        except ApiError as error:
+            return ApiError(
+                400,
+                "Schema change is incompatible with the type of documents already stored in this "
+                f"collection. error: {error.message}",
+            )
+    return None
+
+
+def resume_alters(store: Store) -> list[threading.Thread]:
+    """Carry out the changes that a killed server left unfinished; one running thread for each.
+
+    Call it before requests are served: the collections are closed for writing from here on.
+    """
+    threads: list[threading.Thread] = []
+    for number, (name, raw) in list(store.unfinished.items()):
+        collection = store.collections.get(name)
+        if collection is None:
+            store.change(["altered", number])
+            continue
+        store.schema_changes = (store.schema_changes or {}) | {
+            name: {"collection": name, "validated_docs": 0, "altered_docs": 0}
+        }
+        collection.altering = True
+        collection.gate.acquire()
+        thread = threading.Thread(target=_resume, args=(store, collection, number, raw), daemon=True)
+        thread.start()
+        threads.append(thread)
+    return threads
+
+
+def _resume(store: Store, collection: Collection, number: int, raw: list[Json]) -> None:
+    old = list(collection.fields.values())
+    try:
+        fields, _ = plan_fields(collection.schema, raw)
+        dropped = {entry["name"] for entry in raw}
+        pause = store.alter_seconds * RECOVERY_SHARE if collection.documents else 0.0
+        # A recovering server shows the field, then does not, then does again.
+        collection.unready = dropped
+        for shown in (fields, [spec for spec in old if spec.name not in dropped]):
+            with store.lock:
+                collection.set_fields(shown)
+            if pause and store.stopping.wait(pause):
+                return
+        _run(store, collection, number, fields)
+    except ApiError:
+        with store.lock:
+            if number in store.unfinished and not store.stopping.is_set():
+                _finish(store, collection, number, old)
+    finally:
+        collection.altering = False
+        collection.gate.release()

@@ -1,0 +1,108 @@
+"""The HTTP side: a Starlette application over one data folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio.to_thread
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from kai.sandbox.alter import resume_alters
+from kai.sandbox.errors import ApiError
+from kai.sandbox.keys import is_allowed
+from kai.sandbox.requests import Call, error_response, json_response
+from kai.sandbox.routes import ENDPOINTS, Endpoint
+from kai.sandbox.store import Store
+
+FORBIDDEN = "Forbidden - a valid `x-typesense-api-key` header must be sent."
+KEY_HEADER = "x-typesense-api-key"
+WORKER_THREADS = 200
+"""Requests under way at once: many may be waiting for one schema change, and reads must still get in."""
+
+
+def create_app(
+    data_dir: Path,
+    api_key: str,
+    *,
+    alter_seconds: float = 0.0,
+    lag_seconds: float | None = None,
+) -> Starlette:
+    """The server's application; its store is at `app.state.store`.
+
+    Args:
+        data_dir: folder of the log, created if missing.
+        api_key: the admin key.
+        alter_seconds: how long a schema change of a collection with documents takes.
+        lag_seconds: how long every request is answered 503 after the start; by default not at all, unless
+            a schema change was interrupted, and then at most a second.
+    """
+    store = Store(data_dir, alter_seconds=alter_seconds)
+    if lag_seconds is None:
+        lag_seconds = min(alter_seconds, 1.0) if store.unfinished else 0.0
+    ready_at = time.monotonic() + lag_seconds
+    resume_alters(store)
+
+    def lagging() -> bool:
+        return time.monotonic() < ready_at
+
+    async def health(request: Request) -> Response:
+        return json_response({"ok": not lagging()}, 503 if lagging() else 200)
+
+    def route(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+        async def serve(request: Request) -> Response:
+            body = await request.body()
+            params = dict(request.query_params)
+            key = request.headers.get(KEY_HEADER) or params.pop(KEY_HEADER, "")
+            path = {name: str(value) for name, value in request.path_params.items()}
+            call = Call(store, path, params, key, api_key, body, data_dir)
+            if lagging():
+                return error_response(ApiError(503, "Not Ready or Lagging"))
+            # In a thread: neither a long import nor a slow schema change may hold up /health.
+            return await run_in_threadpool(_answer, endpoint, call)
+
+        return serve
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = WORKER_THREADS
+        yield
+        store.close()
+
+    routes = [Route("/health", health, methods=["GET"])]
+    routes += [Route(endpoint.path, route(endpoint), methods=[endpoint.method]) for endpoint in ENDPOINTS]
+    app = Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _not_found, ApiError: _refused},
+    )
+    app.state.store = store
+    return app
+
+
+def _answer(endpoint: Endpoint, call: Call) -> Response:
+    try:
+        if endpoint.action is not None:
+            names = [call.collection] if "collection" in call.path else []
+            if not is_allowed(call.store, call.admin_key, call.key, endpoint.action, names):
+                raise ApiError(401, FORBIDDEN)
+        return endpoint.handler(call)
+    except ApiError as error:
+        return error_response(error)
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    # A path that exists for other methods only is answered in the same way.
+    return error_response(ApiError(404, "Not Found"))
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return error_response(error)

@@ -1,0 +1,119 @@
+"""`include_fields` and `exclude_fields`, joins among them: which part of a document is shown."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from typing import Any
+
+import orjson
+
+from kai.sandbox.collection import Collection
+from kai.sandbox.document import Document
+from kai.sandbox.errors import ApiError
+from kai.sandbox.matching import referenced_seqs
+from kai.sandbox.store import Store
+
+Json = dict[str, Any]
+
+JOIN = re.compile(r"\$([^\s(),]+)\(([^()]*)\)(?:\s+as\s+([^\s,]+))?")
+
+
+class Projection:
+    """Shows the documents of one collection as `include` and `exclude` ask.
+
+    Both are comma-separated field names, `*` allowed in them; `include` may hold joins such as
+    `$database_connections(alias)`, shown as an object under the collection's name (or after `as`).
+    A joined document is the one that stands at the stored sequence number *now*, which after a recreated
+    collection may be another one than was meant. ApiError 400 for a join that no reference supports.
+    """
+
+    def __init__(self, store: Store, collection: Collection, include: str, exclude: str) -> None:
+        self.joins = [_Join(store, collection, *found.groups()) for found in JOIN.finditer(include)]
+        self.include = _names(JOIN.sub("", include))
+        self.exclude = [name for name in _names(JOIN.sub("", exclude)) if not name.startswith("$")]
+        self.is_whole = not self.joins and not self.include and not self.exclude
+
+    def show(self, document: Document) -> bytes:
+        """The document's JSON, keys sorted."""
+        if self.is_whole:
+            return document.to_json()
+        shown: Json = {}
+        for name, value in document.attributes.items():
+            kept = self._prune(name, value)
+            if kept is not None:
+                shown[name] = kept
+        for name, raw in document.slots().items():
+            if self._is_shown(name):
+                shown[name] = orjson.Fragment(raw)
+        for join in self.joins:
+            joined = join.show(document)
+            if joined is not None:
+                shown[join.key] = joined
+        return orjson.dumps(shown, option=orjson.OPT_SORT_KEYS)
+
+    def _is_shown(self, path: str) -> bool:
+        if any(_covers(name, path) for name in self.exclude):
+            return False
+        return not self.include or any(_covers(name, path) for name in self.include)
+
+    def _prune(self, path: str, value: Any) -> Any:
+        """The shown part of a value; None if nothing of it is."""
+        if self._is_shown(path) and not any(name.startswith(f"{path}.") for name in self.exclude):
+            return value
+        is_inside = any(name.startswith(f"{path}.") for name in (*self.include, *self.exclude))
+        if not is_inside:
+            return None
+        if isinstance(value, dict):
+            parts = {key: self._prune(f"{path}.{key}", inner) for key, inner in value.items()}
+            return {key: part for key, part in parts.items() if part is not None} or None
+        if isinstance(value, list):
+            return [self._prune(path, element) for element in value if isinstance(element, dict)]
+        return None
+
+
+class _Join:
+    """One `$collection(fields)` of `include_fields`."""
+
+    def __init__(
+        self, store: Store, collection: Collection, name: str, fields: str, alias: str | None
+    ) -> None:
+        target = store.find(name)
+        self.fields = [
+            spec.name for spec in collection.reference_fields if spec.reference_target()[0] == name
+        ]
+        if target is None or not self.fields:
+            raise ApiError(
+                400, f"Referenced collection `{name}` in `include_fields` not found."
+                if target is None
+                else f"Failed to join on `{name}`: No reference field found.",
+            )  # fmt: skip
+        self.key = alias or name
+        self.target = target
+        wanted = ",".join(part for part in _names(fields) if "strategy:" not in part.replace(" ", ""))
+        self.projection = Projection(store, target, wanted, "")
+
+    def show(self, document: Document) -> Any:
+        """The joined document, a list of them for an array of references, None where there is none."""
+        found: list[Any] = []
+        is_array = False
+        for name in self.fields:
+            is_array |= isinstance((document.references or {}).get(name), list)
+            for seq in referenced_seqs(document, name):
+                joined = self.target.documents.get(seq)
+                if joined is not None:
+                    found.append(orjson.Fragment(self.projection.show(joined)))
+        if is_array or len(found) > 1:
+            return found
+        return found[0] if found else None
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _covers(name: str, path: str) -> bool:
+    """Whether a listed name means this path: itself, its parent, or a pattern of either."""
+    if name == path or path.startswith(f"{name}."):
+        return True
+    return "*" in name and fnmatchcase(path, name)

@@ -1,0 +1,259 @@
+"""Everything the server holds, and the log that keeps it.
+
+Every change has a record. Small changes go through `Store.change`, which applies a record and logs it;
+documents are put in place by the writer (`kai.sandbox.writes`), which logs them itself. At start the log is
+replayed, and rewritten if much of it has become superfluous.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kai.sandbox.collection import Collection
+from kai.sandbox.document import Document
+from kai.sandbox.errors import ApiError, collection_not_found
+from kai.sandbox.log import Log, encode, write_log
+from kai.sandbox.schema import Schema, parse_field, parse_schema
+
+Json = dict[str, Any]
+
+LOG_NAME = "sandbox.log"
+SUPERFLUOUS_RECORDS = 1000
+"""A log is rewritten at start when it holds at least this many records more than it needs."""
+
+
+class Store:
+    """The collections, aliases and keys of one data folder.
+
+    Attributes:
+        collections: name -> collection, oldest first.
+        aliases: alias -> name of a collection, which need not exist.
+        keys: id -> API key with its actions.
+        lock: held while anything is changed, so that changes happen one at a time.
+        alter_seconds: how long a schema change of a collection with documents takes.
+        schema_changes: collection -> progress of a running schema change; None before the first.
+        unfinished: number -> (collection, fields) of schema changes begun and not yet completed.
+        stopping: set when the server shuts down; a running schema change then leaves off.
+    """
+
+    def __init__(self, data_dir: Path, *, alter_seconds: float = 0.0) -> None:
+        """Open `data_dir` (created if missing) and replay its log."""
+        data_dir.mkdir(parents=True, exist_ok=True)
+        self.collections: dict[str, Collection] = {}
+        self.aliases: dict[str, str] = {}
+        self.keys: dict[int, Json] = {}
+        self.lock = threading.RLock()
+        self.alter_seconds = alter_seconds
+        self.schema_changes: dict[str, Json] | None = None
+        self.unfinished: dict[int, tuple[str, list[Json]]] = {}
+        self.stopping = threading.Event()
+        self.log = Log(data_dir / LOG_NAME)
+        for header, parts in self.log.read():
+            self._apply(header, parts)
+        needed = sum(len(collection.documents) + 1 for collection in self.collections.values())
+        if self.log.records > 2 * needed + SUPERFLUOUS_RECORDS:
+            self.log.replace(self.records())
+
+    # ------------------------------------------------------------------ changes
+
+    def change(self, header: list[Any], *parts: bytes) -> None:
+        """Apply one record, log it and commit the log."""
+        with self.lock:
+            self._apply(header, parts)
+            self.log.append(header, *parts)
+            self.log.commit()
+
+    def _apply(self, header: list[Any], parts: tuple[bytes, ...]) -> None:
+        kind, *arguments = header
+        getattr(self, f"_apply_{kind}")(*arguments, *((parts,) if parts else ()))
+
+    def _apply_collection(self, raw: Json, next_seq: int) -> None:
+        schema = parse_schema(raw, raw["created_at"])
+        self.collections[schema.name] = Collection(schema, next_seq)
+
+    def _apply_drop(self, name: str) -> None:
+        del self.collections[name]
+
+    def _apply_fields(self, name: str, fields: list[Json]) -> None:
+        self.collections[name].set_fields(parse_field(raw) for raw in fields)
+
+    def _apply_metadata(self, name: str, metadata: Json) -> None:
+        self.collections[name].schema.metadata = metadata
+
+    def _apply_curation(self, name: str, kind: str, entry_id: str, body: Json | None) -> None:
+        entries = self.collections[name].curation[kind]
+        entries.pop(entry_id, None)
+        if body is not None:
+            entries[entry_id] = body
+
+    def _apply_alias(self, name: str, target: str | None) -> None:
+        self.aliases.pop(name, None)
+        if target is not None:
+            self.aliases[name] = target
+
+    def _apply_key(self, key_id: int, key: Json | None) -> None:
+        self.keys.pop(key_id, None)
+        if key is not None:
+            self.keys[key_id] = key
+
+    def _apply_alter(self, number: int, name: str, fields: list[Json]) -> None:
+        self.unfinished[number] = (name, fields)
+
+    def _apply_altered(self, number: int) -> None:
+        del self.unfinished[number]
+
+    def _apply_put(
+        self, name: str, seq: int, document_id: str, layout: list[str], references: Json | None,
+        parts: tuple[bytes, ...] = (b"",),
+    ) -> None:  # fmt: skip
+        values = tuple(value or None for value in parts[1::2])
+        document = Document(seq, document_id, tuple(layout), parts[::2], values, references)
+        self.collections[name].put(document)
+
+    def _apply_slot(self, name: str, seq: int, field: str, parts: tuple[bytes, ...] = ()) -> None:
+        collection = self.collections[name]
+        collection.put(collection.documents[seq].with_slot(field, parts[0] if parts else None))
+
+    def _apply_refs(self, name: str, seq: int, references: Json | None) -> None:
+        collection = self.collections[name]
+        collection.put(collection.documents[seq].with_references(references))
+
+    def _apply_delete(self, name: str, seq: int) -> None:
+        self.collections[name].remove(seq)
+
+    # ------------------------------------------------------------------ persistence
+
+    def log_document(self, collection: Collection, document: Document) -> None:
+        """Add a whole document to the pending records."""
+        self.log.append(*_put_record(collection, document))
+
+    def records(self) -> Iterator[bytes]:
+        """The encoded records of the present state, nothing superfluous among them."""
+        for collection in self.collections.values():
+            name = collection.name
+            yield encode(["collection", collection.schema.to_json(0, masked=False), collection.next_seq])
+            for kind, entries in collection.curation.items():
+                for entry_id, body in entries.items():
+                    yield encode(["curation", name, kind, entry_id, body])
+            for document in collection.snapshot():
+                header, *parts = _put_record(collection, document)
+                yield encode(header, *parts)
+        for alias, target in self.aliases.items():
+            yield encode(["alias", alias, target])
+        for key_id, key in self.keys.items():
+            yield encode(["key", key_id, key])
+        for number, (name, fields) in self.unfinished.items():
+            yield encode(["alter", number, name, fields])
+
+    def write_snapshot(self, folder: Path) -> None:
+        """A copy of the whole state that a sandbox can be started on."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with self.lock:
+            write_log(folder / LOG_NAME, self.records())
+
+    def close(self) -> None:
+        """Stop schema changes where they are (they are resumed at the next start) and close the log."""
+        self.stopping.set()
+        with self.lock:
+            self.log.close()
+
+    # ------------------------------------------------------------------ collections
+
+    def find(self, name: str) -> Collection | None:
+        """The collection of that name, or the one that an alias of that name points to."""
+        found = self.collections.get(name)
+        return found if found is not None else self.collections.get(self.aliases.get(name, ""))
+
+    def get(self, name: str) -> Collection:
+        """The same; ApiError 404 if there is none."""
+        found = self.find(name)
+        if found is None:
+            raise collection_not_found()
+        return found
+
+    @contextmanager
+    def gate(self, name: str) -> Iterator[Collection]:
+        """The collection for one write request; waits while its schema is changed or another writes."""
+        while True:
+            collection = self.get(name)
+            with collection.gate:
+                # While this waited, the collection may have been dropped, and another made in its place.
+                if self.find(name) is collection:
+                    yield collection
+                    return
+
+    def create_collection(self, raw: Json) -> Collection:
+        """POST /collections; ApiError 409 if the name is taken."""
+        with self.lock:
+            schema = parse_schema(raw, int(time.time()))
+            if schema.name in self.collections:
+                raise ApiError(409, f"A collection with name `{schema.name}` already exists.")
+            return self._create(schema)
+
+    def clone_collection(self, source_name: str, name: object) -> Collection:
+        """POST /collections?src_name=…: schema, synonyms and overrides, without documents and metadata."""
+        with self.lock:
+            source = self.collections.get(source_name)
+            if source is None:
+                raise ApiError(400, f"Collection with name `{source_name}` not found.")
+            if not isinstance(name, str) or not name:
+                raise ApiError(400, "Parameter `name` is required.")
+            if name in self.collections:
+                raise ApiError(400, f"Collection with name `{name}` already exists.")
+            raw = source.schema.to_json(0, masked=False) | {"name": name, "metadata": None}
+            clone = self._create(parse_schema(raw, int(time.time())))
+            for kind, entries in source.curation.items():
+                for entry_id, body in entries.items():
+                    self.change(["curation", name, kind, entry_id, body])
+            return clone
+
+    def _create(self, schema: Schema) -> Collection:
+        self.change(["collection", schema.to_json(0, masked=False), 0])
+        return self.collections[schema.name]
+
+    def drop_collection(self, name: str) -> Json:
+        """DELETE /collections/:name, through an alias too; the dropped schema."""
+        if self.find(name) is None:
+            raise ApiError(404, f"No collection with name `{name}` found.")
+        with self.gate(name) as collection, self.lock:
+            shown = collection.schema.to_json(len(collection.documents))
+            self.change(["drop", collection.name])
+            return shown
+
+    # ------------------------------------------------------------------ aliases
+
+    def set_alias(self, name: str, target: object) -> Json:
+        """PUT /aliases/:name."""
+        with self.lock:
+            if not isinstance(target, str) or not target:
+                raise ApiError(400, "Parameter `collection_name` is required.")
+            if name in self.collections:
+                raise ApiError(500, f"Name `{name}` conflicts with an existing collection name.")
+            self.change(["alias", name, target])
+            return {"collection_name": target, "name": name}
+
+    def get_alias(self, name: str) -> Json:
+        """GET /aliases/:name."""
+        if name not in self.aliases:
+            raise collection_not_found()
+        return {"collection_name": self.aliases[name], "name": name}
+
+    def delete_alias(self, name: str) -> Json:
+        """DELETE /aliases/:name."""
+        with self.lock:
+            shown = self.get_alias(name)
+            self.change(["alias", name, None])
+            return shown
+
+
+def _put_record(collection: Collection, document: Document) -> tuple[list[Any], *tuple[bytes, ...]]:
+    parts = [document.segments[0]]
+    for value, segment in zip(document.values, document.segments[1:], strict=True):
+        parts += [value or b"", segment]
+    header = ["put", collection.name, document.seq, document.id, document.layout, document.references]
+    return (header, *parts)
