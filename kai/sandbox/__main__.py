@@ -44,7 +44,7 @@ class _AnnouncingServer(uvicorn.Server):
     default=None,
     help="How long to answer 503 after the start. [default: 0; after an interrupted change up to 1]",
 )
-def main(
+def main(  # noqa: PLR0917 - one for each option
     port: int,
     api_key: str,
     data_dir: Path,

@@ -81,7 +81,7 @@ def create_app(
     app = Starlette(
         routes=routes,
         lifespan=lifespan,
-        exception_handlers={HTTPException: _not_found, ApiError: _refused},
+        exception_handlers={HTTPException: _not_found},
     )
     app.state.store = store
     return app
@@ -101,8 +101,3 @@ def _answer(endpoint: Endpoint, call: Call) -> Response:
 async def _not_found(request: Request, error: Exception) -> Response:
     # A path that exists for other methods only is answered in the same way.
     return error_response(ApiError(404, "Not Found"))
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)
-    return error_response(error)

@@ -40,6 +40,7 @@ class Document:
         self,
         seq: int,
         document_id: str,
+        *,
         layout: tuple[str, ...],
         segments: tuple[bytes, ...],
         values: tuple[bytes | None, ...],
@@ -69,7 +70,14 @@ class Document:
             parts[bisect_left(layout, key)][key] = value
         segments = tuple(orjson.dumps(part, option=orjson.OPT_SORT_KEYS)[1:-1] for part in parts)
         raw = tuple(values.get(name) for name in layout)
-        return cls(seq, attributes["id"], layout, segments, raw, references or None)
+        return cls(
+            seq,
+            attributes["id"],
+            layout=layout,
+            segments=segments,
+            values=raw,
+            references=references or None,
+        )
 
     @property
     def attributes(self) -> Json:
@@ -97,9 +105,7 @@ class Document:
             return self.with_layout(tuple(sorted((*self.layout, name)))).with_slot(name, value)
         index = self.layout.index(name)
         values = (*self.values[:index], value, *self.values[index + 1 :])
-        changed = Document(self.seq, self.id, self.layout, self.segments, values, self.references)
-        changed._attributes = self._attributes
-        return changed
+        return self._replaced(values, self.references)
 
     def with_layout(self, layout: tuple[str, ...]) -> Document:
         """The same document with its float arrays in other slots."""
@@ -114,7 +120,19 @@ class Document:
 
     def with_references(self, references: References | None) -> Document:
         """The same document with other internal references."""
-        return Document(self.seq, self.id, self.layout, self.segments, self.values, references)
+        return self._replaced(self.values, references)
+
+    def _replaced(self, values: tuple[bytes | None, ...], references: References | None) -> Document:
+        changed = Document(
+            self.seq,
+            self.id,
+            layout=self.layout,
+            segments=self.segments,
+            values=values,
+            references=references,
+        )
+        changed._attributes = self._attributes
+        return changed
 
     def to_json(self) -> bytes:
         """The document as export and search show it: keys sorted, internal fields hidden."""

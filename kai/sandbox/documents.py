@@ -74,7 +74,7 @@ def fit(value: Any, spec: Field, dirty: str) -> Any:
     if spec.type == "geopoint[]" and not isinstance(value, list):
         raise ApiError(400, f"Field `{spec.name}` must contain an array of geopoint.")
     if not isinstance(value, list):
-        if dirty == "coerce_or_drop" or dirty == "drop":
+        if dirty in {"coerce_or_drop", "drop"}:
             return None
         raise ApiError(400, f"Field `{spec.name}` must be an array.")
     if spec.num_dim and len(value) != spec.num_dim:

@@ -75,7 +75,12 @@ def search(store: Store, name: str, params: Params) -> Json:
     if vector_query is not None:
         k = vector_query.k or max(DEFAULT_NEIGHBOURS, page * per_page)
         neighbours = _neighbours(collection, vector_query, candidates if is_filtered else None)
-        hits = _vector_hits(collection, neighbours, k, query, candidates, vector_query.alpha)
+        if query is None:
+            nearest = neighbours[:k]
+            hits = [Hit(collection.documents[seq], distance=distance) for distance, seq in nearest]
+        else:
+            keyword_hits = _text_hits(query, candidates)
+            hits = _fused(collection, keyword_hits, neighbours, k=k, alpha=vector_query.alpha)
     elif query is not None:
         hits = _text_hits(query, candidates)
     else:
@@ -152,29 +157,25 @@ def _neighbours(
     ]
 
 
-def _vector_hits(
+def _fused(
     collection: Collection,
+    keyword_hits: list[Hit],
     neighbours: list[tuple[float, int]],
+    *,
     k: int,
-    query: TextQuery | None,
-    candidates: list[Document],
     alpha: float,
 ) -> list[Hit]:
-    documents = collection.documents
-    if query is None:
-        return [Hit(documents[seq], distance=distance) for distance, seq in neighbours[:k]]
-    # Hybrid: ranks are fused, (1 - alpha) / keyword rank + alpha / vector rank. Equal distances rank the
-    # older document first here, unlike everywhere else.
+    """A hybrid search: (1 - alpha) / keyword rank + alpha / vector rank, of the `k` nearest.
+
+    Equal distances rank the older document first here, unlike everywhere else.
+    """
     distances = {seq: distance for distance, seq in neighbours}
-    nearest = sorted(neighbours)[:k]
-    fusion: dict[int, float] = {}
-    keyword = {hit.document.seq: hit for hit in _text_hits(query, candidates)}
-    for rank, seq in enumerate(keyword, start=1):
-        fusion[seq] = (1.0 - alpha) / rank
-    for rank, (_, seq) in enumerate(nearest, start=1):
+    matches = {hit.document.seq: hit.match for hit in keyword_hits}
+    fusion = {seq: (1.0 - alpha) / rank for rank, seq in enumerate(matches, start=1)}
+    for rank, (_, seq) in enumerate(sorted(neighbours)[:k], start=1):
         fusion[seq] = fusion.get(seq, 0.0) + alpha / rank
     hits = [
-        Hit(documents[seq], keyword[seq].match if seq in keyword else None, distances.get(seq), score)
+        Hit(collection.documents[seq], matches.get(seq), distances.get(seq), score)
         for seq, score in fusion.items()
     ]
     return sorted(hits, key=lambda hit: (-(hit.fusion or 0.0), -hit.document.seq))

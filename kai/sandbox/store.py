@@ -107,13 +107,19 @@ class Store:
     def _apply_altered(self, number: int) -> None:
         del self.unfinished[number]
 
-    def _apply_put(
-        self, name: str, seq: int, document_id: str, layout: list[str], references: Json | None,
-        parts: tuple[bytes, ...] = (b"",),
-    ) -> None:  # fmt: skip
+    def _apply_put(self, name: str, seq: int, put: list[Any], parts: tuple[bytes, ...] = (b"",)) -> None:
+        document_id, layout, references = put
         values = tuple(value or None for value in parts[1::2])
-        document = Document(seq, document_id, tuple(layout), parts[::2], values, references)
-        self.collections[name].put(document)
+        self.collections[name].put(
+            Document(
+                seq,
+                document_id,
+                layout=tuple(layout),
+                segments=parts[::2],
+                values=values,
+                references=references,
+            )
+        )
 
     def _apply_slot(self, name: str, seq: int, field: str, parts: tuple[bytes, ...] = ()) -> None:
         collection = self.collections[name]
@@ -255,5 +261,5 @@ def _put_record(collection: Collection, document: Document) -> tuple[list[Any], 
     parts = [document.segments[0]]
     for value, segment in zip(document.values, document.segments[1:], strict=True):
         parts += [value or b"", segment]
-    header = ["put", collection.name, document.seq, document.id, document.layout, document.references]
-    return (header, *parts)
+    contents = [document.id, document.layout, document.references]
+    return (["put", collection.name, document.seq, contents], *parts)

@@ -15,6 +15,21 @@ from kai.sandbox.document import Document
 Vector = npt.NDArray[np.float32]
 
 
+FEW_DIMENSIONS = 16
+
+
+def inner_products(matrix: Vector, vector: Vector) -> Vector:
+    """The inner product of each row (n, d) with the vector (d,): (n,), in single precision."""
+    if len(vector) > FEW_DIMENSIONS:
+        products: Vector = np.einsum("ij,j->i", matrix, vector)
+        return products
+    # One after another, as the server adds them up: short vectors then agree with it to the last bit.
+    total: Vector = np.zeros(len(matrix), dtype=np.float32)
+    for column, factor in zip(matrix.T, vector, strict=True):
+        total += column * factor
+    return total
+
+
 class VectorIndex:
     """The vectors of one field as rows of a matrix, built at the first query and refreshed at the next.
 
@@ -52,7 +67,7 @@ class VectorIndex:
                 chosen = np.fromiter((seq in allowed for seq in seqs.tolist()), bool, len(seqs))
                 seqs, matrix = seqs[chosen], matrix[chosen]
             target = self._prepared(np.asarray(query, dtype=np.float32))
-            distances = np.float32(1.0) - matrix @ target
+            distances = np.float32(1.0) - inner_products(matrix, target)
             order = np.lexsort((-seqs, distances))
             return list(zip(distances[order].tolist(), seqs[order].tolist(), strict=True))
 
@@ -61,7 +76,8 @@ class VectorIndex:
             return vector
         # Single precision throughout, as the server computes it: the distances then agree to the last bit.
         norm = np.float32(1.0) / (np.sqrt(np.sum(vector * vector, dtype=np.float32)) + np.float32(1e-30))
-        return (vector * norm).astype(np.float32)
+        normalized: Vector = vector * norm
+        return normalized
 
     def _refresh(self, documents: Mapping[int, Document]) -> None:
         # Swapped, not cleared: a write may mark another document while this runs.

@@ -86,7 +86,7 @@ class Writer:
             moved = stored.with_layout(self.collection.layout)
             kept = {name: raw for name, raw in moved.slots().items() if name not in removed}
             values = kept | values
-            merged = _merge_patch(moved.attributes, {name: None for name in removed} | fitted)
+            merged = _merge_patch(moved.attributes, dict.fromkeys(removed) | fitted)
         else:
             merged = fitted
         seq = stored.seq if stored is not None else self.collection.next_seq
@@ -105,8 +105,8 @@ class Writer:
         answers: list[bytes] = []
         for start in range(0, len(lines), BATCH_LINES):
             with self.store.lock:
-                for line in lines[start : start + BATCH_LINES]:
-                    answers.append(self._import_line(line, return_id, return_doc))
+                batch = lines[start : start + BATCH_LINES]
+                answers.extend(self._import_line(line, return_id, return_doc) for line in batch)
                 # Before the answer, and before other requests can see more than the disk holds for long.
                 self.store.log.commit()
         return b"\n".join(answers)

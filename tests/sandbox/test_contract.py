@@ -1,0 +1,180 @@
+"""The sandbox answers as a real Typesense 29.0 was recorded to answer.
+
+Each file of recordings starts on an empty server and is replayed in order; status, content type and body
+must agree, except for the values that `RUN_VALUES` names (they differ from run to run on a real server too)
+and the fields that `NOT_REPRODUCED` names (the sandbox does not claim to compute them).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from kai.sandbox.app import create_app
+
+Json = dict[str, Any]
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared" / "typesense-contract"
+RECORDINGS = SHARED if SHARED.is_dir() else ROOT / "tests" / "contract"
+FILES = sorted(RECORDINGS.glob("*.jsonl"))
+EXCHANGES = 208
+
+ADMIN_KEY = "admin-key"
+
+PROCESSOR = re.compile(r"^system_cpu\d+")
+"""A metric for each processor: how many there are is the machine's affair."""
+
+RUN_VALUES = {
+    "created_at": "Unix seconds of a collection",
+    "search_time_ms": "how long a search took",
+}
+"""Left out wherever they occur as a number; a document's own `created_at` is text and is compared."""
+
+NOT_REPRODUCED: dict[tuple[str, int], list[tuple[str, ...]]] = {
+    # A figure of the machine; the names are compared.
+    ("01_server_and_auth", 7): [("*",)],
+    # Keyword relevance is the server's own arithmetic; which words match where is compared.
+    ("05_search_and_export", 22): [
+        ("hits", "*", "text_match"),
+        ("hits", "*", "text_match_info", "best_field_score"),
+        ("hits", "*", "text_match_info", "score"),
+    ],
+    ("05_search_and_export", 44): [
+        ("results", "*", "hits", "*", "text_match"),
+        ("results", "*", "hits", "*", "text_match_info", "best_field_score"),
+        ("results", "*", "hits", "*", "text_match_info", "score"),
+    ],
+    ("05_search_and_export", 45): [
+        ("results", "*", "hits", "*", "text_match"),
+        ("results", "*", "hits", "*", "text_match_info", "best_field_score"),
+        ("results", "*", "hits", "*", "text_match_info", "score"),
+    ],
+    # Four equally distant documents, of which an approximate index returned two; the second is chance.
+    ("06_alter_clone_alias", 24): [("results", "*", "hits", "1", "document")],
+}
+"""(file, exchange) -> paths of values that are not compared.
+
+A step is a key, a number for one element, or `*` for every key or element.
+"""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One exchange that was answered otherwise."""
+
+    file: str
+    number: int
+    request: str
+    expected: Any
+    answered: Any
+
+
+def exchanges(path: Path) -> Iterator[Json]:
+    for line in path.read_text().splitlines():
+        yield json.loads(line)
+
+
+def send(client: TestClient, request: Json) -> tuple[int, str, Any]:
+    """(status, content type, body) of one recorded request sent again."""
+    key = ADMIN_KEY if request["api_key"] == "admin" else request["api_key"]
+    headers = {} if key is None else {"x-typesense-api-key": key}
+    body = json.dumps(request["json"]) if "json" in request else request.get("text", "")
+    response = client.request(
+        request["method"], request["path"], params=request["params"], headers=headers, content=body
+    )
+    return response.status_code, response.headers["content-type"], response.text
+
+
+def without_run_values(value: Any) -> Any:
+    """The value with every number of `RUN_VALUES` replaced."""
+    if isinstance(value, list):
+        return [without_run_values(element) for element in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        PROCESSOR.sub("system_cpu_n", key): "(differs)"
+        if key in RUN_VALUES and isinstance(inner, int)
+        else without_run_values(inner)
+        for key, inner in value.items()
+    }
+
+
+def without_path(value: Any, path: tuple[str, ...]) -> Any:
+    """The value with what stands at `path` replaced."""
+    if not path:
+        return "(not reproduced)"
+    step, rest = path[0], path[1:]
+    if isinstance(value, list):
+        return [
+            without_path(element, rest) if step in ("*", str(index)) else element
+            for index, element in enumerate(value)
+        ]
+    return {key: without_path(inner, rest) if step in ("*", key) else inner for key, inner in value.items()}
+
+
+def comparable(body: Any, ignored: list[tuple[str, ...]]) -> Any:
+    body = without_run_values(body)
+    for path in ignored:
+        body = without_path(body, path)
+    return body
+
+
+def as_text(body: Any) -> str:
+    """Types and the order of array elements count: 1 is not 1.0, and neither is true."""
+    return json.dumps(body, sort_keys=True)
+
+
+def replay(path: Path, data_dir: Path) -> tuple[int, list[Difference]]:
+    """(number of exchanges that agreed to the last value, the others after leaving out NOT_REPRODUCED)."""
+    exact = 0
+    differences: list[Difference] = []
+    with TestClient(create_app(data_dir, ADMIN_KEY)) as client:
+        for number, exchange in enumerate(exchanges(path)):
+            request, recorded = exchange["request"], exchange["response"]
+            status, content_type, text = send(client, request)
+            expected_body = recorded["json"] if "json" in recorded else recorded["text"]
+            answered_body = json.loads(text) if "json" in recorded else text
+            outcomes = []
+            for ignored in ([], NOT_REPRODUCED.get((path.stem, number), [])):
+                expected = (recorded["status"], recorded["content_type"], comparable(expected_body, ignored))
+                answered = (status, content_type, comparable(answered_body, ignored))
+                outcomes.append((as_text(expected), as_text(answered)))
+            exact += outcomes[0][0] == outcomes[0][1]
+            expected_text, answered_text = outcomes[1]
+            if expected_text != answered_text:
+                shown = f"{request['method']} {request['path']}"
+                differences.append(Difference(path.stem, number, shown, expected_text, answered_text))
+    return exact, differences
+
+
+def test_every_recorded_exchange_is_answered_as_it_was_recorded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    total = exact = 0
+    differences: list[Difference] = []
+    for path in FILES:
+        total += len(list(exchanges(path)))
+        agreed, differing = replay(path, tmp_path / path.stem)
+        exact += agreed
+        differences += differing
+    with capsys.disabled():
+        print(
+            f"\nTypesense 29.0 contract: {exact} of {total} exchanges exact, {len(NOT_REPRODUCED)} but for "
+            f"named fields, {len(differences)} different"
+        )
+    assert differences == []
+    assert total == EXCHANGES
+    assert exact == EXCHANGES - len(NOT_REPRODUCED)
+
+
+def test_the_copy_of_the_recordings_is_the_recordings() -> None:
+    for path in FILES:
+        assert (ROOT / "tests" / "contract" / path.name).read_bytes() == path.read_bytes()
