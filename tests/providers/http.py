@@ -49,7 +49,9 @@ class HTTPServer:
         asyncio.run_coroutine_threadsafe(self._listen(port), self._loop).result(timeout=10)
 
     def stop(self) -> None:
-        """Close the port and every connection."""
+        """Close the port and every connection; a second time does nothing."""
+        if self._loop.is_closed():
+            return
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(timeout=10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=10)

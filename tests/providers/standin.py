@@ -132,7 +132,7 @@ class StandIn(ABC):
         return self
 
     def stop(self) -> None:
-        """Close the port and every connection."""
+        """Close the port and every connection; a second time does nothing."""
         self._server.stop()
 
     def __enter__(self) -> Self:
