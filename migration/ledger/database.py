@@ -124,6 +124,9 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
+    # Documents land on random pages of the indexes. With a longer log (32 MB) a page that is written again
+    # and again is copied into the file once.
+    connection.execute("PRAGMA wal_autocheckpoint=8000")
 
 
 def _begin_sqlite(connection: Connection) -> None:

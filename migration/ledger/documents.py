@@ -1,25 +1,32 @@
 """The part of the ledger about documents: which vector each carries and where it came from.
 
-Its table has one row a document, so these are the statements that must be fast. A page of 250 takes one
-statement to read and one to write.
+Its table has one row a document, so these are the statements that must be fast: a page of 250 is read by one
+statement and written by one, both compiled once.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, bindparam, delete, func, select
+from sqlalchemy import Connection, Select, Table, bindparam, delete, func, select
 
+from migration.ledger.errors import LedgerError
 from migration.ledger.models import Models
 from migration.ledger.records import DocumentRecord, StandingVector
-from migration.ledger.schema import document_embeddings
-from migration.ledger.store import now, upsert
+from migration.ledger.schema import (
+    AnyText,
+    document_collections,
+    document_embeddings,
+    embedding_models,
+    runs,
+)
+from migration.ledger.store import insert, now, upsert
 
 T = TypeVar("T")
 
 _PAGE = 1000
-"""Ids or hashes in one statement at most: SQLite's limit lies at 32766, older ones at 999 and a few."""
+"""Ids or hashes in one statement at most; SQLite takes 32766, PostgreSQL 65535."""
 
 _columns = document_embeddings.c
 # In the order of DocumentRecord's fields, so that a row becomes a record without naming them.
@@ -27,8 +34,8 @@ _fields = (
     _columns.document_id,
     _columns.text_hash,
     _columns.vector_hash,
-    _columns.model_id,
-    _columns.run_id,
+    _columns.model_number,
+    _columns.run_number,
     _columns.tenant,
     _columns.content_hash,
     _columns.embedded_at,
@@ -38,63 +45,79 @@ _fields = (
 class Documents(Models):
     """Documents of the servers, by `source` (`host:port`), collection and id."""
 
-    def documents(self, source: str, collection: str, ids: Sequence[str]) -> dict[str, DocumentRecord]:
+    def documents(self, source: str, collection: str, ids: Iterable[str]) -> dict[str, DocumentRecord]:
         """What is known of these documents, by id; unknown ones are absent."""
         found: dict[str, DocumentRecord] = {}
         with self._reading() as connection:
+            collection_id = _collection_id(connection, source, collection)
+            if collection_id is None:
+                return found
             for some in _pages(ids):
-                rows = connection.execute(
-                    _by_ids(), {"source": source, "collection": collection, "ids": some}
-                )
-                found.update((row[0], DocumentRecord(*row)) for row in rows)
+                rows = connection.execute(_by_ids(), {"collection_id": collection_id, "ids": some}).all()
+                found.update((record.document_id, record) for record in _records(connection, rows))
         return found
 
     def record_documents(self, source: str, collection: str, rows: Sequence[DocumentRecord]) -> None:
-        """Remember what these documents carry now, replacing what was known of them. All or none."""
+        """Remember what these documents carry now, replacing what was known of them. All or none.
+
+        Raises LedgerError if the ledger does not hold a model or a run that they name.
+        """
         if not rows:
             return
-        moment = now()
-        values = [
-            {
-                "source": source,
-                "collection": collection,
-                "document_id": row.document_id,
-                "text_hash": row.text_hash,
-                "vector_hash": row.vector_hash,
-                "model_id": row.model_id,
-                "run_id": row.run_id,
-                "tenant": row.tenant,
-                "content_hash": row.content_hash,
-                "embedded_at": row.embedded_at or moment,
-            }
-            for row in rows
-        ]
-        # Every process writes its rows in one order, so that two of them on PostgreSQL cannot each wait for
-        # a row that the other one holds.
-        values.sort(key=_by_document_id)
         with self._writing() as connection:
-            connection.execute(_upsert(connection.dialect.name, connection), values)
+            collection_id = _collection_id(connection, source, collection)
+            if collection_id is None:
+                collection_id = _add_collection(connection, source, collection)
+            models = _numbers(connection, embedding_models, {row.model_id for row in rows})
+            run_numbers = _numbers(connection, runs, {row.run_id for row in rows})
+            moment, stored_moment = now(), _moments(connection)
+            try:
+                values = [
+                    (
+                        collection_id,
+                        AnyText.escape(row.document_id),
+                        AnyText.escape(row.tenant) if row.tenant is not None else None,
+                        row.text_hash,
+                        row.vector_hash,
+                        models[row.model_id],
+                        run_numbers[row.run_id],
+                        stored_moment(row.embedded_at or moment),
+                        row.content_hash,
+                    )
+                    for row in rows
+                ]
+            except KeyError as error:
+                raise LedgerError(
+                    f"the ledger {self.place} holds no model or run {error}; was it deleted meanwhile?"
+                ) from None
+            # Every process writes its rows in one order, so that no two of them on PostgreSQL each wait for
+            # a row that the other one holds.
+            values.sort(key=_second)
+            connection.exec_driver_sql(_upsert(connection), values)
 
     def forget_documents(self, source: str, collection: str, ids: Iterable[str]) -> int:
         """Forget these documents, because the server has them no more; how many were known."""
         forgotten = 0
         with self._writing() as connection:
+            collection_id = _collection_id(connection, source, collection)
             for some in _pages(ids):
                 forgotten += connection.execute(
                     delete(document_embeddings).where(
-                        _columns.source == source,
-                        _columns.collection == collection,
-                        _columns.document_id.in_(some),
+                        _columns.collection_id == collection_id, _columns.document_id.in_(some)
                     )
                 ).rowcount
         return forgotten
 
     def count_documents(self, source: str, collection: str, model_id: str | None = None) -> int:
         """How many documents of the collection are known; with `model_id`, those with its vectors."""
-        query = select(func.count()).where(_columns.source == source, _columns.collection == collection)
-        if model_id is not None:
-            query = query.where(_columns.model_id == model_id)
         with self._reading() as connection:
+            query = select(func.count()).where(
+                _columns.collection_id == _collection_id(connection, source, collection)
+            )
+            if model_id is not None:
+                query = query.where(
+                    _columns.model_number == _numbers(connection, embedding_models, {model_id}).get(model_id)
+                )
             return connection.execute(query).scalar_one()
 
     def iterate_documents(self, source: str, collection: str, page: int = _PAGE) -> Iterator[DocumentRecord]:
@@ -103,21 +126,22 @@ class Documents(Models):
         Nothing is held between pages, neither rows nor a transaction, so documents may be recorded and
         forgotten meanwhile.
         """
-        query = (
-            select(*_fields)
-            .where(_columns.source == source, _columns.collection == collection)
-            .order_by(_columns.document_id)
-            .limit(page)
-        )
         last: str | None = None
         while True:
-            following = query if last is None else query.where(_columns.document_id > last)
             with self._reading() as connection:
-                rows = [DocumentRecord(*row) for row in connection.execute(following)]
-            yield from rows
-            if len(rows) < page:
+                query = (
+                    select(*_fields)
+                    .where(_columns.collection_id == _collection_id(connection, source, collection))
+                    .order_by(_columns.document_id)
+                    .limit(page)
+                )
+                if last is not None:
+                    query = query.where(_columns.document_id > last)
+                records = _records(connection, connection.execute(query).all())
+            yield from records
+            if len(records) < page:
                 return
-            last = rows[-1].document_id
+            last = records[-1].document_id
 
     def find_vectors_by_text(
         self, source: str, text_hashes: Iterable[bytes], model_id: str
@@ -125,17 +149,19 @@ class Documents(Models):
         """Where in the server a vector of this model for these texts stands, by hash; one place for each."""
         found: dict[bytes, StandingVector] = {}
         with self._reading() as connection:
+            model_number = _numbers(connection, embedding_models, {model_id}).get(model_id)
+            names = _collections_of(connection, source)
             for some in _pages(text_hashes):
                 rows = connection.execute(
-                    _standing(), {"source": source, "model_id": model_id, "hashes": some}
+                    _standing(), {"model_number": model_number, "collections": list(names), "hashes": some}
                 )
-                found.update((row[0], StandingVector(*row[1:])) for row in rows)
+                for text_hash, collection_id, document_id, vector_hash in rows:
+                    found[text_hash] = StandingVector(names[collection_id], document_id, vector_hash)
         return found
 
 
-def _by_document_id(values: dict[str, Any]) -> str:
-    document_id: str = values["document_id"]
-    return document_id
+def _second(values: tuple[Any, ...]) -> Any:
+    return values[1]
 
 
 def _pages(values: Iterable[T]) -> Iterator[list[T]]:
@@ -144,40 +170,129 @@ def _pages(values: Iterable[T]) -> Iterator[list[T]]:
         yield some
 
 
-# Built once: SQLAlchemy finds the compiled statement again by its structure, and building that structure
-# anew for every page costs more than SQLite needs to answer.
+# What follows is built once: SQLAlchemy finds a compiled statement again by its structure, and building that
+# structure anew for every page costs more than SQLite needs to answer.
+
+
 @cache
 def _by_ids() -> Select[Any]:
     return select(*_fields).where(
-        _columns.source == bindparam("source"),
-        _columns.collection == bindparam("collection"),
+        _columns.collection_id == bindparam("collection_id"),
         _columns.document_id.in_(bindparam("ids", expanding=True)),
     )
 
 
 @cache
 def _standing() -> Select[Any]:
-    # A boilerplate text may stand in thousands of documents, of which one is wanted.
+    # A boilerplate text may stand in thousands of documents, of which one is wanted. Adding 0 keeps SQLite,
+    # which has no statistics, from searching by model: that would read all of its documents.
     place = func.row_number().over(partition_by=_columns.text_hash).label("place")
     candidates = (
-        select(_columns.text_hash, _columns.collection, _columns.document_id, _columns.vector_hash, place)
+        select(_columns.text_hash, _columns.collection_id, _columns.document_id, _columns.vector_hash, place)
         .where(
             _columns.text_hash.in_(bindparam("hashes", expanding=True)),
-            _columns.model_id == bindparam("model_id"),
-            _columns.source == bindparam("source"),
+            _columns.model_number + 0 == bindparam("model_number"),
+            (_columns.collection_id + 0).in_(bindparam("collections", expanding=True)),
         )
         .subquery()
     )
     columns = candidates.c
-    return select(columns.text_hash, columns.collection, columns.document_id, columns.vector_hash).where(
+    return select(columns.text_hash, columns.collection_id, columns.document_id, columns.vector_hash).where(
         columns.place == 1
     )
 
 
-_upserts: dict[str, Any] = {}
+@cache
+def _collection() -> Select[Any]:
+    columns = document_collections.c
+    return select(columns.id).where(
+        columns.source == bindparam("source"), columns.collection == bindparam("collection")
+    )
 
 
-def _upsert(dialect: str, connection: Any) -> Any:
-    if dialect not in _upserts:
-        _upserts[dialect] = upsert(connection, document_embeddings, ("source", "collection", "document_id"))
-    return _upserts[dialect]
+def _collection_id(connection: Connection, source: str, collection: str) -> int | None:
+    found: int | None = connection.execute(
+        _collection(), {"source": source, "collection": collection}
+    ).scalar()
+    return found
+
+
+def _add_collection(connection: Connection, source: str, collection: str) -> int | None:
+    statement = insert(connection, document_collections).on_conflict_do_nothing()  # another was faster
+    connection.execute(statement, {"source": source, "collection": collection})
+    return _collection_id(connection, source, collection)
+
+
+def _collections_of(connection: Connection, source: str) -> dict[int, str]:
+    columns = document_collections.c
+    query = select(columns.id, columns.collection).where(columns.source == source)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+@cache
+def _by(table: Table, key: str) -> Select[Any]:
+    return select(table.c.id, table.c.number).where(table.c[key].in_(bindparam("keys", expanding=True)))
+
+
+def _numbers(connection: Connection, table: Table, ids: set[str | None]) -> dict[str | None, int | None]:
+    """The small numbers by which documents refer to models or runs, by id."""
+    # Looked up in every transaction rather than kept: another process may have deleted a model, and its
+    # number may be another one's now.
+    numbers: dict[str | None, int | None] = {None: None}
+    if ids != {None}:
+        found = connection.execute(_by(table, "id"), {"keys": [key for key in ids if key]})
+        numbers.update((row[0], row[1]) for row in found)
+    return numbers
+
+
+def _ids(connection: Connection, table: Table, numbers: set[int | None]) -> dict[int | None, str | None]:
+    ids: dict[int | None, str | None] = {None: None}
+    if numbers != {None}:
+        found = connection.execute(_by(table, "number"), {"keys": [key for key in numbers if key]})
+        ids.update((row[1], row[0]) for row in found)
+    return ids
+
+
+def _records(connection: Connection, rows: Sequence[Any]) -> list[DocumentRecord]:
+    if not rows:
+        return []
+    models = _ids(connection, embedding_models, {row[3] for row in rows})
+    run_ids = _ids(connection, runs, {row[4] for row in rows})
+    return [
+        DocumentRecord(
+            document_id, text_hash, vector_hash, models.get(model), run_ids.get(run), tenant, content_hash, at
+        )
+        for document_id, text_hash, vector_hash, model, run, tenant, content_hash, at in rows
+    ]
+
+
+def _moments(connection: Connection) -> Callable[[Any], Any]:
+    """How a time is written for this driver; a page has few distinct ones."""
+    dialect = connection.dialect
+    process = _columns.embedded_at.type.dialect_impl(dialect).bind_processor(dialect)
+    return cache(process) if process is not None else lambda value: value
+
+
+_upserts: dict[str, str] = {}
+
+
+def _upsert(connection: Connection) -> str:
+    """The statement in the driver's own words, with its values by position.
+
+    Passing 250 rows through SQLAlchemy's processing of values, which is made for any type of column, takes
+    as long as the database needs to write them.
+    """
+    name = connection.dialect.name
+    if name not in _upserts:
+        statement = upsert(connection, document_embeddings, ("collection_id", "document_id"))
+        style = "format" if name == "postgresql" else "qmark"
+        names = [
+            "collection_id", "document_id", "tenant", "text_hash", "vector_hash",
+            "model_number", "run_number", "embedded_at", "content_hash",
+        ]  # fmt: skip
+        positional: Any = type(connection.dialect)
+        compiled: Any = statement.compile(dialect=positional(paramstyle=style), column_keys=names)
+        if list(compiled.positiontup or ()) != names:  # the order of the table's columns
+            raise AssertionError(f"columns come as {compiled.positiontup}")
+        _upserts[name] = str(compiled)
+    return _upserts[name]

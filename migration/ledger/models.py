@@ -1,10 +1,12 @@
 """The part of the ledger about embedding models."""
 
+from typing import Any
+
 from sqlalchemy import Connection, Row, delete, func, select
 
 from migration.ledger.records import CollectionUse, Json, ModelRecord, ModelUse
-from migration.ledger.schema import document_embeddings, embedding_models
-from migration.ledger.store import Store, insert, new_id, now, without_secrets
+from migration.ledger.schema import document_collections, document_embeddings, embedding_models
+from migration.ledger.store import Store, alone, insert, new_id, next_number, now, without_secrets
 
 
 class Models(Store):
@@ -25,8 +27,10 @@ class Models(Store):
         """Note that a model is used now, and return its record: new, or the known one of that fingerprint."""
         moment = now()
         with self._writing() as connection:
+            alone(connection, embedding_models)
             statement = insert(connection, embedding_models).values(
                 id=new_id(),
+                number=next_number(embedding_models),
                 family=family,
                 model=model,
                 dimensions=dimensions,
@@ -68,15 +72,23 @@ class Models(Store):
     def models(self) -> list[ModelUse]:
         """All models, the last used one first, with how many documents of which collections carry each."""
         columns = document_embeddings.c
+        # Counted before the names are joined, so that the count runs over the index alone.
         counts = (
-            select(columns.model_id, columns.source, columns.collection, func.count())
-            .where(columns.model_id.is_not(None))
-            .group_by(columns.model_id, columns.source, columns.collection)
-            .order_by(columns.source, columns.collection)
+            select(columns.model_number, columns.collection_id, func.count().label("documents"))
+            .where(columns.model_number.is_not(None))
+            .group_by(columns.model_number, columns.collection_id)
+            .subquery()
+        )
+        places = document_collections.c
+        named = (
+            select(embedding_models.c.id, places.source, places.collection, counts.c.documents)
+            .join(counts, counts.c.model_number == embedding_models.c.number)
+            .join(document_collections, counts.c.collection_id == places.id)
+            .order_by(places.source, places.collection)
         )
         uses: dict[str, list[CollectionUse]] = {}
         with self._reading() as connection:
-            for model_id, source, collection, documents in connection.execute(counts):
+            for model_id, source, collection, documents in connection.execute(named):
                 uses.setdefault(model_id, []).append(CollectionUse(source, collection, documents))
             known = connection.execute(
                 select(embedding_models).order_by(
@@ -99,6 +111,8 @@ def models_by_id(connection: Connection, ids: set[str]) -> dict[str, ModelRecord
     return {row.id: model_of(row) for row in found}
 
 
-def model_of(row: Row[tuple[object, ...]]) -> ModelRecord:
+def model_of(row: Row[Any]) -> ModelRecord:
     """A row of the table as a record."""
-    return ModelRecord(**row._mapping)
+    values = dict(row._mapping)
+    del values["number"]  # only documents refer to it
+    return ModelRecord(**values)

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Collection
 from typing import Any, Unpack
 
-from sqlalchemy import Connection, Row, Select, Text, cast, func, insert, or_, select, text, update
+from sqlalchemy import Connection, Row, Select, Text, cast, func, insert, or_, select, update
 
 from migration.ledger.documents import Documents
 from migration.ledger.errors import LedgerError
@@ -19,7 +19,7 @@ from migration.ledger.records import (
     Strategy,
 )
 from migration.ledger.schema import collection_runs, runs
-from migration.ledger.store import new_id, now, plain_text, without_secrets
+from migration.ledger.store import alone, new_id, next_number, now, plain_text, without_secrets
 
 
 class Runs(Documents):
@@ -43,17 +43,12 @@ class Runs(Documents):
         name of the record that comes back. Raises LedgerError when the alias is taken.
         """
         with self._writing() as connection:
-            if connection.dialect.name == "postgresql":
-                # Numbers, names and aliases are looked up first and taken then, which two runs beginning at
-                # once must not interleave. SQLite has only one writer.
-                connection.execute(text("LOCK TABLE runs IN SHARE ROW EXCLUSIVE MODE"))
+            alone(connection, runs)  # two runs beginning at once must not choose the same name
             if alias is not None:
                 _refuse_taken(connection, alias)
             values = {
                 "id": new_id(),
-                "number": connection.execute(
-                    select(func.coalesce(func.max(runs.c.number), 0) + 1)
-                ).scalar_one(),
+                "number": connection.execute(select(next_number(runs))).scalar_one(),
                 "name": _free_name(connection, name),
                 "kind": kind,
                 "alias": alias,

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 from uuid import uuid4
 
-from sqlalchemy import URL, Connection, Engine, Insert, Table
+from sqlalchemy import URL, Connection, Engine, Insert, ScalarSelect, Table, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from migration.ledger.database import PATIENCE, WRITES, connect, explained, place, resolve
@@ -94,6 +94,20 @@ def upsert(connection: Connection, table: Table, key: tuple[str, ...]) -> Insert
     kept = {*key, "id"}
     changes = {name: value for name, value in statement.excluded.items() if name not in kept}
     return statement.on_conflict_do_update(index_elements=list(key), set_=changes)
+
+
+def alone(connection: Connection, table: Table) -> None:
+    """Keep others from writing to a table until this transaction ends; reading goes on.
+
+    SQLite has only one writer anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE"))
+
+
+def next_number(table: Table) -> ScalarSelect[int]:
+    """The number after the greatest in the table's column `number`; only `alone` with the table."""
+    return select(func.coalesce(func.max(table.c.number), 0) + 1).scalar_subquery()
 
 
 def new_id() -> str:

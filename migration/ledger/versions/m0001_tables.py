@@ -18,6 +18,7 @@ def upgrade() -> None:
     op.create_table(
         "embedding_models",
         sa.Column("id", ID, nullable=False),
+        sa.Column("number", sa.Integer, nullable=False),
         sa.Column("family", sa.Text, nullable=False),
         sa.Column("model", sa.Text, nullable=False),
         sa.Column("dimensions", sa.Integer, nullable=False),
@@ -29,6 +30,7 @@ def upgrade() -> None:
         sa.Column("first_used_at", MOMENT, nullable=False),
         sa.Column("last_used_at", MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_embedding_models"),
+        sa.UniqueConstraint("number", name="uq_embedding_models_number"),
         sa.UniqueConstraint("fingerprint", name="uq_embedding_models_fingerprint"),
     )
     op.create_table(
@@ -83,27 +85,39 @@ def upgrade() -> None:
     op.create_index("ix_collection_runs_run_id", "collection_runs", ["run_id"])
     op.create_index("ix_collection_runs_collection", "collection_runs", ["collection"])
     op.create_table(
-        "document_embeddings",
+        "document_collections",
+        sa.Column("id", sa.Integer, nullable=False),
         sa.Column("source", sa.Text, nullable=False),
         sa.Column("collection", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_document_collections"),
+        sa.UniqueConstraint("source", "collection", name="uq_document_collections_source_collection"),
+    )
+    op.create_table(
+        "document_embeddings",
+        sa.Column("collection_id", sa.Integer, nullable=False, autoincrement=False),
         sa.Column("document_id", sa.Text, nullable=False),
         sa.Column("tenant", sa.Text),
         sa.Column("text_hash", sa.LargeBinary, nullable=False),
         sa.Column("vector_hash", sa.LargeBinary, nullable=False),
-        sa.Column("model_id", ID),
-        sa.Column("run_id", ID),
+        sa.Column("model_number", sa.Integer),
+        sa.Column("run_number", sa.Integer),
         sa.Column("embedded_at", MOMENT, nullable=False),
-        sa.PrimaryKeyConstraint("source", "collection", "document_id", name="pk_document_embeddings"),
-        _set_null("document_embeddings", "model_id", "embedding_models"),
-        _set_null("document_embeddings", "run_id", "runs"),
+        sa.PrimaryKeyConstraint("collection_id", "document_id", name="pk_document_embeddings"),
+        sa.ForeignKeyConstraint(
+            ["collection_id"],
+            ["document_collections.id"],
+            name="fk_document_embeddings_collection_id_document_collections",
+        ),
+        _set_null("document_embeddings", "model_number", "embedding_models", "number"),
+        _set_null("document_embeddings", "run_number", "runs", "number"),
     )
     op.create_index("ix_document_embeddings_tenant", "document_embeddings", ["tenant"])
     op.create_index("ix_document_embeddings_text_hash", "document_embeddings", ["text_hash"])
-    op.create_index("ix_document_embeddings_run_id", "document_embeddings", ["run_id"])
+    op.create_index("ix_document_embeddings_run_number", "document_embeddings", ["run_number"])
     op.create_index(
-        "ix_document_embeddings_model_id_source_collection",
+        "ix_document_embeddings_model_number_collection_id",
         "document_embeddings",
-        ["model_id", "source", "collection"],
+        ["model_number", "collection_id"],
     )
     op.create_table(
         "failures",
@@ -161,6 +175,7 @@ def downgrade() -> None:
         "verification_results",
         "failures",
         "document_embeddings",
+        "document_collections",
         "collection_runs",
         "runs",
         "embedding_models",
@@ -168,7 +183,7 @@ def downgrade() -> None:
         op.drop_table(name)
 
 
-def _set_null(table: str, column: str, target: str) -> sa.ForeignKeyConstraint:
+def _set_null(table: str, column: str, target: str, key: str = "id") -> sa.ForeignKeyConstraint:
     return sa.ForeignKeyConstraint(
-        [column], [f"{target}.id"], name=f"fk_{table}_{column}_{target}", ondelete="SET NULL"
+        [column], [f"{target}.{key}"], name=f"fk_{table}_{column}_{target}", ondelete="SET NULL"
     )
