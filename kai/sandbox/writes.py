@@ -80,7 +80,7 @@ class Writer:
         fitted = check_attributes(attributes, schema, self.dirty, partial=is_merge)
         slots = {name: fitted.pop(name) for name in self.collection.layout if name in fitted}
         for name, value in slots.items():
-            values[name] = _raw(line, name, value, is_original=value is attributes[name])
+            values[name] = _raw(line, name, value, attributes[name])
         if stored is not None and is_merge:
             removed = {name for name, value in attributes.items() if value is None}
             moved = stored.with_layout(self.collection.layout)
@@ -155,7 +155,9 @@ class Writer:
         fitted = value if spec is None else fit(value, spec, self.dirty)
         if spec is not None and not spec.store:
             return None
-        raw = _raw(line, name, fitted, is_original=fitted is value)
+        # A value that fitted as it was is an array of numbers; outside the schema it may be anything.
+        is_numbers = spec is not None and fitted is value
+        raw = raw_array(line, name, value) if line and is_numbers else _raw(line, name, fitted, value)
         changed = stored.with_slot(name, raw)
         self.collection.put(changed)
         self.store.log.append(["slot", self.collection.name, stored.seq, name], raw)
@@ -181,9 +183,10 @@ def delete_documents(store: Store, collection: Collection, documents: Iterable[D
     return sum(document is not None for document in removed)
 
 
-def _raw(line: bytes, name: str, value: Any, *, is_original: bool) -> bytes:
-    # Only numbers may be cut out of the line: a string could hold the bracket that is looked for.
-    if line and is_original and isinstance(value, list) and set(map(type, value)) <= {float, int}:
+def _raw(line: bytes, name: str, value: Any, sent: Any) -> bytes:
+    """The JSON of a slot's value, cut out of the line where it is there as it was sent."""
+    # Only numbers may be cut out: a string could hold the bracket that is looked for.
+    if line and value is sent and isinstance(value, list) and set(map(type, value)) <= {float, int}:
         return raw_array(line, name, value)
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
