@@ -7,7 +7,6 @@ without asking anybody; whether a key works and a model exists, the probe embedd
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -344,8 +343,8 @@ class _Reader:
         value = self._stripped(variable)
         if value is None:
             return default
-        number = float(value) if re.fullmatch(r"[0-9]{0,12}(\.[0-9]{0,12})?", value) and value != "." else 0.0
-        if not (math.isfinite(number) and 0 < number <= MAX_TIMEOUT_S):
+        number = float(value) if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{0,12})?|\.[0-9]{1,12}", value) else 0.0
+        if not 0 < number <= MAX_TIMEOUT_S:
             self.problem(
                 variable, f"{_quoted(value)} is not a number of seconds above 0; write one such as 60"
             )
