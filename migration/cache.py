@@ -1,0 +1,313 @@
+"""Vectors that were paid for, on disk, so that no text is embedded twice.
+
+A vector that was bought but not yet written to Typesense survives a crash here, and a text that turns up
+again, in another document, collection or run, finds its vector. Rows are keyed by the fingerprint of the
+embedding space and the SHA-256 of the text; the text itself is not kept.
+
+The cache is worth money but never correctness: one that is damaged is set aside and begun anew.
+"""
+
+# Raw sqlite3 instead of SQLAlchemy, which the ledger uses: taking 250 blobs through SQLAlchemy's processing
+# of values costs 3 to 4 ms of CPU a page, more than SQLite needs to store them, and there are only a handful
+# of statements here.
+
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float32]
+Row = tuple[bytes, int, bytes]
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+_PAGE: Final = 250
+"""Rows read or written at once, which bounds memory."""
+_LITTLE_ENDIAN: Final = np.dtype("<f4")  # the file may move to another machine
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS vectors (
+    id INTEGER PRIMARY KEY,
+    space TEXT NOT NULL,
+    text_hash BLOB NOT NULL,
+    dimensions INTEGER NOT NULL,
+    vector BLOB NOT NULL,
+    UNIQUE (space, text_hash)
+)
+"""
+
+
+class CacheError(Exception):
+    """The cache cannot take what was paid for. The message is one line with cause and remedy."""
+
+
+class VectorCache:
+    """A cache of vectors in one SQLite file, `vectors.sqlite` in the folder `home`, mode 0600.
+
+    Every method may be called from any thread; processes may share the file. `patience` is how many seconds
+    to wait for a lock of another process.
+
+    A file that is damaged or cannot be read is renamed to `vectors.sqlite.damaged-<time>` with a warning.
+    Where even that fails, the cache finds nothing and keeps nothing, with a warning.
+    """
+
+    def __init__(self, home: Path, *, patience: float = 30.0) -> None:
+        self.path: Final = home / "vectors.sqlite"
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._useless = False
+        with self._lock:
+            self._attempt(lambda connection: None, None)
+
+    def close(self) -> None:
+        """Close the file. A closed cache that is used again opens it again."""
+        with self._lock:
+            self._disconnect()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def get_many(
+        self, space: str, text_hashes: Sequence[bytes], dimensions: int | None = None
+    ) -> dict[bytes, Vector]:
+        """The vectors of these texts in the space with this fingerprint, by hash; absent where unknown.
+
+        Vectors are float32 and read-only. Rows are ignored whose length is not that of `dimensions` (None:
+        the length they were stored with), or which are not finite, or all zero.
+        """
+        found: dict[bytes, Vector] = {}
+        for start in range(0, len(text_hashes), _PAGE):
+            some = text_hashes[start : start + _PAGE]
+            with self._lock:
+                rows = self._attempt(partial(_select, space, some), [])
+            found.update(_sound(rows, dimensions))
+        return found
+
+    def put_many(self, space: str, pairs: Iterable[tuple[bytes, Vector]]) -> None:
+        """Keep vectors by the hashes of their texts. When it returns they are on disk, power cuts included.
+
+        Vectors that are not finite or all zero are not kept. Raises CacheError when the disk is full or the
+        file is locked by another process or cannot be written.
+        """
+        remaining = iter(pairs)
+        while some := list(islice(remaining, _PAGE)):
+            rows = []
+            for text_hash, vector in some:
+                stored = np.ascontiguousarray(vector, dtype=_LITTLE_ENDIAN)
+                if stored.ndim == 1 and _is_sound(stored):
+                    rows.append((space, text_hash, len(stored), stored.tobytes()))
+            if rows:
+                with self._lock:
+                    self._attempt(partial(_insert, rows), None)
+
+    def prune(self, *, keep_bytes: int | None = None, space: str | None = None) -> int:
+        """Remove vectors and give their room back to the disk; returns how many were removed.
+
+        `space`: only those of this space, all of them unless `keep_bytes` is given too. `keep_bytes`: the
+        oldest, until the file is no larger. Neither: nothing.
+        """
+        if keep_bytes is None and space is None:
+            return 0
+        removed = 0
+        while True:
+            with self._lock:
+                gone = self._attempt(partial(_remove_oldest, keep_bytes, space), 0)
+            if gone == 0:
+                break
+            removed += gone
+        with self._lock:
+            self._attempt(_give_back, None)
+        return removed
+
+    def size_bytes(self) -> int:
+        """What the cache takes on the disk, in bytes, its write-ahead log included."""
+        return sum(
+            path.stat().st_size
+            for path in (self.path, self.path.with_name(f"{self.path.name}-wal"))
+            if path.is_file()
+        )
+
+    def _attempt(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
+        """Do some work on the file; on a damaged one, set it aside and do the work on a new one.
+
+        To be called with the lock held. `otherwise` is the answer of a cache that cannot be used at all.
+        """
+        for last in (False, True):
+            if self._useless:
+                return otherwise
+            try:
+                return work(self._connected())
+            except (sqlite3.Error, OSError) as error:
+                self._undo()
+                if _code(error) == "SQLITE_READONLY_DBMOVED":
+                    self._disconnect()  # another process has set the file aside and begun a new one
+                    if not last:
+                        continue
+                if _is_damage(error) and not last:
+                    self._set_aside(error)
+                    continue
+                if _is_damage(error):
+                    self._give_up(error)
+                    return otherwise
+                raise CacheError(self._explain(error)) from error
+        return otherwise
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _create_private_file(self.path)
+            # isolation_level None: transactions begin where this module says so.
+            connection = sqlite3.connect(
+                self.path, timeout=self._patience, isolation_level=None, check_same_thread=False
+            )
+            try:
+                # Several vectors to a page of 16 KB; on the usual 4 KB, one of 768 dimensions takes a page.
+                connection.execute("PRAGMA page_size=16384")
+                connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=FULL")  # what was paid for survives a power cut
+                connection.execute(_SCHEMA)
+                # A file of other making has the table, perhaps, but not the columns.
+                connection.execute("SELECT id, space, text_hash, dimensions, vector FROM vectors LIMIT 1")
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except sqlite3.Error as error:
+                _log.warning("closing the vector cache %s: %s", self.path, error)
+
+    def _undo(self) -> None:
+        if self._connection is not None and self._connection.in_transaction:
+            try:
+                self._connection.execute("ROLLBACK")
+            except sqlite3.Error:
+                self._disconnect()
+
+    def _set_aside(self, error: Exception) -> None:
+        self._disconnect()
+        aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
+        _log.warning("the vector cache %s cannot be read (%s); set aside as %s", self.path, error, aside.name)
+        try:
+            for suffix in ("", "-wal", "-shm"):
+                part = self.path.with_name(self.path.name + suffix)
+                if part.exists():
+                    part.replace(aside.with_name(aside.name + suffix))
+        except OSError as failure:
+            self._give_up(failure)
+
+    def _give_up(self, error: Exception) -> None:
+        self._disconnect()
+        self._useless = True
+        _log.warning("going on without the vector cache %s: %s (see MIGRATION_HOME)", self.path, error)
+
+    def _explain(self, error: Exception) -> str:
+        message = str(error)
+        where = f"the vector cache {self.path}"
+        if "full" in message or "disk I/O" in message or "No space" in message:
+            return f"{where} cannot grow ({message}): free some space, or set MIGRATION_HOME to another disk"
+        if "locked" in message:
+            return f"{where} is locked by another process; wait until that one has finished, or end it"
+        return f"{where} cannot be written: {message} (see MIGRATION_HOME)"
+
+
+def _select(space: str, hashes: Sequence[bytes], connection: sqlite3.Connection) -> list[Row]:
+    marks = ", ".join("?" * len(hashes))
+    query = f"SELECT text_hash, dimensions, vector FROM vectors WHERE space = ? AND text_hash IN ({marks})"  # noqa: S608
+    return connection.execute(query, [space, *hashes]).fetchall()
+
+
+def _insert(rows: Sequence[tuple[str, bytes, int, bytes]], connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    connection.executemany(
+        "INSERT INTO vectors (space, text_hash, dimensions, vector) VALUES (?, ?, ?, ?) "
+        "ON CONFLICT (space, text_hash) "
+        "DO UPDATE SET dimensions = excluded.dimensions, vector = excluded.vector",
+        rows,
+    )
+    connection.execute("COMMIT")
+
+
+def _remove_oldest(keep_bytes: int | None, space: str | None, connection: sqlite3.Connection) -> int:
+    """Remove a page of rows, or none if that is enough."""
+    if keep_bytes is not None:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        free = connection.execute("PRAGMA freelist_count").fetchone()[0]
+        size = connection.execute("PRAGMA page_size").fetchone()[0]
+        if (pages - free) * size <= keep_bytes:
+            return 0
+    removed: int = connection.execute(
+        "DELETE FROM vectors WHERE id IN "
+        "(SELECT id FROM vectors WHERE :space IS NULL OR space = :space ORDER BY id LIMIT :page)",
+        {"space": space, "page": _PAGE},
+    ).rowcount
+    return removed
+
+
+def _give_back(connection: sqlite3.Connection) -> None:
+    # One row for each page given back: they must be fetched for it to happen.
+    connection.execute("PRAGMA incremental_vacuum").fetchall()
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _sound(rows: Sequence[Row], dimensions: int | None) -> dict[bytes, Vector]:
+    """The rows that hold a proper vector, by hash; all of the same length are checked at once."""
+    by_length: dict[int, list[tuple[bytes, bytes]]] = {}
+    for text_hash, stored, blob in rows:
+        if isinstance(blob, bytes) and len(blob) == stored * 4 > 0 and dimensions in (None, stored):
+            by_length.setdefault(stored, []).append((text_hash, blob))
+    found: dict[bytes, Vector] = {}
+    for length, entries in by_length.items():
+        vectors = np.frombuffer(b"".join(blob for _, blob in entries), dtype=_LITTLE_ENDIAN)
+        vectors = vectors.reshape(len(entries), length)
+        sound: NDArray[np.bool_] = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)
+        found.update((entries[row][0], vectors[row]) for row in np.flatnonzero(sound))
+    return found
+
+
+def _is_sound(vector: Vector) -> bool:
+    return len(vector) > 0 and bool(np.isfinite(vector).all()) and bool(vector.any())
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether another file would help: this one is not a database, damaged, not a file, or not readable."""
+    if isinstance(error, OSError):
+        return isinstance(error, IsADirectoryError | NotADirectoryError | PermissionError)
+    # SQLITE_ERROR: the file has other tables than this module makes.
+    signs = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_CANTOPEN", "SQLITE_READONLY")
+    return _code(error) == "SQLITE_ERROR" or _code(error).startswith(signs)
+
+
+def _code(error: Exception) -> str:
+    return str(getattr(error, "sqlite_errorname", ""))
+
+
+def _create_private_file(path: Path) -> None:
+    """SQLite gives its `-wal` and `-shm` files the mode of the database."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        return

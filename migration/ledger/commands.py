@@ -1,0 +1,106 @@
+"""`kai-migrate ledger`: the ledger's schema by hand."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+T = TypeVar("T")
+
+Place = Callable[[], tuple[str | None, Path]]
+"""What `ctx.obj` must be: a function that gives MIGRATION_LEDGER_URL, or None, and MIGRATION_HOME."""
+
+
+class Refused(click.ClickException):
+    """Refused before anything changed."""
+
+    exit_code = 2
+
+
+@click.group("ledger")
+def ledger() -> None:
+    """Look after the ledger's schema.
+
+    It is upgraded by itself when a run starts; these commands do so by hand. Before a SQLite ledger changes,
+    its file is copied beside itself.
+    """
+
+
+@ledger.command("current")
+@click.pass_obj
+def current_command(place: Place) -> None:
+    """Print the revision at which the ledger stands."""
+    from migration.ledger import upgrade  # noqa: PLC0415 - SQLAlchemy only when needed, for a quick --help
+
+    url = _url(place)
+    standing = _spoken(lambda: upgrade.current(url))
+    if standing is None:
+        click.echo("none")
+    else:
+        click.echo(f"{standing} (head)" if standing == upgrade.head() else standing)
+
+
+@ledger.command("upgrade")
+@click.argument("revision", default="head")
+@click.pass_obj
+def upgrade_command(place: Place, revision: str) -> None:
+    """Bring the ledger up to REVISION, by default the newest."""
+    from migration.ledger import upgrade  # noqa: PLC0415
+
+    url = _url(place)
+    _spoken(lambda: upgrade.upgrade(url, revision))
+    click.echo(f"The ledger stands at {_spoken(lambda: upgrade.current(url)) or 'base'}.")
+
+
+@ledger.command("downgrade")
+@click.argument("revision")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def downgrade_command(place: Place, revision: str, yes: bool) -> None:
+    """Take the ledger back to REVISION, or to nothing with `base`. What only newer revisions hold is lost."""
+    from migration.ledger import upgrade  # noqa: PLC0415
+
+    url = _url(place)
+    if not yes:
+        click.confirm(f"Downgrade to {revision}, losing what only newer revisions hold?", abort=True)
+    _spoken(lambda: upgrade.downgrade(url, revision))
+    click.echo(f"The ledger stands at {_spoken(lambda: upgrade.current(url)) or 'base'}.")
+
+
+@ledger.command("sql")
+@click.option(
+    "--dialect",
+    type=click.Choice(["sqlite", "postgresql"]),
+    help="Whose SQL; by default that of the ledger's URL.",
+)
+@click.option("--from", "from_", default="base", show_default=True, help="Revision to begin at.")
+@click.option("--to", default="head", show_default=True, help="Revision to end at; may lie before.")
+@click.pass_obj
+def sql_command(place: Place, dialect: str | None, from_: str, to: str) -> None:
+    """Print the statements that lead from one revision to another, without executing them."""
+    from migration.ledger import upgrade  # noqa: PLC0415
+
+    name = dialect or _url(place).get_backend_name()
+    click.echo(
+        _spoken(lambda: upgrade.sql("sqlite" if name == "sqlite" else "postgresql", from_, to)), nl=False
+    )
+
+
+def _url(place: Place) -> "URL":
+    from migration.ledger.database import resolve  # noqa: PLC0415
+
+    return _spoken(lambda: resolve(*place()))
+
+
+def _spoken(work: Callable[[], T]) -> T:
+    """Say a LedgerError in one line, with exit status 2."""
+    from migration.ledger.errors import LedgerError  # noqa: PLC0415
+
+    try:
+        return work()
+    except LedgerError as error:
+        raise Refused(str(error)) from error
