@@ -96,7 +96,7 @@ class VectorCache:
         for start in range(0, len(text_hashes), _PAGE):
             some = text_hashes[start : start + _PAGE]
             with self._lock:
-                rows = self._attempt(partial(_select, space, some), [])
+                rows: list[Row] = self._attempt(partial(_select, space, some), [])
             found.update(_sound(rows, dimensions))
         return found
 
@@ -268,8 +268,8 @@ def _remove_oldest(keep_bytes: int | None, space: str | None, connection: sqlite
 
 
 def _give_back(connection: sqlite3.Connection) -> None:
-    # One row for each page given back: they must be fetched for it to happen.
-    connection.execute("PRAGMA incremental_vacuum").fetchall()
+    # It gives back one page a step; only executescript steps to the end of what yields no columns.
+    connection.executescript("PRAGMA incremental_vacuum")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
@@ -283,7 +283,7 @@ def _sound(rows: Sequence[Row], dimensions: int | None) -> dict[bytes, Vector]:
     for length, entries in by_length.items():
         vectors = np.frombuffer(b"".join(blob for _, blob in entries), dtype=_LITTLE_ENDIAN)
         vectors = vectors.reshape(len(entries), length)
-        sound: NDArray[np.bool_] = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)
+        sound = np.logical_and(np.isfinite(vectors).all(axis=1), vectors.any(axis=1))
         found.update((entries[row][0], vectors[row]) for row in np.flatnonzero(sound))
     return found
 
