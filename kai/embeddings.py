@@ -164,6 +164,8 @@ def _make_openai(settings: Settings, timeout: float) -> Embeddings:
         dimensions=settings.embedding.dimensions if known is None or known.takes_dimensions else None,
         api_key=SecretStr(settings.openai_api_key),
         base_url=settings.openai_api_base,
+        # Else OPENAI_API_TYPE=azure in the environment stops the class with a traceback.
+        openai_api_type=None,
         check_embedding_ctx_length=False,
         max_retries=0,
         timeout=timeout,
@@ -278,9 +280,19 @@ def _make_local(model: str, dimensions: int) -> Embeddings:
     tokenizer.no_padding()
 
     class LocalEmbeddings(Embeddings):
+        @staticmethod
+        def _tokens(texts: list[str]) -> list[Any]:
+            try:
+                encodings: list[Any] = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+            except TypeError:
+                # What the tokenizer says of a lone surrogate; encoding it names the text's fault instead.
+                "".join(texts).encode()
+                raise
+            return encodings
+
         def embed_array(self, texts: list[str]) -> FloatArray:
             vectors = np.zeros((len(texts), weights.shape[1]), dtype=np.float32)
-            for row, encoding in enumerate(tokenizer.encode_batch_fast(texts, add_special_tokens=False)):
+            for row, encoding in enumerate(self._tokens(texts)):
                 ids = encoding.ids
                 for start in range(0, len(ids), _TOKENS_PER_BLOCK):
                     vectors[row] += weights[ids[start : start + _TOKENS_PER_BLOCK]].sum(axis=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import responses
@@ -19,10 +20,11 @@ STAND_INS: dict[str, Callable[..., StandIn]] = {
 
 
 @pytest.fixture(autouse=True)
-def no_download() -> Iterator[None]:
-    """tiktoken downloads its vocabulary with requests: any such download fails the test."""
-    with responses.RequestsMock(assert_all_requests_are_fired=False):
-        yield
+def downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[responses.RequestsMock]:
+    """tiktoken, with nothing cached, downloads its vocabulary with requests: that fails the test."""
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+        yield mock
 
 
 @pytest.fixture(params=STAND_INS)

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kai.embeddings import ArrayEmbeddings, MissingPackageError, ModelNotAvailableError, make_embeddings
+from kai.provider_errors import provider_fault
 from kai.settings import EmbeddingSettings, Settings, TypesenseSettings
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=200)
@@ -65,6 +66,12 @@ def test_a_long_text_is_read_to_its_end() -> None:
 
 def test_a_text_without_tokens_gets_zeros_and_never_nan() -> None:
     assert np.array_equal(local().embed_array([""]), np.zeros((1, 256)))
+
+
+def test_a_text_that_is_not_unicode_is_refused_and_not_a_bug() -> None:
+    with pytest.raises(UnicodeEncodeError) as caught:
+        local().embed_array(["good", "half a pair: \ud83d"])
+    assert provider_fault(caught.value).kind == "refused"
 
 
 def test_texts_of_similar_meaning_are_near() -> None:

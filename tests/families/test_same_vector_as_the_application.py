@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import responses
 from langchain_core.embeddings import Embeddings
+from langchain_openai import OpenAIEmbeddings
+from pydantic import SecretStr
 
 from kai.embeddings import ArrayEmbeddings, make_embeddings
 from kai.models import request_limits
@@ -119,6 +123,29 @@ def test_strings_are_sent_and_never_token_ids() -> None:
         make_embeddings(provider.settings()).embed_documents(TEXTS)
         assert provider.bodies[0]["input"] == TEXTS
         assert provider.bodies[0]["encoding_format"] == "base64"
+
+
+def test_nothing_is_downloaded(provider: StandIn, downloads: responses.RequestsMock) -> None:
+    make_embeddings(provider.settings()).embed_documents(TEXTS)
+    assert len(downloads.calls) == 0
+
+
+def test_a_download_would_be_noticed(downloads: responses.RequestsMock) -> None:
+    with OpenAIStandIn() as provider:
+        asks_for_token_ids = OpenAIEmbeddings(
+            model="text-embedding-3-small", api_key=SecretStr(provider.key), base_url=provider.api_base
+        )
+        with pytest.raises(OSError, match="Connection refused by Responses"):
+            asks_for_token_ids.embed_query("text")
+
+
+def test_several_threads_may_share_an_object(provider: StandIn) -> None:
+    embeddings = make_embeddings(provider.settings())
+    batches = [[f"text {number} of {batch}" for number in range(5)] for batch in range(24)]
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        answers = list(pool.map(lambda texts: as_array(embeddings, texts), batches))
+    for texts, vectors in zip(batches, answers, strict=True):
+        assert np.array_equal(vectors, [provider.vector_for(text) for text in texts])
 
 
 def test_ollama_is_asked_for_the_model_by_any_of_its_names() -> None:
