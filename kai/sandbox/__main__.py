@@ -5,25 +5,36 @@ from __future__ import annotations
 import socket
 import sys
 from pathlib import Path
+from types import FrameType
 
 import click
 import uvicorn
 
 from kai.sandbox.app import create_app
 from kai.sandbox.sample import load_sample
+from kai.sandbox.store import Store
 
 HOST = "127.0.0.1"
 SHUTDOWN_SECONDS = 2
 BANNER = "Typesense-compatible sandbox for demonstrations and tests. Not a search engine for production."
 
 
-class _AnnouncingServer(uvicorn.Server):
-    """Says where it listens, once it does."""
+class _SandboxServer(uvicorn.Server):
+    """Says where it listens, once it does, and ends without an error when it is told to stop."""
+
+    def __init__(self, config: uvicorn.Config, store: Store) -> None:
+        super().__init__(config)
+        self.store = store
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         port = sockets[0].getsockname()[1] if sockets else 0
         print(f"Sandbox listening on http://{HOST}:{port}", flush=True)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # A slow schema change would otherwise hold up the end until its time is over.
+        self.store.stopping.set()
+        self.should_exit = True
 
 
 @click.command(help=BANNER)
@@ -70,7 +81,7 @@ def main(  # noqa: PLR0917 - one for each option
     config = uvicorn.Config(
         app, log_level="warning", lifespan="on", timeout_graceful_shutdown=SHUTDOWN_SECONDS
     )
-    _AnnouncingServer(config).run(sockets=[listener])
+    _SandboxServer(config, app.state.store).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -16,13 +16,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from kai.sandbox.alter import resume_alters
-from kai.sandbox.errors import ApiError
+from kai.sandbox.errors import ApiError, forbidden
 from kai.sandbox.keys import is_allowed
 from kai.sandbox.requests import Call, error_response, json_response
 from kai.sandbox.routes import ENDPOINTS, Endpoint
 from kai.sandbox.store import Store
 
-FORBIDDEN = "Forbidden - a valid `x-typesense-api-key` header must be sent."
 KEY_HEADER = "x-typesense-api-key"
 WORKER_THREADS = 200
 """Requests under way at once: many may be waiting for one schema change, and reads must still get in."""
@@ -92,7 +91,7 @@ def _answer(endpoint: Endpoint, call: Call) -> Response:
         if endpoint.action is not None:
             names = [call.collection] if "collection" in call.path else []
             if not is_allowed(call.store, call.admin_key, call.key, endpoint.action, names):
-                raise ApiError(401, FORBIDDEN)
+                raise forbidden()
         return endpoint.handler(call)
     except ApiError as error:
         return error_response(error)

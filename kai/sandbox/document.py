@@ -83,9 +83,15 @@ class Document:
     def attributes(self) -> Json:
         """Everything but the slots, parsed once and kept; do not change it."""
         if self._attributes is None:
-            inner = b",".join(segment for segment in self.segments if segment)
-            self._attributes = orjson.loads(b"{" + inner + b"}")
+            self._attributes = self.parse()
         return self._attributes
+
+    def parse(self) -> Json:
+        """The same without keeping what was parsed: for whoever passes every document once."""
+        if self._attributes is not None:
+            return self._attributes
+        parsed: Json = orjson.loads(b"{" + b",".join(filter(None, self.segments)) + b"}")
+        return parsed
 
     def slots(self) -> dict[str, bytes]:
         """The raw values that are set."""

@@ -25,3 +25,8 @@ def collection_not_found() -> ApiError:
 def document_not_found(document_id: str) -> ApiError:
     """What a request for an unknown document gets."""
     return ApiError(404, f"Could not find a document with id: {document_id}")
+
+
+def forbidden() -> ApiError:
+    """What a request without a key, or with one that does not allow it, gets."""
+    return ApiError(401, "Forbidden - a valid `x-typesense-api-key` header must be sent.")

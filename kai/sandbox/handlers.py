@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from kai.sandbox.alter import alter
 from kai.sandbox.document import Document
-from kai.sandbox.errors import ApiError, document_not_found
+from kai.sandbox.errors import ApiError, document_not_found, forbidden
 from kai.sandbox.keys import create_key, delete_key, get_key, is_allowed, list_keys
 from kai.sandbox.matching import matching_documents
 from kai.sandbox.metrics import metrics, stats
@@ -228,6 +228,9 @@ def multi_search(call: Call) -> Response:
         raise ApiError(400, "Missing `searches` array.")
     if len(searches) > MAX_SEARCHES:
         raise ApiError(400, f"Number of multi searches exceeds `{MAX_SEARCHES}`.")
+    names = [entry.get("collection", "") for entry in searches if isinstance(entry, dict)]
+    if not is_allowed(call.store, call.admin_key, call.key, "documents:search", names):
+        raise forbidden()
     return json_response({"results": [_one_of_many(call, entry) for entry in searches]})
 
 
@@ -236,11 +239,8 @@ def _one_of_many(call: Call, entry: Any) -> Json:
         return {"code": 400, "error": "A search value must be an object."}
     sent = {key: value if isinstance(value, str) else _as_text(value) for key, value in entry.items()}
     params = call.params | sent
-    name = params.pop("collection", "")
-    if not is_allowed(call.store, call.admin_key, call.key, "documents:search", [name]):
-        return {"code": 401, "error": "Forbidden - a valid `x-typesense-api-key` header must be sent."}
     try:
-        return search(call.store, name, params)
+        return search(call.store, params.pop("collection", ""), params)
     except ApiError as error:
         return {"code": error.status, "error": error.message}
 

@@ -39,7 +39,7 @@ class Projection:
         if self.is_whole:
             return document.to_json()
         shown: Json = {}
-        for name, value in document.attributes.items():
+        for name, value in document.parse().items():
             kept = self._prune(name, value)
             if kept is not None:
                 shown[name] = kept

@@ -77,7 +77,11 @@ def search(store: Store, name: str, params: Params) -> Json:
         neighbours = _neighbours(collection, vector_query, candidates if is_filtered else None)
         if query is None:
             nearest = neighbours[:k]
-            hits = [Hit(collection.documents[seq], distance=distance) for distance, seq in nearest]
+            hits = [
+                Hit(document, distance=distance)
+                for distance, seq in nearest
+                if (document := collection.documents.get(seq)) is not None
+            ]
         else:
             keyword_hits = _text_hits(query, candidates)
             hits = _fused(collection, keyword_hits, neighbours, k=k, alpha=vector_query.alpha)
@@ -150,11 +154,7 @@ def _neighbours(
     index = collection.vector_index(query.field)
     found = index.nearest(collection.documents, query.vector, allowed)
     own = collection.ids.get(query.own_id) if query.own_id is not None else None
-    return [
-        (distance, seq)
-        for distance, seq in found
-        if seq != own and distance <= query.threshold and seq in collection.documents
-    ]
+    return [(distance, seq) for distance, seq in found if seq != own and distance <= query.threshold]
 
 
 def _fused(
@@ -177,6 +177,8 @@ def _fused(
     hits = [
         Hit(collection.documents[seq], matches.get(seq), distances.get(seq), score)
         for seq, score in fusion.items()
+        # A document may have been deleted while the ranks were computed.
+        if seq in collection.documents
     ]
     return sorted(hits, key=lambda hit: (-(hit.fusion or 0.0), -hit.document.seq))
 
