@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
@@ -372,6 +371,8 @@ def _stack(vectors: Any) -> FloatArray:
 @contextlib.contextmanager
 def _root_logger_untouched() -> Iterator[None]:
     """Importing wordllama calls `logging.basicConfig(level=INFO)`; with a handler there it does nothing."""
+    import logging
+
     placeholder = logging.NullHandler()
     root = logging.getLogger()
     root.addHandler(placeholder)

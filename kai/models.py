@@ -8,7 +8,6 @@ Everything here is plain arithmetic on plain values. Importing this module loads
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from dataclasses import dataclass
@@ -161,6 +160,8 @@ def nearest_model(family: str, name: str) -> str | None:
     `nearest_model("openai", "text-embedding-003-small")` is `text-embedding-3-small`. `None` if nothing is
     near, or if the name is a known one.
     """
+    import difflib  # noqa: PLC0415 - only a wrong name needs it
+
     names = [model.name for model in CATALOGUE if model.family == family]
     wanted = canonical_model(family, name).lower()
     if wanted in names:

@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 import math
 import re
-import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, Literal
 
 from kai.embeddings import MalformedAnswerError, MissingPackageError, ModelNotAvailableError, TextTooLongError
@@ -26,7 +24,9 @@ MESSAGE_LENGTH: Final = 300
 _DENIED: Final = frozenset({401, 402, 403, 405, 407, 501})
 _MODEL_MISSING: Final = frozenset({404, 410})
 _TRANSIENT: Final = frozenset({408, 409, 425})
-_HOPELESS_CONNECTIONS: Final = frozenset({"UnsupportedProtocol", "LocalProtocolError", "InvalidURL"})
+_HOPELESS_CONNECTIONS: Final = frozenset(
+    {"UnsupportedProtocol", "LocalProtocolError", "InvalidURL", "SSLCertVerificationError"}
+)
 _BROKEN_CONNECTIONS: Final = frozenset(
     {"APIConnectionError", "APITimeoutError", "TransportError", "StreamError"}
 )
@@ -157,8 +157,7 @@ def _is_of_the_network(error: BaseException) -> bool:
 def _is_hopeless(error: BaseException) -> bool:
     """Whether the address itself is wrong: a URL that cannot be called, or a certificate not accepted."""
     return any(
-        isinstance(link, ssl.SSLCertVerificationError)
-        or "certificate verify failed" in str(link).lower()
+        "certificate verify failed" in str(link).lower()
         or any(cls.__name__ in _HOPELESS_CONNECTIONS for cls in type(link).__mro__)
         for link in _chain(error)
     )
@@ -244,6 +243,8 @@ def _number(text: str | None) -> float | None:
 
 
 def _seconds_until(http_date: str) -> float | None:
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - hardly ever needed
+
     try:
         moment = parsedate_to_datetime(http_date)
     except ValueError:

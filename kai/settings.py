@@ -302,7 +302,7 @@ class _Reader:
     def key(self, variable: str, *, required_for: str | None) -> str:
         remedy = "write the key as the provider shows it"
         if required_for == "family openai":
-            remedy += ", or any word for a compatible server that asks for none"
+            remedy += ", or no-key for a compatible server that asks for none"
         value = self._stripped(variable) or ""
         if not value and required_for:
             state = "missing" if variable not in self._values else "empty"
