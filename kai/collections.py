@@ -1,0 +1,160 @@
+"""Which collections have embeddings, and from which text: KAI's own, and any that the user names.
+
+A template such as `{condition}, {rules}` says how a document becomes the text that the application embeds.
+The vector stored must equal the application's own `embed_query(text)`, so the template is part of the
+fingerprint of a vector space.
+"""
+
+from __future__ import annotations
+
+import string
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+
+class CollectionsError(Exception):
+    """The description of the user's own collections cannot be used; the message names file and remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedCollection:
+    """A collection with an embedding field, and the text that the field is computed from.
+
+    Attributes:
+        name: the collection's name, or an alias of it.
+        embedding_field: the float[] field that holds the vector.
+        template: text with `{field}` for each part; `{a.b}` reaches into an object.
+        filter_by: Typesense filter of the documents that the application embeds; empty for all.
+        skipped: why the migration leaves the collection alone; empty where it does not.
+    """
+
+    name: str
+    embedding_field: str
+    template: str
+    filter_by: str = ""
+    skipped: str = ""
+
+    @property
+    def text_fields(self) -> tuple[str, ...]:
+        """The document's fields that the template names, each once, in its order."""
+        return tuple(dict.fromkeys(field for _, field, _, _ in string.Formatter().parse(self.template) if field))
+
+    def text_of(self, document: Mapping[str, Any]) -> str:
+        """The text that the application embeds for this document; empty if it has none of the parts."""
+        parts = {field: _as_text(_reach(document, field)) for field in self.text_fields}
+        if not any(part.strip() for part in parts.values()):
+            return ""
+        return "".join(
+            literal + (parts[field] if field else "")
+            for literal, field, _, _ in string.Formatter().parse(self.template)
+        )
+
+
+KAI_COLLECTIONS: Final = (
+    EmbeddedCollection("context_stores", "prompt_embedding", "{prompt_text}"),
+    EmbeddedCollection("instructions", "instruction_embedding", "{condition}, {rules}", filter_by="is_default:=false"),
+    EmbeddedCollection(
+        "table_descriptions",
+        "table_embedding",
+        "{table_description}",
+        skipped="the application computes these embeddings when it needs them",
+    ),
+)
+"""What KAI embeds. Default instructions never get an embedding; the application lists them unconditionally."""
+
+
+def load_collections(file: Path | None = None) -> dict[str, EmbeddedCollection]:
+    """The known collections by name: KAI's, or those of a TOML file in their place.
+
+    The file has one table per collection::
+
+        [articles]
+        embedding_field = "vector"
+        template = "{title}: {body}"
+        filter_by = "published:=true"     # optional
+
+    Raises:
+        CollectionsError: the file cannot be read or says something that cannot be.
+    """
+    if file is None:
+        return {collection.name: collection for collection in KAI_COLLECTIONS}
+    try:
+        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise CollectionsError(f"--collections-file {file}: {error}") from error
+    if not tables:
+        raise CollectionsError(f"--collections-file {file}: it names no collection; add a table such as [articles]")
+    return {name: _from_table(file, name, table) for name, table in tables.items()}
+
+
+def select_collections(
+    known: Mapping[str, EmbeddedCollection], names: Iterable[str]
+) -> tuple[list[EmbeddedCollection], list[str]]:
+    """The collections that names stand for, each once and in the order asked, and the names unknown.
+
+    No name, or `all`, stands for every collection that the migration does not skip.
+    """
+    wanted: dict[str, EmbeddedCollection] = {}
+    unknown: list[str] = []
+    asked = [name.strip() for given in names for name in given.split(",") if name.strip()] or ["all"]
+    for name in asked:
+        if name == "all":
+            wanted.update((known_name, item) for known_name, item in known.items() if not item.skipped)
+        elif name in known:
+            wanted[name] = known[name]
+        elif name not in unknown:
+            unknown.append(name)
+    return list(wanted.values()), unknown
+
+
+def _from_table(file: Path, name: str, table: Any) -> EmbeddedCollection:
+    where = f"--collections-file {file}: [{name}]"
+    if not isinstance(table, dict):
+        raise CollectionsError(f"{where} must be a table with embedding_field and template")
+    unknown = sorted(set(table) - {"embedding_field", "template", "filter_by"})
+    if unknown:
+        raise CollectionsError(
+            f"{where} has an unknown setting {unknown[0]!r}; known: embedding_field, template, filter_by"
+        )
+    for key in ("embedding_field", "template"):
+        if not isinstance(table.get(key), str) or not table[key].strip():
+            raise CollectionsError(f"{where} needs {key}, a text that is not empty")
+    if not isinstance(table.get("filter_by", ""), str):
+        raise CollectionsError(f"{where} filter_by must be a text, a Typesense filter")
+    collection = EmbeddedCollection(name, table["embedding_field"], table["template"], table.get("filter_by", ""))
+    try:
+        fields = collection.text_fields
+        plain = all(
+            not (spec or conversion) for _, _, spec, conversion in string.Formatter().parse(collection.template)
+        )
+    except ValueError as error:
+        raise CollectionsError(f"{where} template {collection.template!r}: {error}") from error
+    if not fields or not plain:
+        raise CollectionsError(f"{where} template must name fields in braces, such as {{title}}")
+    return collection
+
+
+def _reach(document: Mapping[str, Any], path: str) -> Any:
+    if path in document:
+        return document[path]
+    value: Any = document
+    for part in path.split("."):
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(part)
+    return value
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return ", ".join(part for part in map(_as_text, value) if part)
+    return str(value)

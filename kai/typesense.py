@@ -1,0 +1,460 @@
+"""The one place that talks to Typesense.
+
+JSON calls go through the official client; import, export and clone go through the same connection pool
+directly, because the client would hold an export whole in memory and has no call for a clone. The
+client's own repetition is switched off: tenacity here is the only retry layer, so that a request is
+repeated knowingly.
+
+Every answer that is not 2xx, and every broken connection, becomes a `TypesenseError` that says whether
+waiting may help. No error text carries the API key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+import orjson
+import tenacity
+import typesense
+
+from kai.settings import TypesenseSettings
+
+T = TypeVar("T")
+Schema = dict[str, Any]
+"""A collection as `GET /collections/:name` returns it."""
+
+PAGE_LIMIT = 250
+"""Typesense refuses a `per_page` above this with 422."""
+
+MINIMUM_READ_TIMEOUT = 60.0
+"""Seconds. KAI's own .env gives 2, which suits a search; an import of 250 vectors may take longer."""
+
+_TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+_EXHAUSTED = ("out of memory", "out of disk", "memory", "disk space")
+
+
+class TypesenseError(Exception):
+    """A request that did not do what it should.
+
+    Attributes:
+        status: HTTP status, or None where there was no (complete) answer.
+        transient: whether the same request may succeed later.
+        retry_after: seconds that the server asked to wait, if it did.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        transient: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.transient = transient
+        self.retry_after = retry_after
+
+    @property
+    def unauthorized(self) -> bool:
+        """The key was refused."""
+        return self.status in (401, 403)
+
+    @property
+    def missing(self) -> bool:
+        """The collection, document or alias is not there."""
+        return self.status == 404
+
+
+@dataclass(frozen=True, slots=True)
+class ImportAnswer:
+    """What the server said to one line of an import. `code` is 0 and `error` empty on success."""
+
+    success: bool
+    code: int = 0
+    error: str = ""
+
+
+class Typesense:
+    """A Typesense server, spoken to with patience.
+
+    Args:
+        settings: where it is, and the key.
+        patience: seconds for which a request is repeated while the server is unreachable, overloaded or
+            replaying its log, before it counts as failed. A server that replays its log after a crash
+            answers 503 for as long as that takes (40 s was seen).
+        on_wait: called with the error and the seconds to wait before each repetition.
+        on_answer: called with (kind of call, seconds) after each successful write.
+        stopped: set by whoever wants waiting to end early.
+    """
+
+    def __init__(
+        self,
+        settings: TypesenseSettings,
+        *,
+        patience: float = 120.0,
+        on_wait: Callable[[TypesenseError, float], None] | None = None,
+        stopped: threading.Event | None = None,
+    ) -> None:
+        self.address = f"{settings.host}:{settings.port}"
+        self.url = settings.url
+        self.patience = patience
+        self._on_wait = on_wait
+        self._stopped = stopped or threading.Event()
+        self._http = httpx.Client(
+            base_url=self.url,
+            headers={"X-TYPESENSE-API-KEY": settings.api_key},
+            timeout=httpx.Timeout(max(settings.timeout, MINIMUM_READ_TIMEOUT), connect=max(settings.timeout, 5.0)),
+            event_hooks={"response": [_raise_for_status]},
+        )
+        self._client = typesense.Client(
+            {
+                "api_key": settings.api_key,
+                "nodes": [{"host": settings.host, "port": settings.port, "protocol": settings.protocol}],
+                "num_retries": 0,
+                "connection_timeout_seconds": max(settings.timeout, MINIMUM_READ_TIMEOUT),
+                "suppress_deprecation_warnings": True,
+            },
+            http_client=self._http,
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Typesense:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- the server ------------------------------------------------------------------------------------
+
+    def health(self) -> None:
+        """Raise `TypesenseError` unless the server says that it is healthy. Needs no key, is not repeated."""
+        answer = _attempt(lambda: self._json(self._http.get("/health", timeout=10.0)))
+        if not isinstance(answer, dict) or answer.get("ok") is not True:
+            raise TypesenseError(f"Typesense at {self.url} is not healthy", status=503, transient=True)
+
+    def metrics(self) -> dict[str, Any]:
+        """`/metrics.json`: memory and disk of the machine, figures as strings, bytes."""
+        return dict(self._repeat(lambda: self._json(self._http.get("/metrics.json"))))
+
+    def stats(self) -> dict[str, Any]:
+        """`/stats.json`: requests a second by kind, over the last ten seconds."""
+        return dict(self._repeat(lambda: self._json(self._http.get("/stats.json"))))
+
+    def version(self) -> str:
+        """The server's version, e.g. `29.0`."""
+        return str(self._repeat(lambda: self._json(self._http.get("/debug"))).get("version", "unknown"))
+
+    def schema_changes(self) -> list[dict[str, Any]]:
+        """The alters in progress; an empty list is the only sign that the last one is complete."""
+        answer = self._repeat(lambda: self._json(self._http.get("/operations/schema_changes")))
+        return list(answer) if isinstance(answer, list) else []
+
+    # -- collections -----------------------------------------------------------------------------------
+
+    def collections(self) -> list[Schema]:
+        """Every collection's schema. An alias does not show here."""
+        return [dict(item) for item in self._repeat(lambda: self._client.collections.retrieve())]
+
+    def collection(self, name: str) -> Schema | None:
+        """The schema of the collection, or of the one an alias of this name points to; None if neither is."""
+        try:
+            return dict(self._repeat(lambda: self._client.collections[name].retrieve()))
+        except TypesenseError as error:
+            if error.missing:
+                return None
+            raise
+
+    def create_collection(self, schema: Schema) -> Schema:
+        """Create a collection; a name that is taken is a 409."""
+        return dict(self._repeat(lambda: self._json(self._http.post("/collections", content=orjson.dumps(schema)))))
+
+    def clone_collection(self, source: str, name: str) -> Schema:
+        """Clone schema, synonyms and overrides of a real collection, not documents, not metadata.
+
+        Not repeated after an answer that was lost: the second request would be refused because the first
+        one did its work; the caller looks instead.
+        """
+        answer = _attempt(
+            lambda: self._json(
+                self._http.post("/collections", params={"src_name": source}, content=orjson.dumps({"name": name}))
+            )
+        )
+        return dict(answer)
+
+    def delete_collection(self, name: str) -> bool:
+        """Drop a collection; False if it was not there (any more)."""
+        try:
+            self._repeat(lambda: self._json(self._http.delete(f"/collections/{_path(name)}")))
+        except TypesenseError as error:
+            if error.missing:
+                return False
+            raise
+        return True
+
+    def alter_fields(self, name: str, fields: Sequence[dict[str, Any]], *, timeout: float | None = None) -> None:
+        """Change the schema. Never repeated: a client that times out does not stop the server's work."""
+        body = orjson.dumps({"fields": list(fields)})
+        url = f"/collections/{_path(name)}"
+        if timeout is None:
+            _attempt(lambda: self._json(self._http.patch(url, content=body)))
+        else:
+            _attempt(lambda: self._json(self._http.patch(url, content=body, timeout=timeout)))
+
+    def set_metadata(self, name: str, metadata: dict[str, Any]) -> None:
+        """Replace the collection's `metadata` whole."""
+        body = orjson.dumps({"metadata": metadata})
+        self._repeat(lambda: self._json(self._http.patch(f"/collections/{_path(name)}", content=body)))
+
+    def synonyms(self, name: str) -> list[dict[str, Any]]:
+        """The collection's synonyms (all of them: the listing is asked for in pages)."""
+        return self._listing(name, "synonyms")
+
+    def overrides(self, name: str) -> list[dict[str, Any]]:
+        """The collection's overrides."""
+        return self._listing(name, "overrides")
+
+    def put_synonym(self, name: str, synonym: dict[str, Any]) -> None:
+        """Create or replace one synonym, given as the listing shows it."""
+        self._put_part(name, "synonyms", synonym)
+
+    def put_override(self, name: str, override: dict[str, Any]) -> None:
+        """Create or replace one override, given as the listing shows it."""
+        self._put_part(name, "overrides", override)
+
+    def aliases(self) -> dict[str, str]:
+        """Alias name -> collection name."""
+        answer = self._repeat(lambda: self._client.aliases.retrieve())
+        return {str(item["name"]): str(item["collection_name"]) for item in answer["aliases"]}
+
+    # -- documents -------------------------------------------------------------------------------------
+
+    def count(self, name: str, filter_by: str = "") -> int:
+        """How many documents the filter lets through."""
+        return int(
+            self.search(name, {"q": "*", "per_page": 0, **({"filter_by": filter_by} if filter_by else {})})["found"]
+        )
+
+    def search(self, name: str, params: dict[str, Any]) -> dict[str, Any]:
+        """One search by GET, parameters as Typesense names them."""
+        url = f"/collections/{_path(name)}/documents/search"
+        answer = self._repeat(lambda: self._json(self._http.get(url, params=params)))
+        if not isinstance(answer, dict) or "hits" not in answer or "found" not in answer:
+            raise TypesenseError("the server's search answer has no hits in it", transient=True)
+        return answer
+
+    def multi_search(self, searches: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Several searches in one request; each result is an answer or `{"code": …, "error": …}`."""
+        body = orjson.dumps({"searches": list(searches)}, option=orjson.OPT_SERIALIZE_NUMPY)
+        answer = self._repeat(lambda: self._json(self._http.post("/multi_search", content=body)))
+        return list(answer["results"])
+
+    def document(self, name: str, document_id: str) -> dict[str, Any] | None:
+        """One document by id, without the server's internal reference fields; None if it is not there."""
+        page = self.search(name, {"q": "*", "filter_by": f"id:=`{document_id}`", "per_page": 1})
+        return dict(page["hits"][0]["document"]) if page["hits"] else None
+
+    def delete_document(self, name: str, document_id: str) -> bool:
+        """Delete one document; False if it was not there. Documents that refer to it are deleted with it."""
+        url = f"/collections/{_path(name)}/documents/{_path(document_id)}"
+        try:
+            self._repeat(lambda: self._json(self._http.delete(url)))
+        except TypesenseError as error:
+            if error.missing:
+                return False
+            raise
+        return True
+
+    def import_lines(self, name: str, lines: Sequence[bytes], action: str) -> list[ImportAnswer]:
+        """Import JSON documents, one per line, in one request, and read every line of the answer.
+
+        The server answers 200 even if every line failed. Repeated after 503s, time-outs and broken
+        connections, so `action` must be one that may act twice: `update`, `emplace` or `upsert`; after
+        a lost answer to a `create` the lines that had arrived come back with code 409.
+
+        Returns:
+            One answer per line, in order.
+
+        Raises:
+            TypesenseError: the request as a whole failed, or the answer does not fit the lines.
+        """
+        if not lines:
+            return []
+        body = b"\n".join(lines)
+        url = f"/collections/{_path(name)}/documents/import"
+
+        def send() -> list[ImportAnswer]:
+            response = self._http.post(
+                url, params={"action": action}, content=body, headers={"Content-Type": "text/plain"}
+            )
+            answers = [_import_answer(line) for line in response.content.split(b"\n") if line]
+            if len(answers) != len(lines):
+                raise TypesenseError(
+                    f"the server answered {len(answers)} lines to an import of {len(lines)}", transient=True
+                )
+            return answers
+
+        return self._repeat(send)
+
+    def export_lines(self, name: str, params: dict[str, str] | None = None) -> Iterator[bytes]:
+        """Stream the documents as JSON lines, in insertion order, as they arrive; a few lines in memory.
+
+        Raises:
+            TypesenseError: transient if the stream broke off; the lines before that were complete.
+        """
+        url = f"/collections/{_path(name)}/documents/export"
+        with _translated(), self._repeat(lambda: self._open_stream(url, params or {})) as response:
+            rest = b""
+            for chunk in response.iter_bytes():
+                *complete, rest = (rest + chunk).split(b"\n")
+                yield from (line for line in complete if line)
+            if rest:
+                # The last line of an export has no newline: whether it is whole, only its JSON tells.
+                try:
+                    orjson.loads(rest)
+                except orjson.JSONDecodeError as error:
+                    raise TypesenseError("the export broke off in mid-record", transient=True) from error
+                yield rest
+
+    # -- how requests are made -------------------------------------------------------------------------
+
+    def _open_stream(self, url: str, params: dict[str, str]) -> contextlib.AbstractContextManager[httpx.Response]:
+        stack = contextlib.ExitStack()
+        response = stack.enter_context(self._http.stream("GET", url, params=params))
+
+        @contextlib.contextmanager
+        def opened() -> Iterator[httpx.Response]:
+            with stack:
+                yield response
+
+        return opened()
+
+    def _listing(self, name: str, kind: str) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = []
+        url = f"/collections/{_path(name)}/{kind}"
+        while True:
+            params = {"limit": PAGE_LIMIT, "offset": len(items)}
+            page = self._repeat(lambda params=params: self._json(self._http.get(url, params=params)))[kind]  # type: ignore[misc]
+            known = {item["id"] for item in items}
+            fresh = [dict(item) for item in page if item["id"] not in known]
+            items.extend(fresh)
+            if len(page) != PAGE_LIMIT or not fresh:
+                return items
+
+    def _put_part(self, name: str, kind: str, part: dict[str, Any]) -> None:
+        body = orjson.dumps({key: value for key, value in part.items() if key != "id"})
+        url = f"/collections/{_path(name)}/{kind}/{_path(part['id'])}"
+        self._repeat(lambda: self._json(self._http.put(url, content=body)))
+
+    @staticmethod
+    def _json(response: httpx.Response) -> Any:
+        try:
+            return orjson.loads(response.content)
+        except orjson.JSONDecodeError as error:
+            raise TypesenseError(
+                f"the server's answer is not JSON: {response.text[:80]!r}",
+                status=response.status_code,
+                transient=True,
+            ) from error
+
+    def _repeat(self, request: Callable[[], T]) -> T:
+        """Make the request until it succeeds, fails for good, or patience ends."""
+        backoff = tenacity.wait_exponential_jitter(initial=0.2, max=8.0, jitter=0.5)
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome else None
+            asked = error.retry_after if isinstance(error, TypesenseError) else None
+            return asked if asked is not None else backoff(state)
+
+        def announce(state: tenacity.RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            if self._on_wait and isinstance(error, TypesenseError):
+                self._on_wait(error, state.upcoming_sleep)
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(
+                lambda error: isinstance(error, TypesenseError) and error.transient and not self._stopped.is_set()
+            ),
+            stop=tenacity.stop_before_delay(self.patience),
+            wait=wait,
+            sleep=tenacity.nap.sleep_using_event(self._stopped),
+            before_sleep=announce,
+            reraise=True,
+        )
+        return retrying(lambda: _attempt(request))
+
+
+def embedding_field(schema: Schema, name: str) -> dict[str, Any] | None:
+    """The field of this name in a collection's schema, or None."""
+    return next((dict(field) for field in schema["fields"] if field["name"] == name), None)
+
+
+def _path(part: str) -> str:
+    return quote(part, safe="")
+
+
+def _attempt(request: Callable[[], T]) -> T:
+    with _translated():
+        return request()
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Turn what httpx and the official client raise into a `TypesenseError`."""
+    try:
+        yield
+    except TypesenseError:
+        raise
+    except httpx.TimeoutException as error:
+        raise TypesenseError(f"time-out ({type(error).__name__})", transient=True) from error
+    except httpx.HTTPError as error:
+        raise TypesenseError(f"connection failed: {error or type(error).__name__}", transient=True) from error
+    except (ValueError, KeyError, TypeError) as error:
+        # The official client decodes JSON itself: a body that is none, or not of the expected form.
+        raise TypesenseError(f"the server's answer cannot be read: {type(error).__name__}", transient=True) from error
+
+
+def _raise_for_status(response: httpx.Response) -> None:
+    if response.is_success:
+        return
+    with _translated():
+        response.read()
+    try:
+        message = str(orjson.loads(response.content)["message"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        message = response.text[:200].strip() or response.reason_phrase
+    status = response.status_code
+    exhausted = status == 422 and any(word in message.lower() for word in _EXHAUSTED)
+    busy = status == 422 and "in progress" in message
+    raise TypesenseError(
+        f"{message} (HTTP {status})",
+        status=status,
+        transient=status in _TRANSIENT_STATUSES or exhausted or busy,
+        retry_after=_seconds(response.headers.get("Retry-After")),
+    )
+
+
+def _seconds(header: str | None) -> float | None:
+    try:
+        return min(max(float(header), 0.0), 300.0) if header else None
+    except ValueError:
+        return None
+
+
+def _import_answer(line: bytes) -> ImportAnswer:
+    try:
+        answer = orjson.loads(line)
+        if answer["success"] is True:
+            return ImportAnswer(True)
+        return ImportAnswer(False, int(answer.get("code", 0)), str(answer.get("error", "")))
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise TypesenseError(f"a line of the import's answer cannot be read: {line[:80]!r}", transient=True) from error
