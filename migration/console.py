@@ -1,0 +1,58 @@
+"""What a person reads while the migration works. Standard output for the lines, standard error for the bar."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from kai.settings import redact
+
+RULE = "=" * 60
+
+
+class Console:
+    """Prints lines, keeps secrets out of them and does not break the progress bar.
+
+    Args:
+        secrets: replaced by `***` wherever they would show.
+        verbose: whether `detail` prints.
+    """
+
+    def __init__(self, secrets: Iterable[str] = (), *, verbose: bool = False) -> None:
+        self._secrets = tuple(secrets)
+        self.verbose = verbose
+
+    def line(self, text: str = "") -> None:
+        """One line to standard output."""
+        self._write(text, sys.stdout)
+
+    def warn(self, text: str) -> None:
+        """One line to standard error."""
+        self._write(text, sys.stderr)
+
+    def detail(self, text: str) -> None:
+        """One line to standard error, if asked for."""
+        if self.verbose:
+            self._write(text, sys.stderr)
+
+    def heading(self, title: str) -> None:
+        """A title between two rules."""
+        for text in (RULE, title, RULE):
+            self.line(text)
+
+    def table(self, rows: Sequence[Sequence[str]]) -> None:
+        """Columns, as wide as their widest cell."""
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
+        for row in rows:
+            self.line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+    def progress(self, title: str, total: int) -> tqdm[Any]:
+        """A bar on standard error; use as a context manager and call `update`."""
+        return tqdm(total=total, desc=title, file=sys.stderr, mininterval=0.2, dynamic_ncols=True)
+
+    def _write(self, text: str, stream: TextIO) -> None:
+        tqdm.write(redact(text, self._secrets), file=stream)
+        stream.flush()

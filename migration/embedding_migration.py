@@ -1,0 +1,128 @@
+"""The command line of a migration: `python -m migration.embedding_migration`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+class SeveralValues(click.Command):
+    """A command whose option `--collections` takes all names that follow it, up to the next option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Repeat the option before each of its values, which is the form that click knows."""
+        return super().parse_args(ctx, spread("--collections", args))
+
+
+def spread(option: str, args: Sequence[str]) -> list[str]:
+    """`--collections a b --dry-run` as `--collections a --collections b --dry-run`."""
+    result: list[str] = []
+    taking = False
+    for position, argument in enumerate(args):
+        if argument == "--":
+            return [*result, *args[position:]]
+        if argument == option:
+            taking = True
+            follows = args[position + 1] if position + 1 < len(args) else None
+            if follows is None or follows.startswith("-"):
+                result.append(option)
+        elif argument.startswith("-"):
+            taking = False
+            result.append(argument)
+        elif taking:
+            result += [option, argument]
+        else:
+            result.append(argument)
+    return result
+
+
+def program_version() -> str:
+    """The installed version."""
+    try:
+        return version("kai-embedding-migration")
+    except PackageNotFoundError:
+        return "unknown (not installed)"
+
+
+@click.command(
+    cls=SeveralValues,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""Exit status: 0 all done; 1 finished, but some documents failed; 2 refused before anything
+    changed; 3 stopped before the end, run again to go on; 130 interrupted, run again to go on.""",
+)
+@click.option(
+    "--collections",
+    multiple=True,
+    metavar="NAME...",
+    help="Collections to migrate: one or several names, also comma-separated or repeated; `all` for all. "
+    "[default: all]",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would happen. No write; no embedding but one probe.")
+@click.option(
+    "--env-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File with the configuration; the environment wins. [default: .env]",
+)
+@click.option(
+    "--collections-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="TOML file that names your own collections in place of KAI's; see the README.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="Most embedding requests under way at once.",
+)
+@click.option("--max-rpm", type=click.IntRange(1), metavar="N", help="Most embedding requests in any minute.")
+@click.option("--max-tpm", type=click.IntRange(1), metavar="N", help="Most embedding tokens in any minute.")
+@click.option(
+    "--nice",
+    type=click.FloatRange(0.0, 0.95),
+    default=0.0,
+    show_default=True,
+    help="Share of the time that Typesense is left idle between writes.",
+)
+@click.option(
+    "--patience",
+    type=click.FloatRange(0.0, 3600.0),
+    default=120.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a request is repeated while Typesense is unreachable or overloaded.",
+)
+@click.option("--force", is_flag=True, help="Embed every document again, also the ones that are current.")
+@click.option("--alias", metavar="NAME", help="A second name for the run.")
+@click.option("--description", metavar="TEXT", help="A note that stays with the run.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
+@click.version_option(program_version(), "--version", prog_name="kai-migrate")
+def command(**options: Any) -> None:
+    """Compute every document's embedding again with the configured model, in place.
+
+    The target comes from the environment or a .env file (EMBEDDING_FAMILY, EMBEDDING_MODEL,
+    EMBEDDING_DIMENSIONS, …; see .env.example). Every document keeps everything but its vector. Run it again
+    after any interruption: it goes on where it ended, and pays for nothing twice.
+
+    \b
+    Examples:
+      python -m migration.embedding_migration --dry-run
+      python -m migration.embedding_migration --collections instructions context_stores
+    """
+    from migration.session import RunOptions, migrate
+
+    sys.exit(migrate(RunOptions(**options)))
+
+
+def main() -> None:
+    """Run the command."""
+    command.main(prog_name="python -m migration.embedding_migration")
+
+
+if __name__ == "__main__":
+    main()

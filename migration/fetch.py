@@ -1,0 +1,183 @@
+"""Pages of documents: search pages up to 10,000 documents, beyond that the export stream cut into pages.
+
+A search page costs the more the deeper it is, so the cost of paging grows with the square of the
+collection; the export stays linear (measured on 29.0 at 100,000 documents: 20.4 s against 10.5 s). Both
+come through `fetch_pages`, one page in memory at a time.
+
+A collection that changes meanwhile can hide a document from one pass (one is deleted before a page
+boundary and its successors move up) or show it twice. Showing twice is harmless. Against hiding there are
+two guards: a search pass that has seen fewer documents than the server counts is followed by an export,
+which reads one snapshot; and the caller repeats its passes until one finds nothing left to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from kai.typesense import PAGE_LIMIT, Schema, Typesense, TypesenseError
+
+PAGE_SIZE: Final = PAGE_LIMIT
+SEARCH_UP_TO: Final = 10_000
+"""Documents. Above this the export stream is read instead of search pages."""
+
+_BROKEN_STREAMS: Final = 8
+"""How often in a row an export may break off without bringing a single new page before it is given up."""
+
+
+@dataclass(slots=True)
+class Document:
+    """One document as read.
+
+    Attributes:
+        id: its id.
+        fields: what was asked for, `id` among it, without the embedding.
+        vector: the stored embedding, the very numbers of the server's JSON, or None. An array of doubles:
+            a list of Python floats takes four times the memory.
+    """
+
+    id: str
+    fields: dict[str, Any]
+    vector: array[float] | None
+
+    def content_hash(self) -> bytes:
+        """SHA-256 over everything read but the vector, independent of the order of attributes."""
+        return hashlib.sha256(orjson.dumps(self.fields, option=orjson.OPT_SORT_KEYS)).digest()
+
+    def vector_bytes(self) -> bytes | None:
+        """The vector as float32, the way Typesense compares it; None where there is none."""
+        return None if self.vector is None else np.frombuffer(self.vector, np.float64).astype(np.float32).tobytes()
+
+
+Page = list[Document]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What to read of a collection.
+
+    Attributes:
+        embedding_field: its value goes to `Document.vector`.
+        filter_by: Typesense filter; empty for every document.
+        fields: the fields needed beside `id` and the embedding; None for whole documents.
+        excluded: fields not to read, where whole documents are read (other vectors, say).
+        with_vector: whether the embedding itself is needed.
+    """
+
+    embedding_field: str
+    filter_by: str = ""
+    fields: tuple[str, ...] | None = None
+    excluded: tuple[str, ...] = ()
+    with_vector: bool = True
+
+    def parameters(self) -> dict[str, str]:
+        """As search and export take them."""
+        parameters = {"filter_by": self.filter_by} if self.filter_by else {}
+        if self.fields is not None:
+            wanted = ["id", *self.fields, *([self.embedding_field] if self.with_vector else [])]
+            parameters["include_fields"] = ",".join(dict.fromkeys(wanted))
+        else:
+            excluded = [*self.excluded, *([] if self.with_vector else [self.embedding_field])]
+            if excluded:
+                parameters["exclude_fields"] = ",".join(excluded)
+        return parameters
+
+
+def other_vector_fields(schema: Schema, embedding_field: str) -> tuple[str, ...]:
+    """The collection's other vector fields: as bulky as the embedding, and never looked at."""
+    return tuple(
+        field["name"] for field in schema["fields"] if field.get("num_dim") and field["name"] != embedding_field
+    )
+
+
+def fetch_pages(server: Typesense, collection: str, selection: Selection) -> Iterator[Page]:
+    """The selected documents in pages of up to 250, read as they are asked for.
+
+    Raises:
+        TypesenseError: the server could not be read within its patience, or an export broke off again and
+            again at the same place.
+    """
+    if server.count(collection, selection.filter_by) > SEARCH_UP_TO:
+        yield from export_pages(server, collection, selection)
+    else:
+        yield from _search_pages(server, collection, selection)
+
+
+def export_pages(server: Typesense, collection: str, selection: Selection) -> Iterator[Page]:
+    """The selected documents by the export stream, in insertion order, from one snapshot.
+
+    A stream that breaks off is opened again and read on after the last document that was delivered.
+    """
+    delivered: str | None = None
+    broken = 0
+    while True:
+        try:
+            lines = server.export_lines(collection, selection.parameters())
+            for page in _pages_of_lines(lines, selection, after=delivered):
+                yield page
+                delivered, broken = page[-1].id, 0
+        except TypesenseError as error:
+            broken += 1
+            if not error.transient or broken >= _BROKEN_STREAMS:
+                raise
+            if delivered is not None and not server.count(collection, f"id:=`{delivered}`"):
+                delivered = None  # Deleted meanwhile: start over; seeing documents twice is harmless.
+        else:
+            return
+
+
+def _pages_of_lines(lines: Iterator[bytes], selection: Selection, after: str | None) -> Iterator[Page]:
+    page: Page = []
+    for line in lines:
+        try:
+            document = _document(orjson.loads(line), selection)
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            raise TypesenseError(f"a line of the export cannot be read: {line[:80]!r}", transient=True) from error
+        if after is not None:
+            after = None if document.id == after else after
+            continue
+        page.append(document)
+        if len(page) == PAGE_SIZE:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+def _search_pages(server: Typesense, collection: str, selection: Selection) -> Iterator[Page]:
+    seen: set[str] = set()  # At most SEARCH_UP_TO ids, unless the collection grows while it is read.
+    number = 0
+    while True:
+        number += 1
+        parameters = {"q": "*", "per_page": PAGE_SIZE, "page": number, **selection.parameters()}
+        answer = server.search(collection, parameters)
+        page = [_document(hit["document"], selection) for hit in answer["hits"]]
+        fresh = [document for document in page if document.id not in seen]
+        seen.update(document.id for document in fresh)
+        if fresh:
+            yield fresh
+        if len(page) < PAGE_SIZE:
+            break
+    if len(seen) < server.count(collection, selection.filter_by):
+        for page in export_pages(server, collection, selection):
+            if missed := [document for document in page if document.id not in seen]:
+                yield missed
+
+
+def fetch_documents(server: Typesense, collection: str, selection: Selection, ids: Sequence[str]) -> Page:
+    """The documents of these ids as they stand now, at most 250 of them; the ones deleted are left out."""
+    wanted = ",".join(f"`{document_id}`" for document_id in ids)
+    parameters = {"q": "*", "per_page": PAGE_SIZE, **selection.parameters(), "filter_by": f"id:[{wanted}]"}
+    answer = server.search(collection, parameters)
+    return [_document(hit["document"], selection) for hit in answer["hits"]]
+
+
+def _document(fields: dict[str, Any], selection: Selection) -> Document:
+    vector = fields.pop(selection.embedding_field, None)
+    return Document(str(fields["id"]), fields, array("d", vector) if vector else None)

@@ -1,0 +1,317 @@
+"""Bring a collection up to date in place, in passes, until a pass finds nothing left to do.
+
+A pass reads every eligible document and compares it with the ledger: the text it was embedded from, the
+vector that stands there, the model that made it. What agrees is left; the rest is embedded and written. The
+first pass does the work; the next one finds what the application changed meanwhile, what a page boundary
+hid, and what somebody overwrote; a pass that finds nothing is the proof that every eligible document
+carries the target's vector. Resuming after a crash, catching up and checking are therefore one operation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from kai.collections import EmbeddedCollection
+from kai.typesense import Schema
+from migration.context import Context, Failure, Outcome
+from migration.embed import TextFailure, Vector, text_hash
+from migration.fetch import (
+    Document,
+    Page,
+    Selection,
+    export_pages,
+    fetch_documents,
+    fetch_pages,
+    other_vector_fields,
+)
+from migration.pipeline import run_pages
+from migration.update import Written, import_documents, update_line
+
+if TYPE_CHECKING:
+    from migration.backup import BackupWriter
+    from migration.ledger import DocumentRecord
+
+MOST_PASSES: Final = 6
+TENANT_FIELD: Final = "db_connection_id"
+NO_TEXT: Final = "the document has no text to embed"
+_EXACT: Final = 1e-6
+"""Relative difference up to which a vector found in the first pass counts as the target's own."""
+_SAME_MODEL: Final = 0.02
+"""The same for one that appeared while the run was under way: providers are not exact (cosine 0.9998)."""
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """A page ready to be written."""
+
+    lines: dict[str, bytes] = field(default_factory=dict)
+    records: dict[str, DocumentRecord] = field(default_factory=dict)
+    failures: dict[str, Failure] = field(default_factory=dict)
+    failing: set[str] = field(default_factory=set)
+    current: int = 0
+    left_alone: int = 0
+    seen: int = 0
+
+
+@dataclass(slots=True)
+class _Tally:
+    seen: int = 0
+    success: int = 0
+    written: list[str] = field(default_factory=list)
+    """Ids written in a catch-up pass; in the first pass only their number counts."""
+    wrote: int = 0
+    gone: int = 0
+    left_alone: int = 0
+    new_failures: int = 0
+    failing: set[str] = field(default_factory=set)
+
+    @property
+    def clean(self) -> bool:
+        """Whether the pass had nothing to do."""
+        return not (self.wrote or self.gone or self.left_alone or self.new_failures)
+
+
+class InPlace:
+    """The embedding field of one collection, brought to the target.
+
+    Args:
+        context: the tools of the run.
+        collection: text template, embedding field, filter.
+        name: the real collection's name.
+        backup: takes each page's old vectors, durably, before the page is written; None for no backup.
+        schema: the collection's, as the server gave it.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        collection: EmbeddedCollection,
+        name: str,
+        *,
+        schema: Schema,
+        backup: BackupWriter | None = None,
+    ) -> None:
+        self._context = context
+        self._collection = collection
+        self._name = name
+        self._backup = backup
+        self._source = context.server.address
+        field_name, filter_by = collection.embedding_field, collection.filter_by
+        tenant = (TENANT_FIELD,) if any(known["name"] == TENANT_FIELD for known in schema["fields"]) else ()
+        self._lean = Selection(field_name, filter_by, (*collection.text_fields, *tenant))
+        # With a backup the whole document is read, so that its other fields can be shown to be unchanged.
+        whole = Selection(field_name, filter_by, excluded=other_vector_fields(schema, field_name))
+        self._first = whole if backup else self._lean
+        self._failures: dict[str, Failure] = {}
+        self._lock = threading.Lock()
+        self._tally = _Tally()
+        self._catching_up = False
+        self.outcome = Outcome(complete=False)
+        """What was done so far; whole once `run` has returned."""
+
+    def run(self, total: int) -> Outcome:
+        """Pass after pass, until one finds nothing to do, or the run is stopped.
+
+        Args:
+            total: eligible documents, for the progress bar.
+        """
+        for number in range(1, MOST_PASSES + 1):
+            self._catching_up = number > 1
+            self._tally = tally = _Tally()
+            doing = "Checking" if self._catching_up else "Migrating"
+            self._context.status.phase(doing.lower(), collection=self._name, total=total)
+            try:
+                with self._context.console.progress(f"  {doing} {self._name}", total) as bar:
+                    self._one_pass(self._pages(), bar.update)
+            finally:
+                self._account(number)
+            if self._stopped():
+                return self.outcome
+            # A document that failed and was deleted, or left the filter, is no failure any more.
+            self._failures = {id_: self._failures[id_] for id_ in tally.failing}
+            self.outcome.failures = dict(self._failures)
+            self.outcome.complete = True
+            if tally.clean:
+                return self.outcome
+            total = tally.seen
+        self.outcome.changing = self._settle(tally.written)
+        if self.outcome.changing:
+            self.outcome.notes.append(
+                f"the application keeps writing: {self.outcome.changing} documents were still changing after "
+                f"{MOST_PASSES} passes; run again when it is quieter"
+            )
+        return self.outcome
+
+    def _account(self, number: int) -> None:
+        outcome, tally = self.outcome, self._tally
+        outcome.passes = number
+        outcome.written += tally.wrote
+        outcome.left_alone += tally.left_alone
+        # A later pass that was cut short has seen fewer documents than are done.
+        cut_short = number > 1 and self._stopped()
+        outcome.success = max(outcome.success, tally.success) if cut_short else tally.success
+        outcome.failures = dict(self._failures)
+
+    def _settle(self, ids: list[str]) -> int:
+        """Look once more at the documents that the last pass wrote; how many needed writing again."""
+        self._tally = tally = _Tally()
+        batches = [ids[start : start + 250] for start in range(0, len(ids), 250)]
+        pages = (fetch_documents(self._context.server, self._name, self._lean, batch) for batch in batches)
+        self._one_pass(pages, lambda _: None)
+        return tally.wrote
+
+    def _pages(self) -> Iterator[Page]:
+        if self._catching_up:
+            return export_pages(self._context.server, self._name, self._lean)
+        return fetch_pages(self._context.server, self._name, self._first)
+
+    def _one_pass(self, pages: Iterator[Page], advance: object) -> None:
+        assert callable(advance)  # noqa: S101
+
+        def record(prepared_and_written: tuple[_Prepared, Written]) -> None:
+            self._record(*prepared_and_written)
+            advance(prepared_and_written[0].seen)
+
+        run_pages(
+            pages,
+            self._prepare,
+            self._write,
+            record,
+            workers=self._context.workers,
+            stopped=self._stopped,
+        )
+
+    def _stopped(self) -> bool:
+        return self._context.control.stopped.is_set()
+
+    # -- the steps of a page ---------------------------------------------------------------------------
+
+    def _prepare(self, page: Page) -> _Prepared:
+        """Compare the page with the ledger, embed what is not current, and put old vectors aside."""
+        context = self._context
+        context.control.wait_while_paused()
+        known = context.ledger.documents(self._source, self._name, [document.id for document in page])
+        prepared = _Prepared(seen=len(page))
+        texts: dict[str, str] = {}
+        for document in page:
+            text = self._collection.text_of(document.fields)
+            if not text:
+                prepared.failures[document.id] = Failure("embed", NO_TEXT)
+            elif self._failed_before(document.id, text_hash(text)):
+                prepared.failing.add(document.id)
+            elif self._is_current(document, text, known.get(document.id)):
+                prepared.current += 1
+            else:
+                texts[document.id] = text
+        vectors = context.embedder.embed(texts.values())
+        to_write: list[Document] = []
+        for document in page:
+            text = texts.get(document.id, "")
+            if not text:
+                continue
+            vector = vectors[text]
+            if isinstance(vector, TextFailure):
+                prepared.failures[document.id] = Failure("embed", vector.reason, text_hash(text))
+                continue
+            if self._is_already(document, vector):
+                prepared.left_alone += 1
+                stored = document.vector_bytes() or b""
+            else:
+                prepared.lines[document.id] = update_line(document.id, self._collection.embedding_field, vector)
+                to_write.append(document)
+                stored = vector.tobytes()
+            prepared.records[document.id] = self._record_of(document, text, stored)
+        if self._backup is not None and to_write:
+            self._backup.add_vectors([(d.id, d.vector, d.content_hash()) for d in to_write])
+        return prepared
+
+    def _write(self, prepared: _Prepared) -> tuple[_Prepared, Written]:
+        """One import request for the page."""
+        if not prepared.lines:
+            return prepared, Written()
+        context = self._context
+        begun = time.monotonic()
+        written = import_documents(context.server, self._name, prepared.lines)
+        seconds = time.monotonic() - begun
+        context.meter.imported(sum(map(len, prepared.lines.values())), seconds)
+        context.control.rest(seconds)
+        return prepared, written
+
+    def _record(self, prepared: _Prepared, written: Written) -> None:
+        """Commit what was done to the ledger, and count it."""
+        context = self._context
+        failures = prepared.failures | {id_: Failure("import", reason) for id_, reason in written.failed.items()}
+        for id_ in (*written.failed, *written.gone):
+            record = prepared.records.pop(id_, None)
+            if record is not None and id_ in failures:
+                failures[id_].text_hash = record.text_hash
+        context.ledger.record_documents(self._source, self._name, list(prepared.records.values()))
+        with self._lock:
+            new = {id_: failure for id_, failure in failures.items() if id_ not in self._failures}
+            for id_ in prepared.records:
+                self._failures.pop(id_, None)
+            self._failures.update(failures)
+            tally = self._tally
+            tally.failing |= prepared.failing | failures.keys()
+            tally.seen += prepared.seen
+            tally.success += prepared.current + len(prepared.records)
+            tally.wrote += len(written.written)
+            tally.gone += len(written.gone)
+            tally.left_alone += prepared.left_alone
+            tally.new_failures += len(new)
+            if self._catching_up:
+                tally.written.extend(written.written)
+        self._note_failures(new)
+        context.status.add(prepared.seen - len(failures), len(failures))
+
+    def _note_failures(self, failures: dict[str, Failure]) -> None:
+        if not failures:
+            return
+        from migration.ledger import FailureRecord
+
+        context = self._context
+        rows = [FailureRecord(id_, failure.stage, failure.reason) for id_, failure in failures.items()]
+        context.ledger.record_failures(context.run.id, self._name, rows)
+
+    # -- what counts as current ------------------------------------------------------------------------
+
+    def _failed_before(self, document_id: str, digest: bytes) -> bool:
+        failure = self._failures.get(document_id)
+        return failure is not None and failure.text_hash == digest
+
+    def _is_current(self, document: Document, text: str, record: DocumentRecord | None) -> bool:
+        if record is None or record.model_id != self._context.model.id or record.text_hash != text_hash(text):
+            return False
+        if self._context.force and record.run_id != self._context.run.id:
+            return False
+        stored = document.vector_bytes()
+        return stored is not None and record.vector_hash == hashlib.sha256(stored).digest()
+
+    def _is_already(self, document: Document, vector: Vector) -> bool:
+        """Whether the vector that stands there is the target's, written by somebody else."""
+        stored = document.vector_bytes()
+        if stored is None or len(stored) != vector.nbytes:
+            return False
+        tolerance = _SAME_MODEL if self._catching_up else _EXACT
+        difference = np.linalg.norm(np.frombuffer(stored, np.float32) - vector)
+        return bool(difference <= tolerance * np.linalg.norm(vector))
+
+    def _record_of(self, document: Document, text: str, stored: bytes) -> DocumentRecord:
+        from migration.ledger import DocumentRecord
+
+        tenant = document.fields.get(TENANT_FIELD)
+        return DocumentRecord(
+            document.id,
+            text_hash(text),
+            hashlib.sha256(stored).digest(),
+            model_id=self._context.model.id,
+            run_id=self._context.run.id,
+            tenant=str(tenant) if tenant is not None else None,
+        )

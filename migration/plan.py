@@ -1,0 +1,237 @@
+"""Look before anything is changed: what a run would do, per collection, at what cost, and what is in the way.
+
+`--dry-run` prints the plan; a run carries out the same plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+from kai.collections import EmbeddedCollection
+from kai.models import estimate_cost, estimate_tokens, request_limits
+from kai.settings import EmbeddingSettings
+from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
+from migration.embed import text_hash
+from migration.fetch import Selection, fetch_pages
+from migration.hazards import find_hazards
+
+Strategy = Literal["in place", "recreate", "rebuild", "alter", "skipped"]
+ChosenStrategy = Literal["auto", "recreate", "rebuild", "alter"]
+
+_UPDATES_A_SECOND: Final = 115 * 768
+_INSERTS_A_SECOND: Final = 758 * 768
+_REBUILD_SECONDS: Final = 14.7 / 6000 / 768
+"""Measured on 29.0 with 2 cores at 6,000 documents of 768 dimensions; taken as inverse to the dimensions."""
+
+
+class Refused(Exception):  # noqa: N818 - the run is refused, nothing is broken
+    """Nothing was changed, and nothing will be before this is mended. One message per problem."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What the texts of a collection come to.
+
+    Attributes:
+        distinct: texts that differ from each other; one is paid for once.
+        without: eligible documents that have no text.
+        tokens: estimated tokens of the distinct texts.
+        cost_usd: list price; None if the model's price is not known.
+    """
+
+    distinct: int
+    without: int
+    tokens: int
+    cost_usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionPlan:
+    """What a run would do to one collection.
+
+    Attributes:
+        collection: as it was asked for.
+        name: the real collection's name, where an alias was asked for.
+        schema: as the server gave it.
+        strategy: how.
+        old_dimensions: `num_dim` of the field; None where it has none and is no vector index.
+        new_dimensions: length of the new vectors.
+        documents: all documents of the collection.
+        eligible: documents that the filter lets through.
+        server_seconds: what the server's share will take, roughly, by strategy.
+        hazards: what the operator should know, a sentence each.
+        texts: only where they were looked at (dry run).
+    """
+
+    collection: EmbeddedCollection
+    name: str
+    schema: Schema
+    strategy: Strategy
+    old_dimensions: int | None
+    new_dimensions: int
+    documents: int
+    eligible: int
+    server_seconds: dict[str, float] = field(default_factory=dict)
+    hazards: tuple[str, ...] = ()
+    texts: Texts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run would do, in the order in which it would."""
+
+    embedding: EmbeddingSettings
+    collections: tuple[CollectionPlan, ...]
+
+
+def make_plan(
+    server: Typesense,
+    embedding: EmbeddingSettings,
+    collections: Sequence[EmbeddedCollection],
+    *,
+    strategy: ChosenStrategy = "auto",
+) -> Plan:
+    """Inspect the collections and decide how each would be migrated. Only reads.
+
+    Raises:
+        Refused: Typesense cannot be used, or a collection cannot be migrated; every problem at once.
+    """
+    _check_server(server)
+    schemas: dict[str, Schema] = {}
+    problems: list[str] = []
+    for collection in collections:
+        if collection.skipped:
+            continue
+        try:
+            schema = server.collection(collection.name)
+        except TypesenseError as error:
+            raise Refused([_explain(server, error)]) from error
+        if schema is None:
+            problems.append(
+                f"collection {collection.name!r} does not exist on {server.url}; "
+                "check TYPESENSE_HOST and TYPESENSE_PORT, or name the collections to migrate with --collections"
+            )
+        elif problem := _field_problem(collection, schema):
+            problems.append(problem)
+        else:
+            schemas[collection.name] = schema
+    if problems:
+        raise Refused(problems)
+    try:
+        everything = server.collections()
+        plans = [
+            _plan_collection(server, embedding, collection, schemas.get(collection.name), everything, strategy)
+            for collection in collections
+        ]
+    except TypesenseError as error:
+        raise Refused([_explain(server, error)]) from error
+    return Plan(embedding, tuple(plans))
+
+
+def look_at_texts(server: Typesense, plan: CollectionPlan, embedding: EmbeddingSettings) -> CollectionPlan:
+    """The same plan with its texts counted. Reads every eligible document's text fields, a page at a time."""
+    if plan.strategy == "skipped":
+        return plan
+    collection = plan.collection
+    seen: set[bytes] = set()
+    without = tokens = 0
+    selection = Selection(collection.embedding_field, collection.filter_by, collection.text_fields, with_vector=False)
+    for page in fetch_pages(server, plan.name, selection):
+        for document in page:
+            text = collection.text_of(document.fields)
+            if not text:
+                without += 1
+            elif (digest := text_hash(text)[:12]) not in seen:
+                seen.add(digest)
+                tokens += estimate_tokens(text)
+    cost = estimate_cost(embedding.model, tokens)
+    return replace(plan, texts=Texts(len(seen), without, tokens, cost))
+
+
+def requests_needed(plan: CollectionPlan, embedding: EmbeddingSettings) -> int | None:
+    """About how many embedding requests the plan takes; None before its texts were looked at."""
+    if plan.texts is None:
+        return None
+    limits = request_limits(embedding.family)
+    pages = -(-plan.eligible // 250)
+    return max(pages * -(-min(250, plan.eligible) // limits.texts), -(-plan.texts.tokens // limits.tokens))
+
+
+def _check_server(server: Typesense) -> None:
+    try:
+        server.health()
+        server.collections()
+    except TypesenseError as error:
+        raise Refused([_explain(server, error)]) from error
+
+
+def _explain(server: Typesense, error: TypesenseError) -> str:
+    if error.unauthorized:
+        return f"TYPESENSE_API_KEY: Typesense at {server.url} refuses the key ({error}); use one with all actions"
+    return (
+        f"TYPESENSE_HOST, TYPESENSE_PORT, TYPESENSE_PROTOCOL: Typesense at {server.url} cannot be used: {error}; "
+        "check that it is running and that the address is right"
+    )
+
+
+def _field_problem(collection: EmbeddedCollection, schema: Schema) -> str | None:
+    found = embedding_field(schema, collection.embedding_field)
+    if found is None:
+        return (
+            f"collection {schema['name']!r} has no field {collection.embedding_field!r}; "
+            "it would hold the embedding, so nothing can be migrated there"
+        )
+    if found["type"] != "float[]":
+        return (
+            f"field {collection.embedding_field!r} of collection {schema['name']!r} is of type {found['type']}, "
+            "not float[]; it cannot hold an embedding"
+        )
+    return None
+
+
+def _plan_collection(
+    server: Typesense,
+    embedding: EmbeddingSettings,
+    collection: EmbeddedCollection,
+    schema: Schema | None,
+    everything: Sequence[Schema],
+    chosen: ChosenStrategy,
+) -> CollectionPlan:
+    if schema is None:
+        return CollectionPlan(collection, collection.name, {}, "skipped", None, embedding.dimensions, 0, 0)
+    name = str(schema["name"])
+    vector_field = embedding_field(schema, collection.embedding_field) or {}
+    old = vector_field.get("num_dim")
+    documents = int(schema["num_documents"])
+    dimensions = embedding.dimensions
+    plan = CollectionPlan(
+        collection,
+        name,
+        schema,
+        _decide(old, dimensions, chosen),
+        old,
+        dimensions,
+        documents,
+        server.count(name, collection.filter_by),
+        server_seconds={
+            "in place": documents * dimensions / _UPDATES_A_SECOND,
+            "recreate": 2 * documents * dimensions / _INSERTS_A_SECOND,
+            "rebuild": documents * dimensions * _REBUILD_SECONDS,
+        },
+    )
+    return replace(plan, hazards=tuple(find_hazards(server, collection, schema, everything, plan.strategy, dimensions)))
+
+
+def _decide(old: int | None, new: int, chosen: ChosenStrategy) -> Strategy:
+    """In place where the length stays (or is none of the server's business), recreate where it changes."""
+    if old is None:
+        return "in place"
+    if old == new:
+        return "rebuild" if chosen in ("rebuild", "alter") else "in place"
+    return "alter" if chosen == "alter" else "recreate"

@@ -1,0 +1,130 @@
+"""Carry out a plan: collection after collection, each by its strategy, and say what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kai.typesense import TypesenseError
+from migration.cache import CacheError
+from migration.context import Context, Outcome
+from migration.embed import ProviderStopped
+from migration.ledger import LedgerError
+from migration.passes import InPlace
+from migration.plan import CollectionPlan, Plan
+from migration.throttle import Stopped
+
+NAMED_FAILURES = 20
+"""Failed documents that the console names; all of them are in the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionResult:
+    """What a run did to one collection. `status` is `completed`, `skipped`, `stopped` or `interrupted`."""
+
+    name: str
+    status: str
+    outcome: Outcome | None = None
+    cause: str = ""
+
+    def summary(self) -> dict[str, Any]:
+        """As the console's summary shows it."""
+        if self.outcome is None:
+            return {"status": self.status, "count": 0}
+        outcome = self.outcome
+        return {
+            "status": self.status,
+            "count": outcome.count,
+            "success": outcome.success,
+            "failed": len(outcome.failures),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run did."""
+
+    collections: tuple[CollectionResult, ...]
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the run ended before its end."""
+        return any(result.status in ("stopped", "interrupted", "not started") for result in self.collections)
+
+    @property
+    def failed(self) -> int:
+        """Documents without a vector of the target."""
+        return sum(len(r.outcome.failures) + r.outcome.changing for r in self.collections if r.outcome)
+
+
+def execute(context: Context, plan: Plan) -> RunResult:
+    """Carry out the plan. What stops one collection stops the run; what was done stays done."""
+    results: list[CollectionResult] = []
+    for collection_plan in plan.collections:
+        if results and results[-1].status in ("stopped", "interrupted"):
+            results.append(CollectionResult(collection_plan.collection.name, "not started"))
+        else:
+            results.append(_migrate(context, collection_plan))
+    return RunResult(tuple(results))
+
+
+def _migrate(context: Context, plan: CollectionPlan) -> CollectionResult:
+    console, name = context.console, plan.collection.name
+    if plan.strategy == "skipped":
+        console.line(f"Skipping '{name}': {plan.collection.skipped}")
+        context.ledger.start_collection(context.run.id, name, "skipped")
+        return CollectionResult(name, "skipped")
+    console.line(f"Starting migration for '{name}'...")
+    console.line(f"  - Embedding field: {plan.collection.embedding_field}")
+    console.line(f"  - Filter: {plan.collection.filter_by or 'none'}")
+    console.line(f"  Found {plan.eligible} documents to migrate")
+    identity = context.ledger.start_collection(
+        context.run.id,
+        plan.name,
+        plan.strategy,
+        old_dimensions=plan.old_dimensions,
+        new_dimensions=plan.new_dimensions,
+        eligible=plan.eligible,
+    )
+    steps = InPlace(context, plan.collection, plan.name, schema=plan.schema)
+    cause = ""
+    try:
+        steps.run(plan.eligible)
+    except Stopped:
+        pass
+    except ProviderStopped as error:
+        cause = f"the embedding provider: {error}"
+    except TypesenseError as error:
+        cause = f"Typesense: {error}"
+    except (LedgerError, CacheError) as error:
+        cause = str(error)
+    outcome = steps.outcome
+    outcome.complete = outcome.complete and not cause
+    status = "completed" if outcome.complete else "stopped" if cause else "interrupted"
+    state: Any = status if status != "completed" else "partial" if outcome.failures else "completed"
+    context.ledger.update_collection(
+        identity,
+        done=outcome.success,
+        failed=len(outcome.failures),
+        state=state,
+        downtime_seconds=outcome.downtime_seconds,
+    )
+    _tell(context, plan, outcome, status, cause)
+    return CollectionResult(name, status, outcome, cause)
+
+
+def _tell(context: Context, plan: CollectionPlan, outcome: Outcome, status: str, cause: str) -> None:
+    console = context.console
+    failed = len(outcome.failures)
+    if status == "completed":
+        console.line(f"  Migration complete: {outcome.success} succeeded, {failed} failed")
+    else:
+        console.line(f"  Migration {status}: {cause or 'as asked'}")
+    for document_id, failure in list(outcome.failures.items())[:NAMED_FAILURES]:
+        console.warn(
+            f"  Failed: document {document_id!r} of '{plan.collection.name}' ({failure.stage}): {failure.reason}"
+        )
+    if failed > NAMED_FAILURES:
+        console.warn(f"  … and {failed - NAMED_FAILURES} more; the ledger has them all")
+    for note in outcome.notes:
+        console.warn(f"  Note: {note}")

@@ -1,0 +1,85 @@
+"""`status.json` in the run's folder: what the run is doing, true within a second, for scripts and people."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+_EVERY = 1.0
+
+
+class Status:
+    """Facts of a run, written to a file once a second and at every change of phase.
+
+    Args:
+        path: the file; its folder is made. None writes nothing.
+        figures: called for the numbers that are to go in beside the phase (requests, tokens, spent, …).
+    """
+
+    def __init__(self, path: Path | None, figures: Callable[[], dict[str, Any]] = dict) -> None:
+        self._path = path
+        self._figures = figures
+        self._facts: dict[str, Any] = {"phase": "starting", "pid": os.getpid()}
+        self._phase_began = time.monotonic()
+        self._done_before = 0
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+
+    def phase(self, phase: str, *, collection: str | None = None, total: int | None = None) -> None:
+        """Enter a phase (`copying`, `cut-over`, `checking`, …) of so many documents."""
+        with self._lock:
+            self._facts.update(phase=phase, collection=collection, total=total, done=0, failed=0)
+            self._phase_began = time.monotonic()
+        self._write()
+
+    def add(self, done: int = 0, failed: int = 0) -> None:
+        """Count documents of the phase."""
+        with self._lock:
+            self._facts["done"] = self._facts.get("done", 0) + done
+            self._facts["failed"] = self._facts.get("failed", 0) + failed
+
+    def facts(self) -> dict[str, Any]:
+        """Everything known at this moment; times in seconds."""
+        with self._lock:
+            facts = dict(self._facts)
+            elapsed = max(time.monotonic() - self._phase_began, 1e-9)
+        done, total = facts.get("done") or 0, facts.get("total")
+        speed = done / elapsed
+        facts["documents_per_second"] = round(speed, 2)
+        facts["seconds_left"] = round((total - done) / speed, 1) if total and speed > 0 else None
+        facts.update(self._figures())
+        facts["updated_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        return facts
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Write the file while the block runs."""
+        thread = threading.Thread(target=self._keep, name="status", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            thread.join()
+            self._write()
+
+    def _keep(self) -> None:
+        while not self._ended.wait(_EVERY):
+            self._write()
+
+    def _write(self) -> None:
+        if self._path is None:
+            return
+        # A status that cannot be written (full disk) must not end a run that can go on.
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            temporary = self._path.with_suffix(f".{threading.get_ident()}.tmp")
+            temporary.write_bytes(orjson.dumps(self.facts(), option=orjson.OPT_INDENT_2))
+            temporary.replace(self._path)

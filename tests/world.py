@@ -1,0 +1,298 @@
+"""KAI's collections in a running sandbox, a provider, and the command line: what whole-run tests are made of."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from tests.providers.standin import StandIn
+
+REPOSITORY = Path(__file__).parent.parent
+SHARED = REPOSITORY.parent / "shared"
+DATA = SHARED / "data"
+
+MODULE = "migration.embedding_migration"
+EMBEDDING_FIELDS = {"context_stores": "prompt_embedding", "instructions": "instruction_embedding"}
+
+Document = dict[str, Any]
+
+
+def field(name: str, kind: str = "string", **attributes: Any) -> dict[str, Any]:
+    """One field of a schema."""
+    return {"name": name, "type": kind, **attributes}
+
+
+def kai_schemas(dimensions: int | None) -> list[dict[str, Any]]:
+    """The three KAI collections that matter, embedding fields of so many dimensions."""
+    vector: dict[str, Any] = {"optional": True} | ({"num_dim": dimensions} if dimensions else {})
+    connection = field("db_connection_id", reference="database_connections.id")
+    return [
+        {
+            "name": "database_connections",
+            "enable_nested_fields": True,
+            "fields": [
+                field("alias"),
+                field("description", optional=True),
+                field("dialect"),
+                field("connection_uri"),
+                field("schemas", "string[]"),
+                field("metadata", "object", optional=True),
+                field("created_at"),
+            ],
+        },
+        {
+            "name": "context_stores",
+            "enable_nested_fields": True,
+            "fields": [
+                connection,
+                field("prompt_text"),
+                field("prompt_text_ner"),
+                field("entities", "string[]"),
+                field("labels", "string[]"),
+                field("prompt_embedding", "float[]", **vector),
+                field("sql"),
+                field("metadata", "object", optional=True),
+                field("created_at"),
+            ],
+        },
+        {
+            "name": "instructions",
+            "enable_nested_fields": True,
+            "fields": [
+                connection,
+                field("condition"),
+                field("rules"),
+                field("instruction_embedding", "float[]", **vector),
+                field("is_default", "bool"),
+                field("metadata", "object", optional=True),
+                field("created_at"),
+            ],
+        },
+    ]
+
+
+def made_up(questions: int = 300, instructions: int = 12, seed: int = 1) -> dict[str, list[Document]]:
+    """KAI-shaped documents in words of our own; every tenth question repeats another one's text."""
+    pick = random.Random(seed)  # noqa: S311
+    things = [
+        "bicycles",
+        "loans",
+        "members",
+        "repairs",
+        "visits",
+        "invoices",
+        "beds",
+        "books",
+        "routes",
+        "tours",
+    ]
+    verbs = ["sold", "returned", "opened", "closed", "lost", "counted", "moved", "planned"]
+    connections = [
+        {
+            "id": f"db{number}",
+            "alias": f"db{number}",
+            "dialect": "postgresql",
+            "connection_uri": "postgresql://localhost/x",
+            "schemas": ["public"],
+            "created_at": "2026-01-01T00:00:00",
+        }
+        for number in range(3)
+    ]
+    texts = [
+        f"how many {pick.choice(things)} were {pick.choice(verbs)} in week {number % 53} of branch {number}?"
+        for number in range(questions)
+    ]
+    stores = [
+        {
+            "id": f"q{number}",
+            "db_connection_id": f"db{number % 3}",
+            "prompt_text": texts[number - 5] if number % 10 == 9 else texts[number],
+            "prompt_text_ner": "how many things?",
+            "entities": [str(number)],
+            "labels": ["number"],
+            "sql": f"SELECT count(*) FROM t{number}",
+            "metadata": {"n": number, "deep": {"x": [1, 2], "y": "ü"}},
+            "created_at": "2026-01-01T00:00:00",
+        }
+        for number in range(questions)
+    ]
+    rules = [
+        {
+            "id": f"i{number}",
+            "db_connection_id": f"db{number % 3}",
+            "condition": f"when someone asks about {pick.choice(things)} {number}",
+            "rules": f"use the table of {pick.choice(things)}",
+            "is_default": number % 4 == 3,
+            "created_at": "2026-01-01T00:00:00",
+        }
+        for number in range(instructions)
+    ]
+    return {"database_connections": connections, "context_stores": stores, "instructions": rules}
+
+
+def real_text() -> dict[str, list[Document]]:
+    """The real text in KAI's shape, where it is at hand."""
+    names = ("database_connections", "context_stores", "instructions")
+    return {name: [json.loads(line) for line in (DATA / f"{name}.jsonl").open()] for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A command that ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        """Everything that it printed."""
+        return self.out + self.err
+
+    def summary(self, collection: str) -> dict[str, Any]:
+        """The collection's line of the summary."""
+        found = re.findall(rf"^{collection}: (\{{.*\}})$", self.out, re.MULTILINE)
+        return dict(eval(found[-1], {"__builtins__": {}}))  # noqa: S307 - a dict literal that we printed
+
+
+class World:
+    """A server's documents, and the means to look at them without the code under test."""
+
+    def __init__(self, url: str, key: str, home: Path) -> None:
+        self.url, self.key, self.home = url, key, home
+        self.http = httpx.Client(base_url=url, headers={"X-TYPESENSE-API-KEY": key}, timeout=60)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.http.close()
+
+    def clear(self) -> None:
+        """Remove every alias and collection."""
+        for alias in self.http.get("/aliases").json()["aliases"]:
+            self.http.delete(f"/aliases/{alias['name']}")
+        for schema in self.http.get("/collections").json():
+            self.http.delete(f"/collections/{schema['name']}")
+
+    def fill(
+        self, documents: Mapping[str, Sequence[Document]], dimensions: int | None, *, old_vectors: bool = True
+    ) -> None:
+        """Create KAI's collections with these documents, each eligible one with a made-up old vector."""
+        numbers = np.random.default_rng(5)
+        for schema in kai_schemas(dimensions):
+            name = schema["name"]
+            self.http.post("/collections", json=schema).raise_for_status()
+            embedding = EMBEDDING_FIELDS.get(name)
+            lines = []
+            for document in documents[name]:
+                line = dict(document)
+                if embedding and old_vectors and not line.get("is_default"):
+                    line[embedding] = [round(float(x), 6) for x in numbers.normal(size=dimensions or 8)]
+                lines.append(line)
+            self.import_(name, lines)
+
+    def import_(self, name: str, documents: Iterable[Document], action: str = "create") -> None:
+        """Import documents; every one must be taken."""
+        lines = [json.dumps(document) for document in documents]
+        for start in range(0, len(lines), 500):
+            body = "\n".join(lines[start : start + 500])
+            answer = self.http.post(f"/collections/{name}/documents/import", params={"action": action}, content=body)
+            answer.raise_for_status()
+            bad = [line for line in answer.text.splitlines() if json.loads(line)["success"] is not True]
+            assert not bad, bad[:3]
+
+    def schema(self, name: str) -> dict[str, Any]:
+        """The collection's schema."""
+        answer = self.http.get(f"/collections/{name}")
+        answer.raise_for_status()
+        return dict(answer.json())
+
+    def documents(self, name: str) -> dict[str, Document]:
+        """Every document by id."""
+        answer = self.http.get(f"/collections/{name}/documents/export")
+        answer.raise_for_status()
+        return {d["id"]: d for d in map(json.loads, filter(None, answer.text.split("\n")))}
+
+    def state(
+        self, names: Iterable[str] = ("context_stores", "instructions", "database_connections")
+    ) -> dict[str, Any]:
+        """Everything that could change: schemas and documents."""
+        return {name: (self.schema(name), self.documents(name)) for name in names}
+
+    def environment(self, **variables: str) -> dict[str, str]:
+        """A clean environment that points at this server."""
+        host, port = self.url.removeprefix("http://").split(":")
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": os.environ.get("HOME", "/"),
+            "PYTHONPATH": str(REPOSITORY),
+            "TYPESENSE_HOST": host,
+            "TYPESENSE_PORT": port,
+            "TYPESENSE_PROTOCOL": "HTTP",
+            "TYPESENSE_API_KEY": self.key,
+            "TYPESENSE_TIMEOUT": "2",
+            "MIGRATION_HOME": str(self.home),
+            **variables,
+        }
+
+    def run(self, *arguments: str, module: str = MODULE, **variables: str) -> Finished:
+        """Run the command line to its end."""
+        self.home.parent.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            env=self.environment(**variables),
+            cwd=self.home.parent,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    def start(self, *arguments: str, module: str = MODULE, **variables: str) -> subprocess.Popen[str]:
+        """Start the command line; the caller ends it."""
+        self.home.parent.mkdir(parents=True, exist_ok=True)
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            env=self.environment(**variables),
+            cwd=self.home.parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+def openai(provider: StandIn, dimensions: int = 64, model: str = "text-embedding-3-small") -> dict[str, str]:
+    """The variables that choose an OpenAI stand-in."""
+    return {
+        "EMBEDDING_FAMILY": "openai",
+        "EMBEDDING_MODEL": model,
+        "EMBEDDING_DIMENSIONS": str(dimensions),
+        "OPENAI_API_KEY": provider.key,
+        "OPENAI_API_BASE": provider.api_base,
+    }
+
+
+def text_of(name: str, document: Document) -> str:
+    """The text that KAI embeds, written down a second time, apart from the code under test."""
+    return document["prompt_text"] if name == "context_stores" else f"{document['condition']}, {document['rules']}"
+
+
+def eligible(name: str, documents: Mapping[str, Document]) -> Iterator[tuple[str, Document]]:
+    """The documents that KAI embeds."""
+    return ((id_, d) for id_, d in documents.items() if name != "instructions" or not d["is_default"])
+
+
+def as_float32(vector: Sequence[float] | None) -> bytes | None:
+    """The vector as Typesense compares it."""
+    return None if vector is None else np.asarray(vector, np.float32).tobytes()
