@@ -55,7 +55,7 @@ class _SandboxServer(uvicorn.Server):
     default=None,
     help="How long to answer 503 after the start. [default: 0; after an interrupted change up to 1]",
 )
-def main(  # noqa: PLR0917 - one for each option
+def main(
     port: int,
     api_key: str,
     data_dir: Path,
@@ -78,9 +78,7 @@ def main(  # noqa: PLR0917 - one for each option
         listener.bind((HOST, port))
     except OSError as error:
         raise click.ClickException(f"cannot listen on {HOST}:{port}: {error.strerror}") from None
-    config = uvicorn.Config(
-        app, log_level="warning", lifespan="on", timeout_graceful_shutdown=SHUTDOWN_SECONDS
-    )
+    config = uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=SHUTDOWN_SECONDS)
     _SandboxServer(config, app.state.store).run(sockets=[listener])
 
 

@@ -8,6 +8,7 @@ is in the log before it begins, so that it survives a kill and is carried out ag
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -53,29 +54,46 @@ def _alter_fields(store: Store, collection: Collection, raw: Any) -> list[Json]:
     with store.lock:
         if collection.altering:
             raise ApiError(422, "Another collection update operation is in progress.")
-        changed, shown = plan_fields(collection.schema, raw)
+        plan_change(collection.schema, raw)
         collection.altering = True
     try:
         with collection.gate:
+            # Planned once more: an import that held the gate may have found new nested fields.
+            change = plan_change(collection.schema, raw)
             with store.lock:
                 number = max(store.unfinished, default=0) + 1
                 store.change(["alter", number, collection.name, raw])
-            _run(store, collection, number, changed)
+            _run(store, collection, number, change)
     finally:
         collection.altering = False
-    return shown
+    return change.answer
 
 
-def plan_fields(schema: Schema, raw: Any) -> tuple[list[Field], list[Json]]:
-    """(all fields after the change, the `fields` of the answer); ApiError 400 for an invalid change."""
+@dataclass
+class FieldChange:
+    """What a change of `fields` comes to.
+
+    Attributes:
+        fields: all fields after it.
+        added: those to be validated and indexed, a field dropped and added again among them.
+        answer: the `fields` of the answer.
+    """
+
+    fields: list[Field]
+    added: list[Field]
+    answer: list[Json]
+
+
+def plan_change(schema: Schema, raw: Any) -> FieldChange:
+    """The change that `fields` of a PATCH asks for; ApiError 400 for an invalid one."""
     if not isinstance(raw, list) or not raw:
         raise ApiError(
             400,
-            "The `fields` value should be an array of objects containing the field `name` and other "
-            "properties.",
+            "The `fields` value should be an array of objects containing the field `name` and other properties.",
         )
     fields = dict(schema.fields)
-    shown: list[Json] = []
+    added: list[Field] = []
+    answer: list[Json] = []
     for entry in raw:
         name = entry.get("name") if isinstance(entry, dict) else None
         if name == "id":
@@ -84,10 +102,8 @@ def plan_fields(schema: Schema, raw: Any) -> tuple[list[Field], list[Json]]:
             if name not in fields:
                 raise ApiError(400, f"Field `{name}` is not part of collection schema.")
             # With an object go the fields that were found inside it.
-            fields = {
-                key: spec for key, spec in fields.items() if key != name and not key.startswith(f"{name}.")
-            }
-            shown.append({"drop": True, "embed": None, "name": name})
+            fields = {key: spec for key, spec in fields.items() if key != name and not key.startswith(f"{name}.")}
+            answer.append({"drop": True, "embed": None, "name": name})
             continue
         spec = parse_field(entry)
         if spec.name in fields:
@@ -97,26 +113,26 @@ def plan_fields(schema: Schema, raw: Any) -> tuple[list[Field], list[Json]]:
                 "before adding it back to the schema.",
             )
         fields[spec.name] = spec
-        shown.append(spec.to_alter_json())
-    return list(fields.values()), shown
+        added.append(spec)
+        answer.append(spec.to_alter_json())
+    return FieldChange(list(fields.values()), added, answer)
 
 
-def _run(store: Store, collection: Collection, number: int, fields: list[Field]) -> None:
+def _run(store: Store, collection: Collection, number: int, change: FieldChange) -> None:
     """Validate, index, make it permanent. The caller holds the gate; the change is in the log."""
     total = len(collection.documents)
     old = list(collection.fields.values())
-    added = [spec for spec in fields if collection.fields.get(spec.name) != spec]
     progress: Json = {"collection": collection.name, "validated_docs": 0, "altered_docs": 0}
     seconds = store.alter_seconds if total else 0.0
     with store.lock:
         store.schema_changes = (store.schema_changes or {}) | {collection.name: progress}
     try:
-        misfit = _misfit(collection, added)
+        misfit = _misfit(collection, change.added)
         if misfit is None:
             with store.lock:
                 # Shown at once, usable only at the end.
-                collection.unready = {spec.name for spec in added}
-                collection.set_fields(fields)
+                collection.unready = {spec.name for spec in change.added}
+                collection.set_fields(change.fields)
         _wait(store, seconds / 2, progress, "validated_docs", total)
         if misfit is not None:
             raise misfit
@@ -127,7 +143,7 @@ def _run(store: Store, collection: Collection, number: int, fields: list[Field])
     if store.stopping.is_set():
         # Left in the log as unfinished: the next start carries it out.
         raise ApiError(503, "Not Ready or Lagging")
-    _finish(store, collection, number, fields)
+    _finish(store, collection, number, change.fields)
 
 
 def _finish(store: Store, collection: Collection, number: int, fields: list[Field]) -> None:
@@ -170,13 +186,14 @@ def _misfit(collection: Collection, added: list[Field]) -> ApiError | None:
     return None
 
 
-def resume_alters(store: Store) -> list[threading.Thread]:
+def resume_alters(store: Store, *, delay: float = 0.0) -> list[threading.Thread]:
     """Carry out the changes that a killed server left unfinished; one running thread for each.
 
-    Call it before requests are served: the collections are closed for writing from here on.
+    They begin after `delay` seconds. Call it before requests are served: the collections are closed for
+    writing from here on.
     """
     threads: list[threading.Thread] = []
-    for number, (name, raw) in list(store.unfinished.items()):
+    for number, (name, _) in list(store.unfinished.items()):
         collection = store.collections.get(name)
         if collection is None:
             store.change(["altered", number])
@@ -186,26 +203,29 @@ def resume_alters(store: Store) -> list[threading.Thread]:
         }
         collection.altering = True
         collection.gate.acquire()
-        thread = threading.Thread(target=_resume, args=(store, collection, number, raw), daemon=True)
+        thread = threading.Thread(target=_resume, args=(store, collection, number, delay), daemon=True)
         thread.start()
         threads.append(thread)
     return threads
 
 
-def _resume(store: Store, collection: Collection, number: int, raw: list[Json]) -> None:
+def _resume(store: Store, collection: Collection, number: int, delay: float) -> None:
+    raw = store.unfinished[number][1]
     old = list(collection.fields.values())
     try:
-        fields, _ = plan_fields(collection.schema, raw)
+        if delay and store.stopping.wait(delay):
+            return
+        change = plan_change(collection.schema, raw)
         dropped = {entry["name"] for entry in raw}
         pause = store.alter_seconds * RECOVERY_SHARE if collection.documents else 0.0
         # A recovering server shows the field, then does not, then does again.
         collection.unready = dropped
-        for shown in (fields, [spec for spec in old if spec.name not in dropped]):
+        for shown in (change.fields, [spec for spec in old if spec.name not in dropped]):
             with store.lock:
                 collection.set_fields(shown)
             if pause and store.stopping.wait(pause):
                 return
-        _run(store, collection, number, fields)
+        _run(store, collection, number, change)
     except ApiError:
         with store.lock:
             if number in store.unfinished and not store.stopping.is_set():

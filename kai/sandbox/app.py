@@ -47,7 +47,7 @@ def create_app(
     if lag_seconds is None:
         lag_seconds = min(alter_seconds, 1.0) if store.unfinished else 0.0
     ready_at = time.monotonic() + lag_seconds
-    resume_alters(store)
+    resume_alters(store, delay=lag_seconds)
 
     def lagging() -> bool:
         return time.monotonic() < ready_at

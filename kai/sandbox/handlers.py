@@ -82,10 +82,7 @@ def create_collection(call: Call) -> Response:
     """POST /collections, with `src_name` a clone"""
     body = call.json()
     source = call.params.get("src_name")
-    if source:
-        created = call.store.clone_collection(source, body.get("name"))
-    else:
-        created = call.store.create_collection(body)
+    created = call.store.clone_collection(source, body.get("name")) if source else call.store.create_collection(body)
     return json_response(created.schema.to_json(0), 201)
 
 
@@ -184,9 +181,7 @@ def import_documents(call: Call) -> Response:
     with call.store.gate(call.collection) as collection:
         action = call.params.get("action", "create")
         writer = Writer(call.store, collection, action, call.params.get("dirty_values"))
-        answers = writer.import_lines(
-            call.body, return_id=call.flag("return_id"), return_doc=call.flag("return_doc")
-        )
+        answers = writer.import_lines(call.body, return_id=call.flag("return_id"), return_doc=call.flag("return_doc"))
     return text_response(answers)
 
 

@@ -153,9 +153,7 @@ def _bind_join(join: Join, store: Store, collection: Collection) -> Predicate:
     if other is None:
         raise ApiError(400, f"Referenced collection `{join.collection}` in `filter_by` not found.")
     matches = bind(join.filter, store, other)
-    outgoing = [
-        spec.name for spec in collection.reference_fields if store.find(spec.reference_target()[0]) is other
-    ]
+    outgoing = [spec.name for spec in collection.reference_fields if store.find(spec.reference_target()[0]) is other]
     if outgoing:
         targets = {document.seq for document in other.snapshot() if matches(document)}
         return lambda document: any(refers(document, name, targets) for name in outgoing)

@@ -21,10 +21,7 @@ def metrics(data_dir: Path) -> dict[str, str]:
     swap, swap_free = memory.get("SwapTotal", 0), memory.get("SwapFree", 0)
     disk = shutil.disk_usage(data_dir)
     load = min(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)) * 100
-    figures = {
-        f"system_cpu{number}_active_percentage": f"{load:.2f}"
-        for number in range(1, (os.cpu_count() or 1) + 1)
-    }
+    figures = {f"system_cpu{number}_active_percentage": f"{load:.2f}" for number in range(1, (os.cpu_count() or 1) + 1)}
     figures |= {
         "system_cpu_active_percentage": f"{load:.2f}",
         "system_disk_total_bytes": str(disk.total),

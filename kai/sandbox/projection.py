@@ -75,13 +75,9 @@ class Projection:
 class _Join:
     """One `$collection(fields)` of `include_fields`."""
 
-    def __init__(
-        self, store: Store, collection: Collection, name: str, fields: str, alias: str | None
-    ) -> None:
+    def __init__(self, store: Store, collection: Collection, name: str, fields: str, alias: str | None) -> None:
         target = store.find(name)
-        self.fields = [
-            spec.name for spec in collection.reference_fields if spec.reference_target()[0] == name
-        ]
+        self.fields = [spec.name for spec in collection.reference_fields if spec.reference_target()[0] == name]
         if target is None or not self.fields:
             raise ApiError(
                 400, f"Referenced collection `{name}` in `include_fields` not found."

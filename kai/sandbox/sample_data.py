@@ -44,8 +44,7 @@ QUESTIONS: dict[str, list[tuple[str, str]]] = {
         ),
         (
             "How much was collected in late fees last year?",
-            "SELECT sum(amount) FROM fees WHERE extract(year FROM paid_on) = "
-            "extract(year FROM current_date) - 1",
+            "SELECT sum(amount) FROM fees WHERE extract(year FROM paid_on) = extract(year FROM current_date) - 1",
         ),
         (
             "How long does a member keep a book on average?",
@@ -74,8 +73,7 @@ QUESTIONS: dict[str, list[tuple[str, str]]] = {
         ),
         (
             "Who borrowed more than {50|number} books?",
-            "SELECT m.name FROM members m JOIN loans l ON l.member_id = m.id "
-            "GROUP BY m.name HAVING count(*) > 50",
+            "SELECT m.name FROM members m JOIN loans l ON l.member_id = m.id GROUP BY m.name HAVING count(*) > 50",
         ),
         (
             "How many members live in {Oakfield|place}?",
@@ -142,13 +140,11 @@ QUESTIONS: dict[str, list[tuple[str, str]]] = {
         ),
         (
             "Which mechanic repaired the most brakes?",
-            "SELECT mechanic FROM repairs WHERE kind = 'brakes' GROUP BY mechanic "
-            "ORDER BY COUNT(*) DESC LIMIT 1",
+            "SELECT mechanic FROM repairs WHERE kind = 'brakes' GROUP BY mechanic ORDER BY COUNT(*) DESC LIMIT 1",
         ),
         (
             "How many tyres of {28|number} inches are left in {Harbour Street|place}?",
-            "SELECT SUM(in_stock) FROM parts WHERE kind = 'tyre' AND inches = 28 "
-            "AND branch = 'Harbour Street'",
+            "SELECT SUM(in_stock) FROM parts WHERE kind = 'tyre' AND inches = 28 AND branch = 'Harbour Street'",
         ),
         (
             "Show monthly revenue for the last {12|number} months",
@@ -161,8 +157,7 @@ QUESTIONS: dict[str, list[tuple[str, str]]] = {
         ),
         (
             "How often was {the Falcon 3|model} returned as defective?",
-            "SELECT COUNT(*) FROM complaints c JOIN bicycles b ON b.id = c.bicycle_id "
-            "WHERE b.model = 'Falcon 3'",
+            "SELECT COUNT(*) FROM complaints c JOIN bicycles b ON b.id = c.bicycle_id WHERE b.model = 'Falcon 3'",
         ),
     ],
     "hospital": [
@@ -198,8 +193,7 @@ QUESTIONS: dict[str, list[tuple[str, str]]] = {
         ),
         (
             "How many operations were cancelled in {2025|year}?",
-            "SELECT count(*) FROM operations WHERE status = 'cancelled' "
-            "AND extract(year FROM planned_for) = 2025",
+            "SELECT count(*) FROM operations WHERE status = 'cancelled' AND extract(year FROM planned_for) = 2025",
         ),
         (
             "Which medicines are out of stock?",

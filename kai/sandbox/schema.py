@@ -11,9 +11,7 @@ from kai.sandbox.errors import ApiError
 Json = dict[str, Any]
 
 SCALAR_TYPES = ("string", "int32", "int64", "float", "bool", "geopoint", "object")
-TYPES = frozenset(
-    [*SCALAR_TYPES, *(f"{name}[]" for name in SCALAR_TYPES), "auto", "string*", "geopolygon", "image"]
-)
+TYPES = frozenset([*SCALAR_TYPES, *(f"{name}[]" for name in SCALAR_TYPES), "auto", "string*", "geopolygon", "image"])
 SORTABLE_TYPES = frozenset(["int32", "int64", "float", "bool", "geopoint"])
 BOOLEAN_PROPERTIES = ("facet", "index", "infix", "optional", "sort", "stem", "store", "range_index")
 DEFAULT_HNSW = {"M": 16, "ef_construction": 200}
@@ -99,9 +97,7 @@ def mask_secrets(embed: Json) -> Json:
     if not isinstance(config, dict):
         return embed
     masked = {
-        key: value[:5] + "*" * max(0, len(value) - 5)
-        if key in SECRET_KEYS and isinstance(value, str)
-        else value
+        key: value[:5] + "*" * max(0, len(value) - 5) if key in SECRET_KEYS and isinstance(value, str) else value
         for key, value in config.items()
     }
     return embed | {"model_config": masked}
@@ -118,9 +114,7 @@ def parse_field(raw: object) -> Field:
     name = raw["name"]
     kind = raw.get("type")
     if not isinstance(kind, str) or kind not in TYPES:
-        raise ApiError(
-            400, f"Field `{name}` has an invalid data type `{kind}`, see docs for supported data types."
-        )
+        raise ApiError(400, f"Field `{name}` has an invalid data type `{kind}`, see docs for supported data types.")
     for flag in BOOLEAN_PROPERTIES:
         if flag in raw and not isinstance(raw[flag], bool):
             raise ApiError(400, f"The `{flag}` property of the field `{name}` should be a boolean.")
@@ -233,9 +227,7 @@ def check_schema(schema: Schema) -> None:
     if not sorting:
         return
     if sorting not in schema.fields:
-        raise ApiError(
-            400, f"Default sorting field is defined as `{sorting}` but is not found in the schema."
-        )
+        raise ApiError(400, f"Default sorting field is defined as `{sorting}` but is not found in the schema.")
     if schema.fields[sorting].type not in ("int32", "int64", "float"):
         raise ApiError(400, f"Default sorting field `{sorting}` must be a single valued numerical field.")
 

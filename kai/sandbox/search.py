@@ -92,9 +92,7 @@ def search(store: Store, name: str, params: Params) -> Json:
         hits = [Hit(document) for document in reversed(candidates)]
     for field_name, descending in reversed(order):
         hits = _sorted(hits, field_name, descending)
-    projection = Projection(
-        store, collection, params.get("include_fields", ""), params.get("exclude_fields", "")
-    )
+    projection = Projection(store, collection, params.get("include_fields", ""), params.get("exclude_fields", ""))
     shown = hits[(page - 1) * per_page : page * per_page]
     return {
         "facet_counts": [],

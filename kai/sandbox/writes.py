@@ -36,9 +36,7 @@ class Writer:
     ApiError 400 for an unknown action.
     """
 
-    def __init__(
-        self, store: Store, collection: Collection, action: str, dirty_values: str | None = None
-    ) -> None:
+    def __init__(self, store: Store, collection: Collection, action: str, dirty_values: str | None = None) -> None:
         if action not in ACTIONS:
             raise ApiError(400, "Parameter `action` must be a create|update|upsert.")
         if dirty_values is not None and dirty_values not in DIRTY_VALUES:
@@ -170,9 +168,7 @@ class Writer:
             found += [nested_field(name, "float[]") for name in missing]
         if found:
             fields = [*self.collection.fields.values(), *found]
-            self.store.change(
-                ["fields", self.collection.name, [spec.to_json(masked=False) for spec in fields]]
-            )
+            self.store.change(["fields", self.collection.name, [spec.to_json(masked=False) for spec in fields]])
 
 
 def delete_documents(store: Store, collection: Collection, documents: Iterable[Document]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from starlette.testclient import TestClient
 from kai.sandbox.app import create_app
 
 Json = dict[str, Any]
-ImportDocuments = Callable[..., list[Json]]
+Client = httpx.Client | TestClient
+"""A client of a server in another process, or of one in this."""
 
 ADMIN_KEY = "admin-key"
 
@@ -57,7 +58,7 @@ def questions(sandbox: TestClient) -> TestClient:
 
 
 def import_documents(
-    client: httpx.Client, collection: str, documents: list[Json], action: str = "create", **params: str
+    client: Client, collection: str, documents: list[Json], action: str = "create", **params: str
 ) -> list[Json]:
     """Import and return the parsed answer lines."""
     body = "\n".join(json.dumps(document) for document in documents)
@@ -68,14 +69,14 @@ def import_documents(
     return [json.loads(line) for line in response.text.splitlines()]
 
 
-def export_documents(client: httpx.Client, collection: str, **params: str) -> list[Json]:
+def export_documents(client: Client, collection: str, **params: str) -> list[Json]:
     """Export and return the parsed documents."""
     response = client.get(f"/collections/{collection}/documents/export", params=params)
     assert response.status_code == 200, response.text
     return [json.loads(line) for line in response.text.splitlines()]
 
 
-def found_ids(client: httpx.Client, collection: str, **params: str) -> list[str]:
+def found_ids(client: Client, collection: str, **params: str) -> list[str]:
     """The ids that a search for everything finds, in its order."""
     response = client.get(f"/collections/{collection}/documents/search", params={"q": "*", **params})
     assert response.status_code == 200, response.text

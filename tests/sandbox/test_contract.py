@@ -114,8 +114,7 @@ def without_path(value: Any, path: tuple[str, ...]) -> Any:
     step, rest = path[0], path[1:]
     if isinstance(value, list):
         return [
-            without_path(element, rest) if step in ("*", str(index)) else element
-            for index, element in enumerate(value)
+            without_path(element, rest) if step in ("*", str(index)) else element for index, element in enumerate(value)
         ]
     return {key: without_path(inner, rest) if step in ("*", key) else inner for key, inner in value.items()}
 

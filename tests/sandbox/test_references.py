@@ -16,9 +16,7 @@ ALIAS = {"include_fields": "id,$database_connections(alias)"}
 def joined_aliases(client: TestClient) -> dict[str, str | None]:
     """Question id -> alias of the database that it is joined to."""
     exported = export_documents(client, "questions", **ALIAS)
-    return {
-        document["id"]: document.get("database_connections", {}).get("alias") for document in exported
-    }
+    return {document["id"]: document.get("database_connections", {}).get("alias") for document in exported}
 
 
 def recreate_databases(client: TestClient, documents: list[Json]) -> None:
@@ -28,9 +26,7 @@ def recreate_databases(client: TestClient, documents: list[Json]) -> None:
 
 
 def add_questions(client: TestClient) -> None:
-    answers = import_documents(
-        client, "questions", [{"id": "q1", "db_id": "db1"}, {"id": "q2", "db_id": "db2"}]
-    )
+    answers = import_documents(client, "questions", [{"id": "q1", "db_id": "db1"}, {"id": "q2", "db_id": "db2"}])
     assert answers == [{"success": True}, {"success": True}]
 
 
@@ -78,9 +74,7 @@ def test_an_update_with_its_own_reference_value_repairs_a_join(questions: TestCl
     add_questions(questions)
     recreate_databases(questions, [{"id": "db2", "alias": "stock"}, {"id": "db1", "alias": "sales"}])
 
-    import_documents(
-        questions, "questions", [{"id": "q1", "db_id": "db1"}, {"id": "q2", "db_id": "db2"}], "update"
-    )
+    import_documents(questions, "questions", [{"id": "q1", "db_id": "db1"}, {"id": "q2", "db_id": "db2"}], "update")
 
     assert joined_aliases(questions) == {"q1": "sales", "q2": "stock"}
 
@@ -127,9 +121,7 @@ def test_sequence_numbers_are_not_given_out_twice(questions: TestClient) -> None
 def test_deleting_a_referenced_document_deletes_those_that_refer_to_it(questions: TestClient) -> None:
     add_questions(questions)
 
-    deleted = questions.delete(
-        "/collections/database_connections/documents", params={"filter_by": "alias:=sales"}
-    )
+    deleted = questions.delete("/collections/database_connections/documents", params={"filter_by": "alias:=sales"})
 
     assert deleted.json() == {"num_deleted": 1}
     assert found_ids(questions, "questions") == ["q2"]
