@@ -11,9 +11,11 @@ import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kai.sandbox.alter import resume_alters
 from kai.sandbox.errors import ApiError, forbidden
@@ -25,6 +27,18 @@ from kai.sandbox.store import Store
 KEY_HEADER = "x-typesense-api-key"
 WORKER_THREADS = 200
 """Requests under way at once: many may be waiting for one schema change, and reads must still get in."""
+
+
+class _TrailingSlash:
+    """Takes a slash off the end of the path, as the server does: the official client puts one there."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and len(scope["path"]) > 1:
+            scope = dict(scope) | {"path": scope["path"].rstrip("/")}
+        await self.app(scope, receive, send)
 
 
 def create_app(
@@ -80,6 +94,7 @@ def create_app(
     app = Starlette(
         routes=routes,
         lifespan=lifespan,
+        middleware=[Middleware(_TrailingSlash)],
         exception_handlers={HTTPException: _not_found},
     )
     app.state.store = store
