@@ -16,7 +16,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -67,6 +67,7 @@ class VectorCache:
         self._patience = patience
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._opened: int | None = None
         self._useless = False
         with self._lock:
             self._attempt(lambda connection: None, None)
@@ -84,9 +85,7 @@ class VectorCache:
     ) -> None:
         self.close()
 
-    def get_many(
-        self, space: str, text_hashes: Sequence[bytes], dimensions: int | None = None
-    ) -> dict[bytes, Vector]:
+    def get_many(self, space: str, text_hashes: Sequence[bytes], dimensions: int | None = None) -> dict[bytes, Vector]:
         """The vectors of these texts in the space with this fingerprint, by hash; absent where unknown.
 
         Vectors are float32 and read-only. Rows are ignored whose length is not that of `dimensions` (None:
@@ -108,12 +107,7 @@ class VectorCache:
         """
         remaining = iter(pairs)
         while some := list(islice(remaining, _PAGE)):
-            rows = []
-            for text_hash, vector in some:
-                stored = np.ascontiguousarray(vector, dtype=_LITTLE_ENDIAN)
-                if stored.ndim == 1 and _is_sound(stored):
-                    rows.append((space, text_hash, len(stored), stored.tobytes()))
-            if rows:
+            if rows := list(_rows(space, some)):
                 with self._lock:
                     self._attempt(partial(_insert, rows), None)
 
@@ -139,9 +133,7 @@ class VectorCache:
     def size_bytes(self) -> int:
         """What the cache takes on the disk, in bytes, its write-ahead log included."""
         return sum(
-            path.stat().st_size
-            for path in (self.path, self.path.with_name(f"{self.path.name}-wal"))
-            if path.is_file()
+            path.stat().st_size for path in (self.path, self.path.with_name(f"{self.path.name}-wal")) if path.is_file()
         )
 
     def _attempt(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
@@ -156,10 +148,6 @@ class VectorCache:
                 return work(self._connected())
             except (sqlite3.Error, OSError) as error:
                 self._undo()
-                if _code(error) == "SQLITE_READONLY_DBMOVED":
-                    self._disconnect()  # another process has set the file aside and begun a new one
-                    if not last:
-                        continue
                 if _is_damage(error) and not last:
                     self._set_aside(error)
                     continue
@@ -170,6 +158,8 @@ class VectorCache:
         return otherwise
 
     def _connected(self) -> sqlite3.Connection:
+        if self._connection is not None and _inode(self.path) != self._opened:
+            self._disconnect()  # set aside by another process, or deleted: SQLite would not notice
         if self._connection is None:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _create_private_file(self.path)
@@ -189,7 +179,7 @@ class VectorCache:
             except BaseException:
                 connection.close()
                 raise
-            self._connection = connection
+            self._connection, self._opened = connection, _inode(self.path)
         return self._connection
 
     def _disconnect(self) -> None:
@@ -240,7 +230,7 @@ def _select(space: str, hashes: Sequence[bytes], connection: sqlite3.Connection)
     return connection.execute(query, [space, *hashes]).fetchall()
 
 
-def _insert(rows: Sequence[tuple[str, bytes, int, bytes]], connection: sqlite3.Connection) -> None:
+def _insert(rows: Sequence[tuple[str, bytes, int, memoryview]], connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     connection.executemany(
         "INSERT INTO vectors (space, text_hash, dimensions, vector) VALUES (?, ?, ?, ?) "
@@ -283,22 +273,42 @@ def _sound(rows: Sequence[Row], dimensions: int | None) -> dict[bytes, Vector]:
     for length, entries in by_length.items():
         vectors = np.frombuffer(b"".join(blob for _, blob in entries), dtype=_LITTLE_ENDIAN)
         vectors = vectors.reshape(len(entries), length)
-        sound = np.logical_and(np.isfinite(vectors).all(axis=1), vectors.any(axis=1))
-        found.update((entries[row][0], vectors[row]) for row in np.flatnonzero(sound))
+        found.update((entries[row][0], vectors[row]) for row in _sound_rows(vectors))
     return found
 
 
-def _is_sound(vector: Vector) -> bool:
-    return len(vector) > 0 and bool(np.isfinite(vector).all()) and bool(vector.any())
+def _rows(space: str, pairs: Sequence[tuple[bytes, Vector]]) -> Iterator[tuple[str, bytes, int, memoryview]]:
+    """The rows to store for the sound ones among these vectors; those of one length are checked at once."""
+    by_length: dict[int, list[tuple[bytes, Vector]]] = {}
+    for text_hash, vector in pairs:
+        by_length.setdefault(len(vector), []).append((text_hash, vector))
+    for length, entries in by_length.items():
+        if length:
+            vectors = np.array([vector for _, vector in entries], dtype=_LITTLE_ENDIAN)
+            for row in _sound_rows(vectors):
+                yield space, entries[row][0], length, vectors[row].data
+
+
+def _sound_rows(vectors: Vector) -> list[int]:
+    """Which rows of a matrix are finite and not all zero."""
+    sound = np.logical_and(np.isfinite(vectors).all(axis=1), vectors.any(axis=1))
+    return np.flatnonzero(sound).tolist()
 
 
 def _is_damage(error: Exception) -> bool:
     """Whether another file would help: this one is not a database, damaged, not a file, or not readable."""
     if isinstance(error, OSError):
-        return isinstance(error, IsADirectoryError | NotADirectoryError | PermissionError)
+        return isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError | PermissionError)
     # SQLITE_ERROR: the file has other tables than this module makes.
     signs = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_CANTOPEN", "SQLITE_READONLY")
     return _code(error) == "SQLITE_ERROR" or _code(error).startswith(signs)
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 def _code(error: Exception) -> str:

@@ -34,7 +34,7 @@ def ledger() -> None:
 @click.pass_obj
 def current_command(place: Place) -> None:
     """Print the revision at which the ledger stands."""
-    from migration.ledger import upgrade  # noqa: PLC0415 - SQLAlchemy only when needed, for a quick --help
+    from migration.ledger import upgrade
 
     url = _url(place)
     standing = _spoken(lambda: upgrade.current(url))
@@ -49,7 +49,7 @@ def current_command(place: Place) -> None:
 @click.pass_obj
 def upgrade_command(place: Place, revision: str) -> None:
     """Bring the ledger up to REVISION, by default the newest."""
-    from migration.ledger import upgrade  # noqa: PLC0415
+    from migration.ledger import upgrade
 
     url = _url(place)
     _spoken(lambda: upgrade.upgrade(url, revision))
@@ -62,7 +62,7 @@ def upgrade_command(place: Place, revision: str) -> None:
 @click.pass_obj
 def downgrade_command(place: Place, revision: str, yes: bool) -> None:
     """Take the ledger back to REVISION, or to nothing with `base`. What only newer revisions hold is lost."""
-    from migration.ledger import upgrade  # noqa: PLC0415
+    from migration.ledger import upgrade
 
     url = _url(place)
     if not yes:
@@ -82,23 +82,21 @@ def downgrade_command(place: Place, revision: str, yes: bool) -> None:
 @click.pass_obj
 def sql_command(place: Place, dialect: str | None, from_: str, to: str) -> None:
     """Print the statements that lead from one revision to another, without executing them."""
-    from migration.ledger import upgrade  # noqa: PLC0415
+    from migration.ledger import upgrade
 
     name = dialect or _url(place).get_backend_name()
-    click.echo(
-        _spoken(lambda: upgrade.sql("sqlite" if name == "sqlite" else "postgresql", from_, to)), nl=False
-    )
+    click.echo(_spoken(lambda: upgrade.sql("sqlite" if name == "sqlite" else "postgresql", from_, to)), nl=False)
 
 
 def _url(place: Place) -> "URL":
-    from migration.ledger.database import resolve  # noqa: PLC0415
+    from migration.ledger.database import resolve
 
     return _spoken(lambda: resolve(*place()))
 
 
 def _spoken(work: Callable[[], T]) -> T:
     """Say a LedgerError in one line, with exit status 2."""
-    from migration.ledger.errors import LedgerError  # noqa: PLC0415
+    from migration.ledger.errors import LedgerError
 
     try:
         return work()

@@ -17,6 +17,7 @@ import orjson
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import (
     ArgumentError,
+    DataError,
     DBAPIError,
     IntegrityError,
     NoSuchModuleError,
@@ -107,9 +108,7 @@ def connect(url: URL, patience: float = PATIENCE) -> Engine:
             json_deserializer=orjson.loads,
             pool_pre_ping=file is None,
             max_overflow=-1,  # pipeline threads must not wait for each other's reading
-            connect_args=(
-                {"timeout": patience, "check_same_thread": False} if file else {"connect_timeout": 10}
-            ),
+            connect_args=({"timeout": patience, "check_same_thread": False} if file else {"connect_timeout": 10}),
         )
     if file is not None:
         event.listen(engine, "connect", _prepare_sqlite)
@@ -157,6 +156,8 @@ def explained(url: URL) -> Iterator[None]:
     except OSError as error:
         raise LedgerError(_explain_os_error(error, url)) from error
     except (NoSuchModuleError, ModuleNotFoundError) as error:
+        if isinstance(error, ModuleNotFoundError) and sqlite_file(url) is not None:
+            raise
         raise LedgerError(
             "MIGRATION_LEDGER_URL names PostgreSQL, whose driver is not installed: "
             "pip install 'kai-embedding-migration[postgresql]'"
@@ -182,7 +183,7 @@ def _explain(error: SQLAlchemyError | sqlite3.Error, url: URL) -> str:
     for pattern, remedy in _REMEDIES:
         if re.search(pattern, message, re.IGNORECASE):
             return f"{where} {remedy} (see {_setting(url)})"
-    if isinstance(error, IntegrityError):
+    if isinstance(error, IntegrityError | DataError):
         return f"{where} refuses the entry: {message}"
     if isinstance(error, OperationalError) and sqlite_file(url) is None:
         return f"cannot use {where}: {message} (check MIGRATION_LEDGER_URL and that the server runs)"

@@ -111,9 +111,7 @@ class Documents(Models):
     def count_documents(self, source: str, collection: str, model_id: str | None = None) -> int:
         """How many documents of the collection are known; with `model_id`, those with its vectors."""
         with self._reading() as connection:
-            query = select(func.count()).where(
-                _columns.collection_id == _collection_id(connection, source, collection)
-            )
+            query = select(func.count()).where(_columns.collection_id == _collection_id(connection, source, collection))
             if model_id is not None:
                 query = query.where(
                     _columns.model_number == _numbers(connection, embedding_models, {model_id}).get(model_id)
@@ -152,9 +150,8 @@ class Documents(Models):
             model_number = _numbers(connection, embedding_models, {model_id}).get(model_id)
             names = _collections_of(connection, source)
             for some in _pages(text_hashes):
-                rows = connection.execute(
-                    _standing(), {"model_number": model_number, "collections": list(names), "hashes": some}
-                )
+                values = {"model_number": model_number, "collections": list(names), "hashes": some}
+                rows = connection.execute(_standing(), values).all()
                 for text_hash, collection_id, document_id, vector_hash in rows:
                     found[text_hash] = StandingVector(names[collection_id], document_id, vector_hash)
         return found
@@ -211,9 +208,7 @@ def _collection() -> Select[Any]:
 
 
 def _collection_id(connection: Connection, source: str, collection: str) -> int | None:
-    found: int | None = connection.execute(
-        _collection(), {"source": source, "collection": collection}
-    ).scalar()
+    found: int | None = connection.execute(_collection(), {"source": source, "collection": collection}).scalar()
     return found
 
 

@@ -19,9 +19,7 @@ def run() -> None:
             literal_binds=True,
         )
     else:
-        context.configure(
-            connection=options["connection"], target_metadata=metadata, version_table=VERSION_TABLE
-        )
+        context.configure(connection=options["connection"], target_metadata=metadata, version_table=VERSION_TABLE)
     with context.begin_transaction():
         context.run_migrations()
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, select
+from sqlalchemy import Connection, Row, Text, cast, delete, func, select
 
 from migration.ledger.records import CollectionUse, Json, ModelRecord, ModelUse
 from migration.ledger.schema import document_collections, document_embeddings, embedding_models
@@ -45,27 +45,21 @@ class Models(Store):
             connection.execute(
                 statement.on_conflict_do_update(
                     index_elements=["fingerprint"],
-                    set_={
-                        name: statement.excluded[name]
-                        for name in ("tool_source", "tool_version", "last_used_at")
-                    },
+                    set_={name: statement.excluded[name] for name in ("tool_source", "tool_version", "last_used_at")},
                 )
             )
-            found = connection.execute(
-                select(embedding_models).where(embedding_models.c.fingerprint == fingerprint)
-            )
+            found = connection.execute(select(embedding_models).where(embedding_models.c.fingerprint == fingerprint))
             return model_of(found.one())
 
     def find_model(self, fingerprint_or_id: str) -> ModelRecord | None:
         """The model with that fingerprint or id."""
         columns = embedding_models.c
-        # By fingerprint first: PostgreSQL refuses to compare its UUIDs with what is none.
         with self._reading() as connection:
             by_fingerprint = select(embedding_models).where(columns.fingerprint == fingerprint_or_id)
             row = connection.execute(by_fingerprint).one_or_none()
-            if row is None and len(fingerprint_or_id) == 36:
+            if row is None:
                 row = connection.execute(
-                    select(embedding_models).where(columns.id == fingerprint_or_id)
+                    select(embedding_models).where(cast(columns.id, Text) == fingerprint_or_id)
                 ).one_or_none()
         return None if row is None else model_of(row)
 

@@ -50,9 +50,7 @@ class Outcomes(Runs):
                 statement = upsert(connection, failures, ("run_id", "collection", "document_id"))
                 connection.execute(statement, list(values.values()))
 
-    def failures(
-        self, run_id: str, collection: str | None = None, limit: int | None = None
-    ) -> list[FailureRecord]:
+    def failures(self, run_id: str, collection: str | None = None, limit: int | None = None) -> list[FailureRecord]:
         """Documents that failed in a run and have not succeeded since, by collection and id."""
         query = select(failures).where(failures.c.run_id == run_id)
         if collection is not None:
@@ -98,9 +96,7 @@ class Outcomes(Runs):
     def verifications(self, run_id: str) -> list[VerificationRecord]:
         """All verdicts over a run's collections, the oldest first."""
         table = verification_results.c
-        query = (
-            select(verification_results).where(table.run_id == run_id).order_by(table.at, table.collection)
-        )
+        query = select(verification_results).where(table.run_id == run_id).order_by(table.at, table.collection)
         with self._reading() as connection:
             return [
                 VerificationRecord(
@@ -143,31 +139,21 @@ class Outcomes(Runs):
                 tuple(collections.get(run.id, ())),
                 failed.get(run.id, 0),
                 verdicts.get(run.id),
-                next(
-                    (entry for entry in measured.get(run.id, ()) if entry.collection is None), MetricsRecord()
-                ),
+                next((entry for entry in measured.get(run.id, ()) if entry.collection is None), MetricsRecord()),
             )
             for run in listed
         ]
 
 
 def _count_failures(connection: Connection, run_ids: Collection[str]) -> dict[str, int]:
-    query = (
-        select(failures.c.run_id, func.count())
-        .where(failures.c.run_id.in_(run_ids))
-        .group_by(failures.c.run_id)
-    )
+    query = select(failures.c.run_id, func.count()).where(failures.c.run_id.in_(run_ids)).group_by(failures.c.run_id)
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def _verdicts(connection: Connection, run_ids: Collection[str]) -> dict[str, Verdict]:
     """The verdict over each run: of every collection the latest one counts, and one FAIL fails all."""
     table = verification_results.c
-    query = (
-        select(table.run_id, table.collection, table.verdict)
-        .where(table.run_id.in_(run_ids))
-        .order_by(table.at)
-    )
+    query = select(table.run_id, table.collection, table.verdict).where(table.run_id.in_(run_ids)).order_by(table.at)
     latest: dict[str, dict[str, Verdict]] = {}
     for run_id, collection, verdict in connection.execute(query):
         latest.setdefault(run_id, {})[collection] = verdict

@@ -69,9 +69,7 @@ class Runs(Documents):
 
     def resume_run(self, run_id: str) -> RunRecord:
         """Take up a run that ended early: running again, in this process. Raises LedgerError if unknown."""
-        return self._change_run(
-            run_id, state="running", finished_at=None, host=socket.gethostname(), pid=os.getpid()
-        )
+        return self._change_run(run_id, state="running", finished_at=None, host=socket.gethostname(), pid=os.getpid())
 
     def finish_run(self, run_id: str, state: RunState, totals: Json | None = None) -> RunRecord:
         """End a run in this state; None leaves its totals. Raises LedgerError if it is unknown."""
@@ -86,9 +84,7 @@ class Runs(Documents):
             raise LedgerError(f"the ledger {self.place} holds no run with the id {run_id}")
         return run_of(row)
 
-    def find_run(
-        self, name_or_alias: str | None = None, kinds: Collection[RunKind] | None = None
-    ) -> RunRecord | None:
+    def find_run(self, name_or_alias: str | None = None, kinds: Collection[RunKind] | None = None) -> RunRecord | None:
         """The run with this name, alias or id, or the only one whose name begins so; None: the latest one.
 
         Looks only at runs of these `kinds`, if given. Raises LedgerError when several names begin so.
@@ -99,10 +95,10 @@ class Runs(Documents):
         with self._reading() as connection:
             if name_or_alias is None:
                 return _first(connection, query)
-            exact = [runs.c.name == name_or_alias, runs.c.alias == name_or_alias]
-            if len(name_or_alias) == 36 and name_or_alias.count("-") == 4:
-                exact.append(cast(runs.c.id, Text) == name_or_alias.lower())
-            found = _first(connection, query.where(or_(*exact)))
+            # As text: PostgreSQL refuses to compare its UUIDs with what is none.
+            by_id = cast(runs.c.id, Text) == name_or_alias
+            exact = or_(runs.c.name == name_or_alias, runs.c.alias == name_or_alias, by_id)
+            found = _first(connection, query.where(exact))
             if found is not None or not name_or_alias:
                 return found
             beginning = func.substr(runs.c.name, 1, len(name_or_alias)) == name_or_alias
@@ -110,9 +106,7 @@ class Runs(Documents):
         if len(candidates) > 1:
             names = ", ".join(row.name for row in candidates[:3])
             more = ", ..." if len(candidates) > 3 else ""
-            raise LedgerError(
-                f"several runs begin with {name_or_alias!r}: {names}{more}; write more of the name"
-            )
+            raise LedgerError(f"several runs begin with {name_or_alias!r}: {names}{more}; write more of the name")
         return run_of(candidates[0]) if candidates else None
 
     def runs(self, limit: int | None = None) -> list[RunRecord]:
@@ -177,9 +171,7 @@ class Runs(Documents):
                 update(collection_runs).where(collection_runs.c.id == collection_run_id).values(**values)
             ).rowcount
         if not changed:
-            raise LedgerError(
-                f"the ledger {self.place} holds no collection run with the id {collection_run_id}"
-            )
+            raise LedgerError(f"the ledger {self.place} holds no collection run with the id {collection_run_id}")
 
     def collection_runs(self, run_id: str) -> list[CollectionRunRecord]:
         """The collections of a run in the order in which they began."""
@@ -190,9 +182,7 @@ class Runs(Documents):
 def collections_of(connection: Connection, run_ids: Collection[str]) -> dict[str, list[CollectionRunRecord]]:
     """The collections of several runs, by run."""
     table = collection_runs.c
-    query = (
-        select(collection_runs).where(table.run_id.in_(run_ids)).order_by(table.started_at, table.collection)
-    )
+    query = select(collection_runs).where(table.run_id.in_(run_ids)).order_by(table.started_at, table.collection)
     found: dict[str, list[CollectionRunRecord]] = {}
     for row in connection.execute(query):
         found.setdefault(row.run_id, []).append(CollectionRunRecord(**row._mapping))
@@ -219,9 +209,7 @@ def _refuse_taken(connection: Connection, alias: str) -> None:
 
 def _free_name(connection: Connection, name: str) -> str:
     free, count = name, 1
-    while connection.execute(
-        select(runs.c.id).where(or_(runs.c.name == free, runs.c.alias == free)).limit(1)
-    ).first():
+    while connection.execute(select(runs.c.id).where(or_(runs.c.name == free, runs.c.alias == free)).limit(1)).first():
         count += 1
         free = f"{name}-{count}"
     return free

@@ -177,9 +177,7 @@ document_collections = Table(
 document_embeddings = Table(
     "document_embeddings",
     metadata,
-    Column(
-        "collection_id", Integer, ForeignKey("document_collections.id"), primary_key=True, autoincrement=False
-    ),
+    Column("collection_id", Integer, ForeignKey("document_collections.id"), primary_key=True, autoincrement=False),
     Column("document_id", AnyText, primary_key=True),
     Column("tenant", AnyText, index=True),
     Column("text_hash", LargeBinary, nullable=False, index=True),

@@ -91,7 +91,7 @@ def sql(dialect: Dialect, from_: str | None = None, to: str = "head") -> str:
         return ""
     output = io.StringIO()
     config = _config(output, dialect=dialect)
-    from alembic import command  # noqa: PLC0415 - loaded only when needed, see `schema.REVISIONS`
+    from alembic import command
 
     step = command.upgrade if end > start else command.downgrade
     step(config, f"{_name(start)}:{_name(end)}" if start else _name(end), sql=True)
@@ -127,9 +127,7 @@ def _position(revision: str) -> int:
     if revision == "base":
         return 0
     if revision not in REVISIONS:
-        raise LedgerError(
-            f"there is no ledger revision {revision!r}; known: base, {', '.join(REVISIONS)}, head"
-        )
+        raise LedgerError(f"there is no ledger revision {revision!r}; known: base, {', '.join(REVISIONS)}, head")
     return REVISIONS.index(revision) + 1
 
 
@@ -159,13 +157,13 @@ def _change(url: URL, revision: str, direction: Literal["upgrade", "downgrade"])
 
 
 def _command(direction: str) -> "Callable[[Config, str], None]":
-    from alembic import command  # noqa: PLC0415
+    from alembic import command
 
     return command.upgrade if direction == "upgrade" else command.downgrade
 
 
 def _config(output: io.StringIO | None = None, **attributes: Any) -> "Config":
-    from alembic.config import Config  # noqa: PLC0415
+    from alembic.config import Config
 
     config = Config(output_buffer=output) if output is not None else Config()
     # Config interpolates percent signs, and folders may have them in their names.

@@ -129,9 +129,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text, nullable=False),
         sa.Column("at", MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_failures"),
-        sa.UniqueConstraint(
-            "run_id", "collection", "document_id", name="uq_failures_run_id_collection_document_id"
-        ),
+        sa.UniqueConstraint("run_id", "collection", "document_id", name="uq_failures_run_id_collection_document_id"),
         _set_null("failures", "run_id", "runs"),
     )
     op.create_table(

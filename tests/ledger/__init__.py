@@ -1,0 +1,1 @@
+"""The ledger and the cache of vectors, on SQLite and on PostgreSQL."""
