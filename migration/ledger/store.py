@@ -16,7 +16,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from migration.ledger.database import PATIENCE, WRITES, connect, explained, place, resolve
 from migration.ledger.upgrade import upgrade_if_older
 
-_SECRET_NAME: Final = re.compile(r"api_?-?key|password|passwd|secret|authorization|credential|bearer", re.IGNORECASE)
+_SECRET_NAME: Final = re.compile(
+    r"api[_-]?key|(^|[_-])(key|token)$|password|passwd|secret|authorization|credential|bearer", re.IGNORECASE
+)
 _URL_LOGIN: Final = re.compile(r"(?<=://)[^/@\s]+@")
 
 
