@@ -5,5 +5,9 @@ compares vectors one by one. What it does do is answer the calls of the embeddin
 server was recorded to answer them, hold its data through `kill -9`, and reproduce the hazards that a
 migration must survive: references by sequence number, cascading deletes, slow schema changes.
 
+Left out: facets and grouping, typo tolerance, embedding by the server itself (`embed` is kept in the schema),
+geo filters, scoped search keys, presets, stopwords, analytics; synonyms and overrides are kept, but have no
+effect on a search. Values of `store: false` fields are checked and then forgotten.
+
     python -m kai.sandbox --port 8108 --api-key xyz --data-dir ./sandbox-data --sample
 """

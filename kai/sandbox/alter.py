@@ -63,7 +63,7 @@ def _alter_fields(store: Store, collection: Collection, raw: Any) -> list[Json]:
             with store.lock:
                 number = max(store.unfinished, default=0) + 1
                 store.change(["alter", number, collection.name, raw])
-            _run(store, collection, number, change)
+            _run(store, collection, number, change, list(collection.fields.values()))
     finally:
         collection.altering = False
     return change.answer
@@ -118,10 +118,12 @@ def plan_change(schema: Schema, raw: Any) -> FieldChange:
     return FieldChange(list(fields.values()), added, answer)
 
 
-def _run(store: Store, collection: Collection, number: int, change: FieldChange) -> None:
-    """Validate, index, make it permanent. The caller holds the gate; the change is in the log."""
+def _run(store: Store, collection: Collection, number: int, change: FieldChange, old: list[Field]) -> None:
+    """Validate, index, make it permanent, or go back to the `old` fields if stored documents do not fit.
+
+    The caller holds the gate; the change is in the log.
+    """
     total = len(collection.documents)
-    old = list(collection.fields.values())
     progress: Json = {"collection": collection.name, "validated_docs": 0, "altered_docs": 0}
     seconds = store.alter_seconds if total else 0.0
     with store.lock:
@@ -225,7 +227,7 @@ def _resume(store: Store, collection: Collection, number: int, delay: float) -> 
                 collection.set_fields(shown)
             if pause and store.stopping.wait(pause):
                 return
-        _run(store, collection, number, change)
+        _run(store, collection, number, change, old)
     except ApiError:
         with store.lock:
             if number in store.unfinished and not store.stopping.is_set():

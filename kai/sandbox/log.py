@@ -39,7 +39,7 @@ class Log:
         self._pending.append(encode(header, *parts))
 
     def commit(self) -> None:
-        """Hand the pending records to the operating system; an OSError leaves them pending."""
+        """Hand the pending records to the operating system."""
         if not self._pending:
             return
         data = memoryview(b"".join(self._pending))

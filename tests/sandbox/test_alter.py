@@ -12,7 +12,9 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
+from kai.sandbox.app import create_app
 from tests.sandbox.conftest import (
+    ADMIN_KEY,
     DATABASES,
     QUESTIONS,
     Client,
@@ -218,3 +220,43 @@ def test_a_server_told_to_stop_does_not_wait_for_a_slow_change(
 
     assert server.process.returncode == 0
     assert time.monotonic() - began < ALTER_SECONDS
+
+
+def test_a_refused_change_interrupted_by_a_kill_is_refused_again_after_the_restart(
+    slow: tuple[RunningSandbox, httpx.Client],
+) -> None:
+    server, client = slow
+    longer = {"name": "embedding", "type": "float[]", "num_dim": 8, "optional": True}
+    with pytest.raises(httpx.ReadTimeout):
+        client.patch("/collections/questions", json={"fields": [DROP_AND_ADD["fields"][0], longer]}, timeout=0.1)
+    server.kill()
+    server.restart()
+
+    until(lambda: client.get("/health").status_code == 200)
+    until(lambda: changes(client) == [])
+
+    assert "embedding" in field_names(client)
+    assert nearest(client, "[1,2,3,4]")["found"] == 1
+
+
+def test_a_server_that_starts_slowly_answers_503_for_a_while(tmp_path: Path) -> None:
+    headers = {"x-typesense-api-key": ADMIN_KEY}
+    with TestClient(create_app(tmp_path, ADMIN_KEY, lag_seconds=0.3), headers=headers) as client:
+        assert client.get("/health").status_code == 503
+        refused = client.get("/collections")
+        assert (refused.status_code, refused.json()) == (503, {"message": "Not Ready or Lagging"})
+        until(lambda: client.get("/collections").status_code == 200)
+
+
+def test_nested_fields_found_while_a_change_waits_are_kept(sandbox: TestClient) -> None:
+    fields = [{"name": "m", "type": "object", "optional": True}]
+    sandbox.post("/collections", json={"name": "nested", "enable_nested_fields": True, "fields": fields})
+    documents = [{"id": str(number), "m": {f"k{number % 50}": number}} for number in range(2000)]
+    writer = threading.Thread(target=import_documents, args=(sandbox, "nested", documents))
+    writer.start()
+
+    added = {"fields": [{"name": "note", "type": "string", "optional": True}]}
+    assert sandbox.patch("/collections/nested", json=added).status_code == 200
+
+    writer.join()
+    assert set(field_names(sandbox, "nested")) == {"m", "note", *(f"m.k{number}" for number in range(50))}

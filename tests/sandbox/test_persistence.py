@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +190,55 @@ def test_a_long_import_does_not_hold_up_health(tmp_path: Path) -> None:
             thread.join()
     assert {json.loads(line)["success"] for line in answers[0].text.splitlines()} == {True}
     assert slowest < 1.0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_stops_without_an_error_when_told_to(tmp_path: Path, number: signal.Signals) -> None:
+    with RunningSandbox(tmp_path / "data") as server:
+        server.process.send_signal(number)
+        assert server.process.wait(5) == 0
+
+
+def test_writers_and_readers_do_not_get_in_each_others_way(tmp_path: Path) -> None:
+    with (
+        RunningSandbox(tmp_path / "data") as server,
+        httpx.Client(base_url=server.url, headers={"x-typesense-api-key": server.api_key}, timeout=30) as client,
+    ):
+        client.post("/collections", json={**QUESTIONS, "fields": QUESTIONS["fields"][:3]})
+        drop = {"fields": [{"name": "rank", "drop": True}]}
+        add = {"fields": [{"name": "rank", "type": "int32", "optional": True}]}
+
+        def write(first: int) -> None:
+            for step in range(10):
+                documents: list[Json] = [
+                    {"id": f"q{number}", "embedding": vector(number, step)} for number in range(first, first + 40)
+                ]
+                import_documents(client, "questions", documents, "emplace")
+
+        def delete() -> None:
+            for number in range(0, 40, 2):
+                client.delete(f"/collections/questions/documents/q{number}")
+
+        def alter() -> None:
+            for _ in range(5):
+                assert client.patch("/collections/questions", json=drop).status_code == 200
+                assert client.patch("/collections/questions", json=add).status_code == 200
+
+        def read() -> None:
+            nearest = {"collection": "questions", "q": "*", "vector_query": "embedding:([1,2,3,4], k:5)"}
+            for _ in range(20):
+                export_documents(client, "questions")
+                answer = client.post("/multi_search", json={"searches": [nearest]}).json()["results"][0]
+                assert "hits" in answer or "vector query index" in answer["error"]
+
+        with ThreadPoolExecutor() as pool:
+            tasks = [pool.submit(write, first) for first in (0, 20, 60)]
+            tasks += [pool.submit(task) for task in (delete, alter, read)]
+        for task in tasks:
+            task.result()
+
+        stored = {item["id"] for item in export_documents(client, "questions")}
+        assert stored >= {f"q{number}" for number in range(40, 100)}
+        server.kill()
+        server.restart()
+        assert {item["id"] for item in export_documents(client, "questions")} == stored
