@@ -78,12 +78,10 @@ class _Join:
     def __init__(self, store: Store, collection: Collection, name: str, fields: str, alias: str | None) -> None:
         target = store.find(name)
         self.fields = [spec.name for spec in collection.reference_fields if spec.reference_target()[0] == name]
-        if target is None or not self.fields:
-            raise ApiError(
-                400, f"Referenced collection `{name}` in `include_fields` not found."
-                if target is None
-                else f"Failed to join on `{name}`: No reference field found.",
-            )  # fmt: skip
+        if target is None:
+            raise ApiError(400, f"Referenced collection `{name}` in `include_fields` not found.")
+        if not self.fields:
+            raise ApiError(400, f"Failed to join on `{name}`: No reference field found.")
         self.key = alias or name
         self.target = target
         wanted = ",".join(part for part in _names(fields) if "strategy:" not in part.replace(" ", ""))

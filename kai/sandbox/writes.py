@@ -88,7 +88,12 @@ class Writer:
         else:
             merged = fitted
         seq = stored.seq if stored is not None else self.collection.next_seq
-        merged.setdefault("id", str(seq))
+        while "id" not in merged:
+            # The number serves as the id, unless a document was given that id by hand.
+            if str(seq) in self.collection.ids:
+                seq += 1
+            else:
+                merged["id"] = str(seq)
         document = Document.build(seq, merged, values, self.collection.layout, references)
         self._discover(merged, slots)
         self.collection.put(document)

@@ -92,6 +92,10 @@ def test_a_document_without_an_id_is_given_its_number(questions: TestClient) -> 
     answers = import_documents(questions, "questions", [{"text": "a"}, {"text": "b"}], return_id="true")
     assert [answer["id"] for answer in answers] == ["0", "1"]
 
+    import_documents(questions, "questions", [{"id": "3", "text": "by hand"}])
+    assert import_documents(questions, "questions", [{"text": "c"}], return_id="true")[0]["id"] == "4"
+    assert len(export_documents(questions, "questions")) == 4
+
 
 def test_values_that_are_not_stored_are_not_returned(sandbox: TestClient) -> None:
     create(sandbox, {"name": "secret", "type": "string", "store": False}, {"name": "kept", "type": "string"})
