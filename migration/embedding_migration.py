@@ -98,6 +98,12 @@ def program_version() -> str:
     help="How long a request is repeated while Typesense is unreachable or overloaded.",
 )
 @click.option("--force", is_flag=True, help="Embed every document again, also the ones that are current.")
+@click.option(
+    "--allow-partial",
+    is_flag=True,
+    help="Recreate even if documents cannot be copied; they go to a file in the run's folder.",
+)
+@click.option("--keep-old", is_flag=True, help="Keep the collection that is recreated as NAME__before_RUN.")
 @click.option("--alias", metavar="NAME", help="A second name for the run.")
 @click.option("--description", metavar="TEXT", help="A note that stays with the run.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")

@@ -1,21 +1,22 @@
 """Pages through three steps at once: several are prepared, one is written, one is recorded.
 
-Writes go out one at a time, because the server applies them one at a time anyway; while it applies one, the
-next is ready. A bounded number of pages is under way, so memory does not grow with the collection.
+Writes go out one at a time, because the server applies them one at a time anyway, and in the order of the
+pages, because that becomes the order of the documents in a new collection. While the server applies one
+page, the next is ready. A bounded number of pages is under way, so memory does not grow with the collection.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 P = TypeVar("P")
 Q = TypeVar("Q")
 R = TypeVar("R")
 
-_READY_AHEAD = 2
+_READY_AHEAD = 4
 """Pages beyond the ones being prepared that may be ready, being written or being recorded."""
 
 
@@ -36,9 +37,9 @@ def run_pages(
 
     Args:
         pages: read one at a time, in this thread.
-        prepare: called in up to `workers` threads at once, pages in no particular order.
-        write: called in one thread, one page at a time.
-        record: called in one thread, one page at a time, in the order of the writes.
+        prepare: called in up to `workers` threads at once.
+        write: called in one thread, one page at a time, in the order of the pages.
+        record: called in one thread, one page at a time, in the order of the pages.
         workers: pages prepared at once.
         stopped: asked before each page.
     """
@@ -57,15 +58,12 @@ def run_pages(
         ThreadPoolExecutor(workers, "prepare") as preparers,
     ):
 
-        def do_prepare(page: P) -> None:
+        def do_write(preparing: Future[Q]) -> None:
             try:
-                prepared = prepare(page)
+                prepared = preparing.result()
             except BaseException as error:
                 fail(error)
-            else:
-                writer.submit(do_write, prepared)
-
-        def do_write(prepared: Q) -> None:
+                return
             if unwritable.is_set():
                 room.release()
                 return
@@ -93,9 +91,9 @@ def run_pages(
                 room.acquire()
                 if broken.is_set():
                     break
-                preparers.submit(do_prepare, page)
+                writer.submit(do_write, preparers.submit(prepare, page))
         finally:
-            # In this order: a page that is prepared still hands itself on to the next step.
+            # In this order: a page still hands itself on to the next step.
             preparers.shutdown(wait=True)
             writer.shutdown(wait=True)
             recorder.shutdown(wait=True)

@@ -16,6 +16,7 @@ from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 from migration.embed import text_hash
 from migration.fetch import Selection, fetch_pages
 from migration.hazards import find_hazards
+from migration.shadow import Mark, find_shadow, read_mark
 
 Strategy = Literal["in place", "recreate", "rebuild", "alter", "skipped"]
 ChosenStrategy = Literal["auto", "recreate", "rebuild", "alter"]
@@ -67,6 +68,7 @@ class CollectionPlan:
         server_seconds: what the server's share will take, roughly, by strategy.
         hazards: what the operator should know, a sentence each.
         texts: only where they were looked at (dry run).
+        leftover: the mark of a shadow that a dead run left, if there is one.
     """
 
     collection: EmbeddedCollection
@@ -80,6 +82,7 @@ class CollectionPlan:
     server_seconds: dict[str, float] = field(default_factory=dict)
     hazards: tuple[str, ...] = ()
     texts: Texts | None = None
+    leftover: Mark | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,36 +105,103 @@ def make_plan(
     Raises:
         Refused: Typesense cannot be used, or a collection cannot be migrated; every problem at once.
     """
-    _check_server(server)
-    schemas: dict[str, Schema] = {}
+    everything = _check_server(server)
+    plans: list[CollectionPlan] = []
     problems: list[str] = []
     for collection in collections:
-        if collection.skipped:
-            continue
         try:
-            schema = server.collection(collection.name)
+            plans.append(plan_collection(server, embedding, collection, everything, strategy))
+        except Refused as refused:
+            problems += refused.problems
         except TypesenseError as error:
             raise Refused([_explain(server, error)]) from error
-        if schema is None:
-            problems.append(
-                f"collection {collection.name!r} does not exist on {server.url}; "
-                "check TYPESENSE_HOST and TYPESENSE_PORT, or name the collections to migrate with --collections"
-            )
-        elif problem := _field_problem(collection, schema):
-            problems.append(problem)
-        else:
-            schemas[collection.name] = schema
     if problems:
         raise Refused(problems)
-    try:
-        everything = server.collections()
-        plans = [
-            _plan_collection(server, embedding, collection, schemas.get(collection.name), everything, strategy)
-            for collection in collections
-        ]
-    except TypesenseError as error:
-        raise Refused([_explain(server, error)]) from error
     return Plan(embedding, tuple(plans))
+
+
+def plan_collection(
+    server: Typesense,
+    embedding: EmbeddingSettings,
+    collection: EmbeddedCollection,
+    everything: Sequence[Schema],
+    strategy: ChosenStrategy = "auto",
+) -> CollectionPlan:
+    """Inspect one collection and decide how it would be migrated. Only reads.
+
+    Args:
+        server: where it is.
+        embedding: the target.
+        collection: what to migrate.
+        everything: the schemas of all collections.
+        strategy: what the user chose.
+
+    Raises:
+        Refused: the collection cannot be migrated.
+        TypesenseError: the server cannot be read.
+    """
+    if collection.skipped:
+        return CollectionPlan(collection, collection.name, {}, "skipped", None, embedding.dimensions, 0, 0)
+    schema = server.collection(collection.name)
+    name = str(schema["name"]) if schema else collection.name
+    shadow = find_shadow(everything, name)
+    mark = read_mark(shadow) if shadow else None
+    if mark is not None and mark.held_elsewhere:
+        raise Refused(
+            [
+                f"collection {name!r} is held by run {mark.run} (process {mark.pid} on {mark.host}); "
+                "wait until it has ended, or a minute if that machine is gone"
+            ]
+        )
+    if schema is None and shadow is not None and mark is not None and mark.phase != "building":
+        schema = shadow  # A dead run dropped the original: the shadow is the full copy.
+    if schema is None:
+        raise Refused(
+            [
+                f"collection {collection.name!r} does not exist on {server.url}; "
+                "check TYPESENSE_HOST and TYPESENSE_PORT, or name the collections to migrate with --collections"
+            ]
+        )
+    if problem := _field_problem(collection, schema):
+        raise Refused([problem])
+    vector_field = embedding_field(schema, collection.embedding_field) or {}
+    old = vector_field.get("num_dim")
+    dimensions = embedding.dimensions
+    decided = _decide(old, dimensions, strategy)
+    if mark is not None and mark.phase != "building":
+        decided = "recreate"
+    if decided == "recreate" and vector_field.get("embed"):
+        raise Refused(
+            [
+                f"field {collection.embedding_field!r} of collection {name!r} has an `embed` setting: the server "
+                "computes these vectors itself, so their length is the server's model's; change it there"
+            ]
+        )
+    if shadow is not None and mark is None and shadow["num_documents"] and decided == "recreate":
+        raise Refused(
+            [f"a collection {shadow['name']!r} is there that this tool did not make; rename or delete it first"]
+        )
+    documents = int(schema["num_documents"])
+    plan = CollectionPlan(
+        collection,
+        name,
+        schema,
+        decided,
+        old,
+        dimensions,
+        documents,
+        server.count(str(schema["name"]), collection.filter_by),
+        server_seconds={
+            "in place": documents * dimensions / _UPDATES_A_SECOND,
+            "recreate": 2 * documents * dimensions / _INSERTS_A_SECOND,
+            "rebuild": documents * dimensions * _REBUILD_SECONDS,
+        },
+        leftover=mark,
+    )
+    hazards = list(find_hazards(server, collection, schema, everything, decided, dimensions))
+    if mark is not None:
+        hazards.insert(0, f"run {mark.run} left a shadow behind ({mark.phase}); this run goes on from there")
+    return replace(plan, hazards=tuple(hazards))
 
 
 def look_at_texts(server: Typesense, plan: CollectionPlan, embedding: EmbeddingSettings) -> CollectionPlan:
@@ -163,10 +233,10 @@ def requests_needed(plan: CollectionPlan, embedding: EmbeddingSettings) -> int |
     return max(pages * -(-min(250, plan.eligible) // limits.texts), -(-plan.texts.tokens // limits.tokens))
 
 
-def _check_server(server: Typesense) -> None:
+def _check_server(server: Typesense) -> list[Schema]:
     try:
         server.health()
-        server.collections()
+        return server.collections()
     except TypesenseError as error:
         raise Refused([_explain(server, error)]) from error
 
@@ -193,39 +263,6 @@ def _field_problem(collection: EmbeddedCollection, schema: Schema) -> str | None
             "not float[]; it cannot hold an embedding"
         )
     return None
-
-
-def _plan_collection(
-    server: Typesense,
-    embedding: EmbeddingSettings,
-    collection: EmbeddedCollection,
-    schema: Schema | None,
-    everything: Sequence[Schema],
-    chosen: ChosenStrategy,
-) -> CollectionPlan:
-    if schema is None:
-        return CollectionPlan(collection, collection.name, {}, "skipped", None, embedding.dimensions, 0, 0)
-    name = str(schema["name"])
-    vector_field = embedding_field(schema, collection.embedding_field) or {}
-    old = vector_field.get("num_dim")
-    documents = int(schema["num_documents"])
-    dimensions = embedding.dimensions
-    plan = CollectionPlan(
-        collection,
-        name,
-        schema,
-        _decide(old, dimensions, chosen),
-        old,
-        dimensions,
-        documents,
-        server.count(name, collection.filter_by),
-        server_seconds={
-            "in place": documents * dimensions / _UPDATES_A_SECOND,
-            "recreate": 2 * documents * dimensions / _INSERTS_A_SECOND,
-            "rebuild": documents * dimensions * _REBUILD_SECONDS,
-        },
-    )
-    return replace(plan, hazards=tuple(find_hazards(server, collection, schema, everything, plan.strategy, dimensions)))
 
 
 def _decide(old: int | None, new: int, chosen: ChosenStrategy) -> Strategy:

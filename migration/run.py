@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from kai.models import fingerprint
 from kai.typesense import TypesenseError
 from migration.cache import CacheError
 from migration.context import Context, Outcome
+from migration.cutover import CutOverStopped
 from migration.embed import ProviderStopped
 from migration.ledger import LedgerError
 from migration.passes import InPlace
-from migration.plan import CollectionPlan, Plan
+from migration.plan import CollectionPlan, Plan, plan_collection
+from migration.recreate import CannotCopy, Recreate, remove_shadow
 from migration.throttle import Stopped
 
 NAMED_FAILURES = 20
@@ -77,6 +80,8 @@ def _migrate(context: Context, plan: CollectionPlan) -> CollectionResult:
     console.line(f"Starting migration for '{name}'...")
     console.line(f"  - Embedding field: {plan.collection.embedding_field}")
     console.line(f"  - Filter: {plan.collection.filter_by or 'none'}")
+    if plan.strategy == "recreate":
+        console.line(f"  - Strategy: recreate ({plan.old_dimensions} -> {plan.new_dimensions} dimensions)")
     console.line(f"  Found {plan.eligible} documents to migrate")
     identity = context.ledger.start_collection(
         context.run.id,
@@ -86,12 +91,17 @@ def _migrate(context: Context, plan: CollectionPlan) -> CollectionResult:
         new_dimensions=plan.new_dimensions,
         eligible=plan.eligible,
     )
-    steps = InPlace(context, plan.collection, plan.name, schema=plan.schema)
     cause = ""
+    steps: InPlace | Recreate = _steps(context, plan)
     try:
+        if plan.leftover is not None:
+            plan = _settle_leftover(context, plan)
+            steps = _steps(context, plan)
         steps.run(plan.eligible)
     except Stopped:
         pass
+    except (CannotCopy, CutOverStopped) as error:
+        cause = str(error)
     except ProviderStopped as error:
         cause = f"the embedding provider: {error}"
     except TypesenseError as error:
@@ -113,9 +123,31 @@ def _migrate(context: Context, plan: CollectionPlan) -> CollectionResult:
     return CollectionResult(name, status, outcome, cause)
 
 
+def _steps(context: Context, plan: CollectionPlan) -> InPlace | Recreate:
+    if plan.strategy == "recreate":
+        return Recreate(context, plan)
+    return InPlace(context, plan.collection, plan.name, schema=plan.schema)
+
+
+def _settle_leftover(context: Context, plan: CollectionPlan) -> CollectionPlan:
+    """What a dead run left is used if it serves this run's target; else it is finished or removed first."""
+    mark = plan.leftover
+    wanted = fingerprint(context.embedding, plan.collection.template)
+    if mark is None or (mark.fingerprint == wanted and plan.strategy == "recreate"):
+        return plan
+    if mark.phase == "building":
+        if plan.strategy != "recreate":
+            remove_shadow(context, plan.name)
+        return plan
+    Recreate(context, plan).run(plan.eligible)
+    return plan_collection(context.server, context.embedding, plan.collection, context.server.collections())
+
+
 def _tell(context: Context, plan: CollectionPlan, outcome: Outcome, status: str, cause: str) -> None:
     console = context.console
     failed = len(outcome.failures)
+    if outcome.downtime_seconds is not None:
+        console.line(f"  Full collection not searchable for {outcome.downtime_seconds:.2f} s")
     if status == "completed":
         console.line(f"  Migration complete: {outcome.success} succeeded, {failed} failed")
     else:

@@ -69,7 +69,7 @@ def migrate(options: RunOptions) -> int:
         console = Console(settings.secrets, verbose=options.verbose)
         collections = _selected(options)
         control = Control(pause_file=settings.home / "pause", nice=options.nice, announce=console.warn)
-        with control.signals(), _server(settings, control, console) as server:
+        with control.signals(), _server(settings, console) as server:
             return _with_server(options, settings, collections, server, control, console)
     except SettingsError as error:
         return _refuse(console, [str(problem) for problem in error.problems])
@@ -100,7 +100,7 @@ def _with_server(
         looked_at = [look_at_texts(server, item, settings.embedding) for item in plan.collections]
         report.preview(console, Plan(plan.embedding, tuple(looked_at)))
         return DONE
-    _refuse_what_cannot_be(plan)
+    _refuse_what_loses(plan, options)
     with contextlib.ExitStack() as stack:
         ledger, cache = stack.enter_context(_storage(settings, options))
         embedder = _embedder(settings, options, cache, meter, throttle, control)
@@ -163,11 +163,11 @@ def _selected(options: RunOptions) -> list[EmbeddedCollection]:
 
 
 @contextlib.contextmanager
-def _server(settings: Settings, control: Control, console: Console) -> Iterator[Typesense]:
+def _server(settings: Settings, console: Console) -> Iterator[Typesense]:
     def waiting(error: TypesenseError, seconds: float) -> None:
         console.detail(f"Typesense: {error}; again in {seconds:.1f} s")
 
-    with Typesense(settings.typesense, on_wait=waiting, stopped=control.stopped) as server:
+    with Typesense(settings.typesense, on_wait=waiting) as server:
         yield server
 
 
@@ -234,12 +234,15 @@ def _probe(embedder: Embedder, settings: Settings) -> None:
         raise Refused([explained.get(fault.kind, unreachable)]) from error
 
 
-def _refuse_what_cannot_be(plan: Plan) -> None:
+def _refuse_what_loses(plan: Plan, options: RunOptions) -> None:
+    """A recreate copies what is on disk; values that only the index has would be lost."""
     problems = [
-        f"EMBEDDING_DIMENSIONS: {item.name!r} holds vectors of {item.old_dimensions} dimensions and the target has "
-        f"{item.new_dimensions}; a change of dimensions is not possible yet"
+        f"the field {field['name']!r} of {item.name!r} has `store: false`: recreating the collection would lose its "
+        "values; give --allow-partial if that is all right"
         for item in plan.collections
-        if item.strategy == "recreate"
+        if item.strategy == "recreate" and not options.allow_partial
+        for field in item.schema["fields"]
+        if field.get("store") is False
     ]
     if problems:
         raise Refused(problems)

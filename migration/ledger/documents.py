@@ -9,7 +9,7 @@ from functools import cache
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, Table, bindparam, delete, func, select
+from sqlalchemy import Connection, Select, Table, bindparam, delete, func, select, update
 
 from migration.ledger.errors import LedgerError
 from migration.ledger.models import Models
@@ -107,6 +107,24 @@ class Documents(Models):
                     )
                 ).rowcount
         return forgotten
+
+    def forget_collection(self, source: str, collection: str) -> None:
+        """Forget every document of the collection."""
+        with self._writing() as connection:
+            collection_id = _collection_id(connection, source, collection)
+            connection.execute(delete(document_embeddings).where(_columns.collection_id == collection_id))
+
+    def move_documents(self, source: str, collection: str, to: str) -> None:
+        """What is known of one collection's documents is from now on known of another's, in its place."""
+        with self._writing() as connection:
+            old = _collection_id(connection, source, collection)
+            new = _collection_id(connection, source, to)
+            if new is None:
+                new = _add_collection(connection, source, to)
+            connection.execute(delete(document_embeddings).where(_columns.collection_id == new))
+            connection.execute(
+                update(document_embeddings).where(_columns.collection_id == old).values(collection_id=new)
+            )
 
     def count_documents(self, source: str, collection: str, model_id: str | None = None) -> int:
         """How many documents of the collection are known; with `model_id`, those with its vectors."""
