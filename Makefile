@@ -1,0 +1,70 @@
+# What a fresh machine with Python 3.11 or newer needs. Every command sets up by itself; nothing is left running.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# One stamp per set of packages. A changed pyproject.toml, or another Python, is newer and installs again.
+DEMO := $(VENV)/.installed-demo
+DEV := $(VENV)/.installed-dev
+
+PYTEST_OPTIONS ?=
+BENCH_OPTIONS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(DEMO) ## See a migration from beginning to end, in a minute, without a key or a network
+	@$(BIN)/python -m examples.demo
+
+test: $(DEV) ## Run every test (PYTEST_OPTIONS='-k fetch -x' for some of them)
+	@$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+lint: $(DEV) ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(DEV) ## Bring the code into the style that lint asks for
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(DEMO) ## Measure speed, CPU time and memory (BENCH_OPTIONS='--quick', see docs/performance.md)
+	@$(BIN)/python -m benchmarks.run $(BENCH_OPTIONS)
+
+clean: ## Remove the virtual environment and what the tools left behind
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(DEMO): pyproject.toml $(BIN)/python
+	@echo "Installing what the demo needs ..."
+	@$(PIP) install --editable '.[local,sandbox]'
+	@touch $@
+
+# The tests' packages are the demo's and more.
+$(DEV): pyproject.toml $(BIN)/python
+	@echo "Installing what the tests need ..."
+	@$(PIP) install --editable '.[local,sandbox,postgresql,dev]'
+	@touch $@ $(DEMO)
+
+# Each candidate is started, not only looked up: a name on the PATH may lead nowhere. Debian and Ubuntu keep
+# a part of venv in a package of its own, so that is tried as well.
+$(BIN)/python:
+	@without_venv=; \
+	for python in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
+		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+		"$$python" -c 'import venv, ensurepip' 2>/dev/null || { without_venv="$${without_venv:-$$python}"; continue; }; \
+		echo "Making $(VENV) with $$("$$python" --version) ..."; \
+		exec "$$python" -m venv --clear $(VENV); \
+	done; \
+	if [ -n "$$without_venv" ]; then \
+		version=$$("$$without_venv" -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+		echo "Python $$version is here, but not its module venv. On Debian and Ubuntu:" >&2; \
+		echo "    apt-get install python$$version-venv" >&2; \
+	else \
+		echo "Python 3.11 or newer is needed; found: $$(python3 --version 2>&1 || true)" >&2; \
+		echo "Install it, or name it: make PYTHON=/path/to/python3.12 ..." >&2; \
+	fi; \
+	exit 1
