@@ -367,9 +367,9 @@ def ended(process: subprocess.Popen[str]) -> Iterator[None]:
 
 def main() -> int:
     """Tell the story; returns the exit status."""
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        # Clean up as after Ctrl-C.
-        signal.signal(ending, lambda *_: signal.raise_signal(signal.SIGINT))
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # However it is ended, it cleans up as after Ctrl-C.
+        signal.signal(ending, signal.default_int_handler)
     begun = time.monotonic()
     try:
         with stage() as where:
