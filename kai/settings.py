@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 from kai.models import FAMILIES, GOOGLE_TASK_TYPES, find_model, usual_model
+
+Need = Literal["embedding", "typesense"]
 
 DEFAULT_ENV_FILE: Final = Path(".env")
 DEFAULT_TASK_TYPE: Final = "RETRIEVAL_QUERY"
@@ -25,6 +27,10 @@ MAX_DIMENSIONS: Final = 100_000
 MAX_TIMEOUT_S: Final = 86_400.0
 
 _KEY_OF_FAMILY: Final = {"openai": "OPENAI_API_KEY", "google": "GOOGLE_API_KEY"}
+_VARIABLES_OF: Final[Mapping[Need, tuple[str, ...]]] = {
+    "embedding": ("EMBEDDING_", "OPENAI_", "GOOGLE_", "OLLAMA_"),
+    "typesense": ("TYPESENSE_",),
+}
 _SHORT_SECRET: Final = 8
 _URL_PASSWORD: Final = re.compile(r"(\w[\w+.-]{0,30}://[^:/@\s]*:)([^@\s]+)(@)")
 _HOST: Final = r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?"
@@ -148,12 +154,19 @@ def redact(text: str, secrets: Iterable[str]) -> str:
     return _QUERY_PASSWORD.sub(r"\1***", _URL_PASSWORD.sub(r"\1***\3", text))
 
 
-def load_settings(env_file: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+def load_settings(
+    env_file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    needs: Collection[Need] = ("embedding", "typesense"),
+) -> Settings:
     """Read the configuration from a dotenv file and the environment; the environment wins.
 
     Args:
         env_file: The dotenv file. Without it, `.env` in the working folder is read if it is there.
         environ: The environment; the process's own by default.
+        needs: What the caller is going to use. Problems of what it does not use are passed over, and those
+            parts of the settings must not be used; a command that only reads the ledger needs nothing.
 
     Raises:
         SettingsError: With every problem at once. Nothing else is raised, whatever the values are.
@@ -182,11 +195,12 @@ def load_settings(env_file: Path | None = None, environ: Mapping[str, str] | Non
             "GOOGLE_API_KEY", required_for="family google" if key_needed == "GOOGLE_API_KEY" else None
         ),
         google_api_base=reader.url("GOOGLE_API_BASE", example="https://generativelanguage.googleapis.com"),
-        ollama_api_base=reader.url("OLLAMA_API_BASE", example=DEFAULT_OLLAMA_API_BASE)
-        or DEFAULT_OLLAMA_API_BASE,
+        ollama_api_base=reader.url("OLLAMA_API_BASE", example=DEFAULT_OLLAMA_API_BASE) or DEFAULT_OLLAMA_API_BASE,
         home=reader.folder("MIGRATION_HOME", DEFAULT_HOME),
         ledger_url=reader.ledger_url("MIGRATION_LEDGER_URL"),
     )
+    passed_over = tuple(prefix for need, prefixes in _VARIABLES_OF.items() if need not in needs for prefix in prefixes)
+    problems = [problem for problem in problems if not problem.variable.startswith(passed_over)]
     if problems:
         # A key may have been written into the wrong variable, and a message quotes that variable's value.
         secrets = settings.secrets
@@ -194,12 +208,10 @@ def load_settings(env_file: Path | None = None, environ: Mapping[str, str] | Non
     return settings
 
 
-def _read_env_file(
-    env_file: Path | None, environ: Mapping[str, str], problems: list[Problem]
-) -> dict[str, str]:
+def _read_env_file(env_file: Path | None, environ: Mapping[str, str], problems: list[Problem]) -> dict[str, str]:
     """The variables of a dotenv file; what cannot be read becomes a problem that does not quote the file."""
-    from dotenv.parser import parse_stream  # noqa: PLC0415 - importing this module stays cheap
-    from dotenv.variables import parse_variables  # noqa: PLC0415
+    from dotenv.parser import parse_stream
+    from dotenv.variables import parse_variables
 
     path = DEFAULT_ENV_FILE if env_file is None else env_file
     values: dict[str, str] = {}
@@ -209,13 +221,9 @@ def _read_env_file(
         with path.open(encoding="utf-8-sig") as file:
             bindings = list(parse_stream(file))
     except FileNotFoundError:
-        problems.append(
-            Problem(str(path), "there is no such file; --env-file takes the path of a dotenv file")
-        )
+        problems.append(Problem(str(path), "there is no such file; --env-file takes the path of a dotenv file"))
     except UnicodeDecodeError:
-        problems.append(
-            Problem(str(path), "is not UTF-8 text; save it as UTF-8, with a line NAME=value each")
-        )
+        problems.append(Problem(str(path), "is not UTF-8 text; save it as UTF-8, with a line NAME=value each"))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a readable file"
         problems.append(Problem(str(path), f"cannot be read ({reason}); give the path of a dotenv file"))
@@ -245,9 +253,7 @@ def _read_embedding(reader: _Reader) -> EmbeddingSettings:
         + (f", for example {suggestion.usual_dimensions} for {suggestion.name}" if suggestion else ""),
     )
     if known and known.dimensions and dimensions and not known.dimensions.allows(dimensions):
-        reader.problem(
-            "EMBEDDING_DIMENSIONS", f"{known.name} cannot give {dimensions}; write {known.dimensions}"
-        )
+        reader.problem("EMBEDDING_DIMENSIONS", f"{known.name} cannot give {dimensions}; write {known.dimensions}")
     return EmbeddingSettings(family, model, dimensions, reader.task_type("EMBEDDING_TASK_TYPE", family))
 
 
@@ -345,9 +351,7 @@ class _Reader:
             return default
         number = float(value) if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{0,12})?|\.[0-9]{1,12}", value) else 0.0
         if not 0 < number <= MAX_TIMEOUT_S:
-            self.problem(
-                variable, f"{_quoted(value)} is not a number of seconds above 0; write one such as 60"
-            )
+            self.problem(variable, f"{_quoted(value)} is not a number of seconds above 0; write one such as 60")
             return default
         return number
 
@@ -415,7 +419,7 @@ def _is_http_url(value: str) -> bool:
 def _is_ipv6(value: str) -> bool:
     if ":" not in value:
         return False
-    import ipaddress  # noqa: PLC0415 - hardly ever needed
+    import ipaddress
 
     try:
         ipaddress.IPv6Address(value)

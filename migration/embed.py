@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -184,8 +184,7 @@ class Embedder:
             sleep=tenacity.nap.sleep_using_event(self._stopped),
             reraise=True,
         )
-        vector: Vector = retrying(self._probe_once)
-        return vector
+        return cast(Vector, retrying(self._probe_once))
 
     def _probe_once(self) -> Vector:
         try:

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
-from kai.collections import CollectionsError, EmbeddedCollection, load_collections, select_collections
-from kai.embeddings import ArrayEmbeddings, MissingPackageError, ModelNotAvailableError, make_embeddings
-from kai.models import estimate_cost, fingerprint, nearest_model, request_limits
-from kai.settings import EmbeddingSettings, Settings, SettingsError, load_settings
-from kai.typesense import Typesense, TypesenseError
+from kai.collections import EmbeddedCollection
+from kai.models import estimate_cost, fingerprint
+from kai.settings import EmbeddingSettings, Settings
+from kai.typesense import Typesense
 from migration import report
+from migration.cache import VectorCache
 from migration.console import Console
 from migration.context import Context
 from migration.control import Control
-from migration.embed import Embedder, ProbeFailed, WrongVectors
-from migration.lock import Held, hold
+from migration.lock import hold
 from migration.meter import Meter
+from migration.opening import (
+    DONE,
+    INTERRUPTED,
+    SOME_FAILED,
+    STOPPED,
+    make_embedder,
+    open_ledger,
+    open_server,
+    probe,
+    selected_collections,
+    with_settings,
+)
 from migration.plan import Plan, Refused, look_at_texts, make_plan
 from migration.run import RunResult, execute
 from migration.status import Status
@@ -29,14 +40,8 @@ from migration.throttle import Throttle
 if TYPE_CHECKING:
     from migration.ledger import Ledger, ModelRecord, RunRecord
 
-DONE: Final = 0
-SOME_FAILED: Final = 1
-REFUSED: Final = 2
-STOPPED: Final = 3
-INTERRUPTED: Final = 130
-
-_PREFLIGHT_PATIENCE: Final = 5.0
-"""Seconds. Before anything is begun nobody wants to wait for a server that is not there."""
+_PROVIDER_PATIENCE: Final = 2.5
+"""How much longer than for Typesense a run waits for the provider, whose outages last longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +68,14 @@ class RunOptions:
 
 def migrate(options: RunOptions) -> int:
     """Preview or run a migration; returns the exit status. Whatever is refused has changed nothing."""
-    console = Console(verbose=options.verbose)
-    try:
-        settings = load_settings(options.env_file)
-        console = Console(settings.secrets, verbose=options.verbose)
-        collections = _selected(options)
+
+    def work(settings: Settings, console: Console) -> int:
+        collections = selected_collections(options.collections, options.collections_file)
         control = Control(pause_file=settings.home / "pause", nice=options.nice, announce=console.warn)
-        with control.signals(), _server(settings, console) as server:
+        with control.signals(), open_server(settings, console) as server:
             return _with_server(options, settings, collections, server, control, console)
-    except SettingsError as error:
-        return _refuse(console, [str(problem) for problem in error.problems])
-    except (Refused, CollectionsError, Held) as error:
-        return _refuse(console, getattr(error, "problems", [str(error)]))
-    except KeyboardInterrupt:
-        console.warn("Interrupted. Nothing is lost: run the same command again to go on.")
-        return INTERRUPTED
+
+    return with_settings(work, env_file=options.env_file, verbose=options.verbose)
 
 
 def _with_server(
@@ -88,13 +86,11 @@ def _with_server(
     control: Control,
     console: Console,
 ) -> int:
-    server.patience = _PREFLIGHT_PATIENCE
     plan = make_plan(server, settings.embedding, collections)
     meter = Meter()
     throttle = Throttle(options.concurrency, max_rpm=options.max_rpm, max_tpm=options.max_tpm, stopped=control.stopped)
     if options.dry_run:
-        embedder = _embedder(settings, options, None, meter, throttle, control)
-        _probe(embedder, settings)
+        probe(make_embedder(settings, control, meter, throttle), settings)
         server.patience = options.patience
         report.banner(console, plan)
         looked_at = [look_at_texts(server, item, settings.embedding) for item in plan.collections]
@@ -102,9 +98,11 @@ def _with_server(
         return DONE
     _refuse_what_loses(plan, options)
     with contextlib.ExitStack() as stack:
-        ledger, cache = stack.enter_context(_storage(settings, options))
-        embedder = _embedder(settings, options, cache, meter, throttle, control)
-        _probe(embedder, settings)
+        ledger = stack.enter_context(open_ledger(settings))
+        cache = None if options.force else stack.enter_context(VectorCache(settings.home))
+        patience = options.patience * _PROVIDER_PATIENCE
+        embedder = make_embedder(settings, control, meter, throttle, cache=cache, patience=patience)
+        probe(embedder, settings)
         server.patience = options.patience
         name = run_name(settings.embedding)
         for item in plan.collections:
@@ -149,91 +147,6 @@ def run_name(embedding: EmbeddingSettings) -> str:
     return f"{embedding.family}-{model}-{embedding.dimensions}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
 
 
-# -- opening ---------------------------------------------------------------------------------------------
-
-
-def _selected(options: RunOptions) -> list[EmbeddedCollection]:
-    known = load_collections(options.collections_file)
-    collections, unknown = select_collections(known, options.collections)
-    if unknown:
-        raise Refused(
-            [f"--collections: unknown collection {name!r}; known: {', '.join(known)}, or all" for name in unknown]
-        )
-    return collections
-
-
-@contextlib.contextmanager
-def _server(settings: Settings, console: Console) -> Iterator[Typesense]:
-    def waiting(error: TypesenseError, seconds: float) -> None:
-        console.detail(f"Typesense: {error}; again in {seconds:.1f} s")
-
-    with Typesense(settings.typesense, on_wait=waiting) as server:
-        yield server
-
-
-@contextlib.contextmanager
-def _storage(settings: Settings, options: RunOptions) -> Iterator[tuple[Ledger, Any]]:
-    from migration.cache import VectorCache
-    from migration.ledger import Ledger, LedgerError
-
-    try:
-        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ledger = Ledger.open(settings.ledger_url, settings.home)
-    except OSError as error:
-        raise Refused([f"MIGRATION_HOME: {settings.home} cannot be used: {error.strerror}"]) from error
-    except LedgerError as error:
-        raise Refused([str(error)]) from error
-    with ledger, VectorCache(settings.home) as cache:
-        yield ledger, cache
-
-
-def _embedder(
-    settings: Settings, options: RunOptions, cache: Any, meter: Meter, throttle: Throttle, control: Control
-) -> Embedder:
-    try:
-        embeddings = cast(ArrayEmbeddings, make_embeddings(settings))
-    except MissingPackageError as error:
-        raise Refused([f"EMBEDDING_FAMILY: {error}"]) from error
-    except ModelNotAvailableError as error:
-        raise Refused([f"EMBEDDING_MODEL: {error}"]) from error
-    return Embedder(
-        embeddings,
-        settings.embedding.dimensions,
-        limits=request_limits(settings.embedding.family),
-        space=fingerprint(settings.embedding, ""),
-        cache=None if options.force else cache,
-        throttle=throttle,
-        meter=meter,
-        patience=max(options.patience, 1.0) * 2.5,
-        stopped=control.stopped,
-        secrets=settings.secrets,
-    )
-
-
-def _probe(embedder: Embedder, settings: Settings) -> None:
-    """One embedding: does the key work, is there such a model, has its vector the right length?"""
-    embedding = settings.embedding
-    try:
-        embedder.probe()
-    except WrongVectors as error:
-        raise Refused(
-            [f"EMBEDDING_DIMENSIONS: {error}; set the length that {embedding.model} gives, or another model"]
-        ) from error
-    except ProbeFailed as error:
-        fault, family = error.fault, embedding.family
-        near = nearest_model(family, embedding.model)
-        hint = f"; did you mean {near}?" if near else ""
-        where = {"openai": "OPENAI_API_BASE", "google": "GOOGLE_API_BASE", "ollama": "OLLAMA_API_BASE"}.get(family, "")
-        key = {"openai": "OPENAI_API_KEY", "google": "GOOGLE_API_KEY"}.get(family, where)
-        explained = {
-            "denied": f"{key}: the provider refuses the key: {fault.message}",
-            "model_missing": f"EMBEDDING_MODEL: there is no model {embedding.model!r}{hint} ({fault.message})",
-            "refused": f"EMBEDDING_MODEL, EMBEDDING_DIMENSIONS: the provider refuses the probe{hint}: {fault.message}",
-        }
-        unreachable = f"{where}: the provider does not answer as it should: {fault.message}"
-        raise Refused([explained.get(fault.kind, unreachable)]) from error
-
-
 def _refuse_what_loses(plan: Plan, options: RunOptions) -> None:
     """A recreate copies what is on disk; values that only the index has would be lost."""
     problems = [
@@ -246,13 +159,6 @@ def _refuse_what_loses(plan: Plan, options: RunOptions) -> None:
     ]
     if problems:
         raise Refused(problems)
-
-
-def _refuse(console: Console, problems: Sequence[str]) -> int:
-    console.warn("Refused; nothing was changed:")
-    for problem in problems:
-        console.warn(f"  - {problem}")
-    return REFUSED
 
 
 # -- the ledger's side -----------------------------------------------------------------------------------
