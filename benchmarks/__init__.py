@@ -1,0 +1,1 @@
+"""How fast the migration is, beside what limits it: `python -m benchmarks.run --help`."""

@@ -1,0 +1,126 @@
+"""The documents of a benchmark, and the collection that they are in."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import orjson
+
+from benchmarks.processes import BenchmarkError, Server
+
+FIELD: Final = "embedding"
+TEMPLATE: Final = "{question}"
+PAGE: Final = 250
+_SQL: Final = """
+    SELECT extract(week FROM ordered_on) AS week, count(*), avg(delivered_on - due_on)
+    FROM orders WHERE delivered_on > due_on GROUP BY week HAVING customer_id = """
+_DISTINCT_VECTORS: Final = 2_000
+"""Made-up vectors that differ; they are repeated, so that making them takes no time beside using them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A collection of the benchmark's own on a server.
+
+    Attributes:
+        server: where it is.
+        name: of the collection.
+        documents: how many it has.
+        dimensions: of its vectors.
+        http: connections to the server, key included.
+    """
+
+    server: Server
+    name: str
+    documents: int
+    dimensions: int
+    http: httpx.Client
+
+    def question(self, number: int) -> str:
+        """The text of a document: about 20 tokens, no two alike."""
+        return (
+            f"How many orders of customer {number} were delivered late in week {number % 53}, "
+            f"and by how many days on average?"
+        )
+
+    def fill(self) -> None:
+        """Create the documents, with vectors of no model."""
+        numbers = iter(range(self.documents))
+        for lines in self.update_lines(seed=1):
+            created: list[bytes] = []
+            for line in lines:
+                number = next(numbers)
+                rest = {
+                    "question": self.question(number),
+                    "sql": f"{_SQL}{number}",
+                    "created_at": "2026-02-09T09:00:00",
+                }
+                created.append(b"".join((line[:-1], b",", orjson.dumps(rest)[1:])))
+            self.import_body(b"\n".join(created), "create")
+
+    def update_lines(self, seed: int) -> Iterator[list[bytes]]:
+        """Lines of imports that give every document another vector, a page at a time."""
+        numbers = np.random.default_rng(seed).standard_normal((_DISTINCT_VECTORS, self.dimensions))
+        numbers /= np.linalg.norm(numbers, axis=1, keepdims=True)
+        vectors = [orjson.dumps(v, option=orjson.OPT_SERIALIZE_NUMPY) for v in numbers.astype(np.float32)]
+        for start in range(0, self.documents, PAGE):
+            yield [
+                b'{"id":"%d","%s":%s}' % (number, FIELD.encode(), vectors[number % _DISTINCT_VECTORS])
+                for number in range(start, min(start + PAGE, self.documents))
+            ]
+
+    def import_body(self, body: bytes, action: str) -> None:
+        """One import request; every line must be taken."""
+        answer = self.http.post(f"/collections/{self.name}/documents/import", params={"action": action}, content=body)
+        answer.raise_for_status()
+        if b'"success":false' in answer.content:
+            raise BenchmarkError(f"the server refuses documents: {answer.text[:300]}")
+
+    def collections_file(self, folder: Path) -> Path:
+        """What `--collections-file` needs to know of this collection."""
+        file = folder / "collections.toml"
+        file.write_text(f'[{self.name}]\nembedding_field = "{FIELD}"\ntemplate = "{TEMPLATE}"\n', encoding="utf-8")
+        return file
+
+    def environment(self) -> dict[str, str]:
+        """The variables that lead to the server."""
+        parts = urlsplit(self.server.url)
+        return {
+            "TYPESENSE_HOST": parts.hostname or "",
+            "TYPESENSE_PORT": str(parts.port or (443 if parts.scheme == "https" else 80)),
+            "TYPESENSE_PROTOCOL": parts.scheme,
+            "TYPESENSE_API_KEY": self.server.key,
+        }
+
+
+@contextlib.contextmanager
+def scene(server: Server, documents: int, dimensions: int) -> Iterator[Scene]:
+    """A filled collection under a name that nobody else has; gone when the block ends."""
+    name = f"benchmark_{os.getpid()}_{time.time_ns() // 1_000_000}_{documents}x{dimensions}"
+    schema: dict[str, Any] = {
+        "name": name,
+        "fields": [
+            {"name": "question", "type": "string"},
+            {"name": "sql", "type": "string", "index": False, "optional": True},
+            {"name": "created_at", "type": "string"},
+            {"name": FIELD, "type": "float[]", "num_dim": dimensions, "optional": True},
+        ],
+    }
+    headers = {"X-TYPESENSE-API-KEY": server.key}
+    with httpx.Client(base_url=server.url, headers=headers, timeout=600) as http:
+        http.post("/collections", json=schema).raise_for_status()
+        try:
+            made = Scene(server, name, documents, dimensions, http)
+            made.fill()
+            yield made
+        finally:
+            http.delete(f"/collections/{name}")

@@ -1,0 +1,123 @@
+"""The benchmark works from end to end and stops what it started. Nothing here looks at how fast anything is."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.sandbox.server import RunningSandbox
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+COMMAND = [sys.executable, "-m", "benchmarks.run"]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def children_of(folder: Path) -> list[str]:
+    """Command lines of processes that use this folder."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if str(folder).encode() in file.read_bytes():
+                found.append(file.with_name("cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def quick() -> dict[str, Any]:
+    """The figures of a quick run on the benchmark's own sandbox."""
+    done = run("--quick", "--latency", "0.01", "--json")
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def test_the_figures_say_where_and_how_they_were_measured(quick: dict[str, Any]) -> None:
+    assert quick["machine"].keys() == {"cpus", "python", "system", "server"}
+    assert quick["options"] == {"latency": 0.01, "concurrency": 4, "repeat": 1, "sample": 20}
+
+
+def test_every_figure_is_there(quick: dict[str, Any]) -> None:
+    result = quick["results"][0]
+    assert (result["documents"], result["dimensions"]) == (500, 64)
+    assert result["tool"].keys() == {
+        "seconds",
+        "startup_seconds",
+        "documents_per_second",
+        "requests",
+        "peak_mb",
+        "cpu_seconds",
+        "startup_cpu_seconds",
+        "cpu_ms_per_document",
+    }
+    assert result["floors"].keys() == {"embedding_seconds", "server_seconds"}
+    assert result["one_at_a_time"]["requests"] == 500
+    assert result["ratio"] > 0
+    assert result["load_before"] >= 0
+    assert result["load_after"] >= 0
+
+
+def test_five_hundred_documents_take_the_probe_and_two_embedding_requests(quick: dict[str, Any]) -> None:
+    result = quick["results"][0]
+    assert result["tool"]["requests"] == 3
+
+
+def test_on_a_given_server_it_leaves_nothing_and_touches_nothing_else(tmp_path: Path) -> None:
+    with RunningSandbox(tmp_path / "data") as sandbox:
+        headers = {"X-TYPESENSE-API-KEY": sandbox.api_key}
+        with httpx.Client(base_url=sandbox.url, headers=headers) as http:
+            schema = {"name": "benchmark_not_its_own", "fields": [{"name": "a", "type": "string"}]}
+            http.post("/collections", json=schema).raise_for_status()
+            before = http.get("/collections").json()
+            done = run(
+                "--quick", "--latency", "0.01", "--typesense-url", sandbox.url, "--typesense-key", sandbox.api_key
+            )
+            assert http.get("/collections").json() == before
+    assert done.returncode == 0, done.stderr
+    assert "| 500 x 64 |" in done.stdout
+    assert sandbox.api_key not in done.stdout + done.stderr
+
+
+def test_a_server_that_is_not_there_is_named_and_no_traceback() -> None:
+    done = run("--quick", "--typesense-url", "http://127.0.0.1:1", "--typesense-key", "k")
+    assert done.returncode == 1
+    assert "127.0.0.1:1" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found by /proc")
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_stops_everything_that_it_started(ending: signal.Signals, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "--documents", "100000", "--dimensions", "64"],
+        cwd=REPOSITORY,
+        env={**os.environ, "HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "start-up" in line:
+            break
+    time.sleep(0.5)  # so that provider and migration have begun
+    assert len(children_of(tmp_path)) > 1
+    process.send_signal(ending)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert children_of(tmp_path) == []
+    assert list(tmp_path.glob("kai-benchmark-*")) == []
