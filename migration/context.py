@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from kai.settings import EmbeddingSettings
 from kai.typesense import Typesense
@@ -39,6 +39,7 @@ class Context:
         force: whether documents that are current already are embedded again.
         allow_partial: whether a recreate may leave out documents that cannot be copied.
         keep_old: whether a recreate keeps the previous collection under another name.
+        verify_sample: documents that are embedded again and searched for at the end.
         limit: most documents to write in this run; None for all.
     """
 
@@ -58,6 +59,7 @@ class Context:
     force: bool = False
     allow_partial: bool = False
     keep_old: bool = False
+    verify_sample: int = 10
     limit: int | None = None
 
 
@@ -68,6 +70,15 @@ class Failure:
     stage: str
     reason: str
     text_hash: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A document that the last pass saw: its id, its text and the float32 bytes of the vector that it should have."""
+
+    id: str
+    text: str
+    vector: bytes
 
 
 @dataclass(slots=True)
@@ -83,6 +94,10 @@ class Outcome:
         changing: documents that were still changing when the last pass ended.
         complete: False if the run was stopped before the end.
         downtime_seconds: time without the full collection; None where it never was away.
+        other_fields_changed: documents whose other fields are not what they were when they were first read.
+        application_wrote: whether the application was seen writing while the run was under way.
+        sample: documents picked at random from the last pass, for the verification.
+        verdict: of the verification; empty before it.
         notes: sentences for the operator.
     """
 
@@ -94,6 +109,10 @@ class Outcome:
     changing: int = 0
     complete: bool = True
     downtime_seconds: float | None = None
+    other_fields_changed: int = 0
+    application_wrote: bool = False
+    sample: list[Sampled] = field(default_factory=list)
+    verdict: Literal["", "PASS", "FAIL"] = ""
     notes: list[str] = field(default_factory=list)
 
     @property

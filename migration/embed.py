@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -130,7 +130,7 @@ class Embedder:
         self._lock = threading.Lock()
 
     def embed(
-        self, texts: Iterable[str], *, known: dict[bytes, Vector] | None = None
+        self, texts: Iterable[str], *, known: dict[bytes, Vector] | None = None, fresh: bool = False
     ) -> dict[str, Vector | TextFailure]:
         """The vector of each distinct text, or why it has none.
 
@@ -140,6 +140,7 @@ class Embedder:
         Args:
             texts: repeated ones cost nothing.
             known: vectors found elsewhere by `text_hash`, to be used as they are.
+            fresh: ask the provider, whatever the cache has.
 
         Raises:
             ProviderStopped: the run cannot go on.
@@ -147,7 +148,7 @@ class Embedder:
         """
         hashes = {text: text_hash(text) for text in texts}
         found: dict[bytes, Vector] = dict(known or {})
-        if self._cache and (unknown := [digest for digest in hashes.values() if digest not in found]):
+        if self._cache and not fresh and (unknown := [digest for digest in hashes.values() if digest not in found]):
             found.update(self._cache.get_many(self.space, unknown))
         self._meter.hit(sum(digest in found for digest in hashes.values()))
         mine, others = self._claim({text: digest for text, digest in hashes.items() if digest not in found})
@@ -156,8 +157,8 @@ class Embedder:
             for batch in self._batches(list(mine)):
                 embedded = self._embed_batch(batch)
                 if self._cache:
-                    fresh = [(hashes[t], v) for t, v in embedded.items() if not isinstance(v, TextFailure)]
-                    self._cache.put_many(self.space, fresh)
+                    bought = [(hashes[t], v) for t, v in embedded.items() if not isinstance(v, TextFailure)]
+                    self._cache.put_many(self.space, bought)
                 for text, outcome in embedded.items():
                     mine[text].set_result(outcome)
                 results.update(embedded)
@@ -184,7 +185,7 @@ class Embedder:
             sleep=tenacity.nap.sleep_using_event(self._stopped),
             reraise=True,
         )
-        return cast(Vector, retrying(self._probe_once))
+        return retrying(self._probe_once)
 
     def _probe_once(self) -> Vector:
         try:
@@ -197,7 +198,8 @@ class Embedder:
                 raise
             raise ProbeFailed(fault) from error
         check_vectors(vectors, [PROBE_TEXT], self.dimensions)
-        return vectors[0]
+        probe: Vector = vectors[0]
+        return probe
 
     # -- sharing between threads -----------------------------------------------------------------------
 

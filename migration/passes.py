@@ -10,6 +10,7 @@ carries the target's vector. Resuming after a crash, catching up and checking ar
 from __future__ import annotations
 
 import hashlib
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ import numpy as np
 
 from kai.collections import EmbeddedCollection
 from kai.typesense import Schema
-from migration.context import Context, Failure, Outcome
+from migration.context import Context, Failure, Outcome, Sampled
 from migration.embed import TextFailure, Vector, text_hash
 from migration.fetch import (
     Document,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from migration.backup import BackupWriter
     from migration.ledger import DocumentRecord
 
+_PICKED: Final = 0.25
+"""Share of the documents that may get into the sample; looking at each would cost more than it brings."""
 MOST_PASSES: Final = 6
 TENANT_FIELD: Final = "db_connection_id"
 NO_TEXT: Final = "the document has no text to embed"
@@ -58,6 +61,8 @@ class _Prepared:
     current: int = 0
     left_alone: int = 0
     seen: int = 0
+    other_fields_changed: int = 0
+    sample: list[Sampled] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -71,6 +76,9 @@ class _Tally:
     left_alone: int = 0
     new_failures: int = 0
     failing: set[str] = field(default_factory=set)
+    other_fields_changed: int = 0
+    sample: list[Sampled] = field(default_factory=list)
+    sampled_from: int = 0
 
     @property
     def clean(self) -> bool:
@@ -105,10 +113,12 @@ class InPlace:
         self._source = context.server.address
         field_name, filter_by = collection.embedding_field, collection.filter_by
         tenant = (TENANT_FIELD,) if any(known["name"] == TENANT_FIELD for known in schema["fields"]) else ()
-        self._lean = Selection(field_name, filter_by, (*collection.text_fields, *tenant))
+        lean = Selection(field_name, filter_by, (*collection.text_fields, *tenant))
         # With a backup the whole document is read, so that its other fields can be shown to be unchanged.
         whole = Selection(field_name, filter_by, excluded=other_vector_fields(schema, field_name))
-        self._first = whole if backup else self._lean
+        self._whole = backup is not None
+        self._selection = whole if self._whole else lean
+        self._random = random.Random(len(name))  # noqa: S311 - repeatable, not secret
         self._failures: dict[str, Failure] = {}
         self._lock = threading.Lock()
         self._tally = _Tally()
@@ -158,19 +168,22 @@ class InPlace:
         cut_short = number > 1 and self._stopped()
         outcome.success = max(outcome.success, tally.success) if cut_short else tally.success
         outcome.failures = dict(self._failures)
+        outcome.sample = tally.sample
+        outcome.other_fields_changed = max(outcome.other_fields_changed, tally.other_fields_changed)
+        outcome.application_wrote |= number > 1 and not tally.clean
 
     def _settle(self, ids: list[str]) -> int:
         """Look once more at the documents that the last pass wrote; how many needed writing again."""
         self._tally = tally = _Tally()
         batches = [ids[start : start + 250] for start in range(0, len(ids), 250)]
-        pages = (fetch_documents(self._context.server, self._name, self._lean, batch) for batch in batches)
+        pages = (fetch_documents(self._context.server, self._name, self._selection, batch) for batch in batches)
         self._one_pass(pages, lambda _: None)
         return tally.wrote
 
     def _pages(self) -> Iterator[Page]:
         if self._catching_up:
-            return export_pages(self._context.server, self._name, self._lean)
-        return fetch_pages(self._context.server, self._name, self._first)
+            return export_pages(self._context.server, self._name, self._selection)
+        return fetch_pages(self._context.server, self._name, self._selection)
 
     def _one_pass(self, pages: Iterator[Page], advance: object) -> None:
         assert callable(advance)  # noqa: S101
@@ -208,6 +221,7 @@ class InPlace:
                 prepared.failing.add(document.id)
             elif self._is_current(document, text, known.get(document.id)):
                 prepared.current += 1
+                self._look_at(document, text, known[document.id], prepared)
             else:
                 texts[document.id] = text
         vectors = context.embedder.embed(texts.values())
@@ -228,9 +242,21 @@ class InPlace:
                 to_write.append(document)
                 stored = vector.tobytes()
             prepared.records[document.id] = self._record_of(document, text, stored)
+            self._pick(Sampled(document.id, text, stored), prepared)
         if self._backup is not None and to_write:
             self._backup.add_vectors([(d.id, d.vector, d.content_hash()) for d in to_write])
         return prepared
+
+    def _look_at(self, document: Document, text: str, record: DocumentRecord, prepared: _Prepared) -> None:
+        """A document that is current may still have lost something else."""
+        if self._whole and record.content_hash is not None and record.run_id == self._context.run.id:
+            prepared.other_fields_changed += record.content_hash != document.content_hash()
+        self._pick(Sampled(document.id, text, document.vector_bytes() or b""), prepared)
+
+    def _pick(self, document: Sampled, prepared: _Prepared) -> None:
+        """Keep a few documents of the page; the pass keeps a few of those, each document as likely as any other."""
+        if self._random.random() < _PICKED:
+            prepared.sample.append(document)
 
     def _write(self, prepared: _Prepared) -> tuple[_Prepared, Written]:
         """One import request for the page."""
@@ -266,10 +292,23 @@ class InPlace:
             tally.gone += len(written.gone)
             tally.left_alone += prepared.left_alone
             tally.new_failures += len(new)
+            tally.other_fields_changed += prepared.other_fields_changed
+            self._merge_sample(prepared.sample)
             if self._catching_up:
                 tally.written.extend(written.written)
         self._note_failures(new)
         context.status.add(prepared.seen - len(failures), len(failures))
+
+    def _merge_sample(self, picked: list[Sampled]) -> None:
+        tally = self._tally
+        for document in picked:
+            if document.id in self._failures:
+                continue
+            tally.sampled_from += 1
+            if len(tally.sample) < self._context.verify_sample:
+                tally.sample.append(document)
+            elif (place := self._random.randrange(tally.sampled_from)) < len(tally.sample):
+                tally.sample[place] = document
 
     def _note_failures(self, failures: dict[str, Failure]) -> None:
         if not failures:
@@ -314,4 +353,5 @@ class InPlace:
             model_id=self._context.model.id,
             run_id=self._context.run.id,
             tenant=str(tenant) if tenant is not None else None,
+            content_hash=document.content_hash() if self._whole else None,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from migration.passes import InPlace
 from migration.plan import CollectionPlan, Plan, plan_collection
 from migration.recreate import CannotCopy, Recreate, remove_shadow
 from migration.throttle import Stopped
+from migration.verify import check_run
 
 NAMED_FAILURES = 20
 """Failed documents that the console names; all of them are in the ledger."""
@@ -58,6 +60,11 @@ class RunResult:
     def failed(self) -> int:
         """Documents without a vector of the target."""
         return sum(len(r.outcome.failures) + r.outcome.changing for r in self.collections if r.outcome)
+
+    @property
+    def right(self) -> bool:
+        """Whether every document has its vector and every verification passed."""
+        return not self.failed and all(r.outcome is None or r.outcome.verdict != "FAIL" for r in self.collections)
 
 
 def execute(context: Context, plan: Plan) -> RunResult:
@@ -110,6 +117,9 @@ def _migrate(context: Context, plan: CollectionPlan) -> CollectionResult:
         cause = str(error)
     outcome = steps.outcome
     outcome.complete = outcome.complete and not cause
+    if outcome.complete:
+        _verify(context, plan, outcome)
+        _sign(context, plan, outcome)
     status = "completed" if outcome.complete else "stopped" if cause else "interrupted"
     state: Any = status if status != "completed" else "partial" if outcome.failures else "completed"
     context.ledger.update_collection(
@@ -121,6 +131,38 @@ def _migrate(context: Context, plan: CollectionPlan) -> CollectionResult:
     )
     _tell(context, plan, outcome, status, cause)
     return CollectionResult(name, status, outcome, cause)
+
+
+def _verify(context: Context, plan: CollectionPlan, outcome: Outcome) -> None:
+    """The checks at the end, into the ledger and to the operator."""
+    context.status.phase("verifying", collection=plan.name)
+    schema = context.server.collection(plan.name) or plan.schema
+    checks = check_run(context, plan.name, schema, plan.collection.embedding_field, outcome)
+    outcome.verdict = "PASS" if all(check.passed for check in checks) else "FAIL"
+    context.ledger.record_verification(context.run.id, plan.name, outcome.verdict, checks)
+    context.console.warn(f"  Verification: {outcome.verdict}")
+    for check in checks:
+        tell = context.console.detail if check.passed else context.console.warn
+        right = f"{check.count - check.failed} of {check.count}"
+        tell(f"    {check.name}: {right}{f' ({check.detail})' if check.detail else ''}")
+
+
+def _sign(context: Context, plan: CollectionPlan, outcome: Outcome) -> None:
+    """Say on the server which model the collection's vectors are from, beside whatever its metadata says."""
+    schema = context.server.collection(plan.name)
+    if schema is None:
+        return
+    metadata = dict(schema.get("metadata") or {})
+    mark = fingerprint(context.embedding, plan.collection.template)
+    if not outcome.written and (metadata.get("embedding") or {}).get("fingerprint") == mark:
+        return
+    metadata["embedding"] = {
+        **context.embedding.describe(),
+        "fingerprint": mark,
+        "run": context.run.name,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    context.server.set_metadata(plan.name, metadata)
 
 
 def _steps(context: Context, plan: CollectionPlan) -> InPlace | Recreate:

@@ -224,7 +224,7 @@ def _finish(ledger: Ledger, run: RunRecord, result: RunResult, exit_status: int)
 def _exit_status(result: RunResult, control: Control) -> int:
     if result.stopped:
         return INTERRUPTED if control.interrupted else STOPPED
-    return SOME_FAILED if result.failed else DONE
+    return DONE if result.right else SOME_FAILED
 
 
 def _figures(meter: Meter, embedding: EmbeddingSettings) -> dict[str, Any]:
