@@ -1,0 +1,120 @@
+"""The command line of everything: `kai-migrate`, and `python -m migration`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import click
+
+
+class Entry(NamedTuple):
+    """Where a command is, as `module:attribute`, and the line that the list of commands shows for it."""
+
+    target: str
+    help: str
+
+
+COMMANDS: Final[dict[str, Entry]] = {
+    "run": Entry("migration.embedding_migration:command", "Compute every document's embedding again."),
+    "verify": Entry("migration.commands.verify:command", "Check that what stands on the server is what should."),
+    "rollback": Entry("migration.commands.rollback:command", "Put the vectors back that a run replaced."),
+    "history": Entry("migration.commands.history:command", "List the runs, and whether they get better."),
+    "show": Entry("migration.commands.show:command", "Everything about one run."),
+    "compare": Entry("migration.commands.compare:command", "Two runs side by side, and how far their models agree."),
+    "models": Entry("migration.commands.models:command", "List models, and how many documents carry each."),
+    "explain": Entry("migration.commands.explain:command", "Say where one document's vector comes from."),
+    "backup": Entry("migration.commands.backup:command", "Back up a collection by hand."),
+    "restore": Entry("migration.commands.restore:command", "Restore a collection from a backup."),
+    "backups": Entry("migration.commands.backups:command", "List and prune backups."),
+    "ledger": Entry("migration.ledger.commands:ledger", "Look after the ledger's schema."),
+}
+"""Every command in the order of the help. One whose module is not there is not listed."""
+
+
+class LazyGroup(click.Group):
+    """A group that loads a command's module only when that command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the commands whose modules exist, in the order of the table."""
+        return [name for name in COMMANDS if _exists(name)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load one command."""
+        if cmd_name not in COMMANDS or not _exists(cmd_name):
+            return None
+        module, attribute = COMMANDS[cmd_name].target.split(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)  # noqa: S101
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands in the help, without loading any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name].help) for name in self.list_commands(ctx)])
+
+
+def _exists(name: str) -> bool:
+    return find_spec(COMMANDS[name].target.partition(":")[0]) is not None
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from migration.embedding_migration import program_version
+
+        click.echo(f"kai-migrate, version {program_version()}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""Exit status: 0 all done; 1 finished, but something failed; 2 refused before anything changed;
+    3 stopped before the end, run again to go on; 130 interrupted, run again to go on.""",
+)
+@click.option(
+    "--env-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File with the configuration; the environment wins. May also follow the command. [default: .env]",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Say more on standard error. May also follow the command.")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="The version."
+)
+@click.pass_context
+def cli(ctx: click.Context, env_file: Path | None, verbose: bool) -> None:
+    """Re-embed the documents of a Typesense server when the embedding model changes.
+
+    `kai-migrate COMMAND --help` tells everything about a command.
+    """
+    shared: dict[str, Any] = {"env_file": env_file, "verbose": verbose}
+    ctx.default_map = dict.fromkeys(COMMANDS, shared)
+    ctx.obj = _place_of_ledger(env_file)
+
+
+def _place_of_ledger(env_file: Path | None) -> Callable[[], tuple[str | None, Path]]:
+    """What the `ledger` commands want: a function that gives the ledger's URL and MIGRATION_HOME."""
+
+    def place() -> tuple[str | None, Path]:
+        from kai.settings import SettingsError, load_settings
+        from migration.ledger.commands import Refused
+
+        try:
+            settings = load_settings(env_file, needs=())
+        except SettingsError as error:
+            raise Refused("; ".join(str(problem) for problem in error.problems)) from error
+        return settings.ledger_url, settings.home
+
+    return place
+
+
+def main() -> None:
+    """Run the command line."""
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()
