@@ -71,9 +71,9 @@ def test_every_figure_is_there(quick: dict[str, Any]) -> None:
     assert result["load_after"] >= 0
 
 
-def test_five_hundred_documents_take_the_probe_and_two_embedding_requests(quick: dict[str, Any]) -> None:
+def test_the_requests_are_the_probe_one_a_page_and_at_most_one_for_a_check(quick: dict[str, Any]) -> None:
     result = quick["results"][0]
-    assert result["tool"]["requests"] == 3
+    assert 3 <= result["tool"]["requests"] <= 4
 
 
 def test_on_a_given_server_it_leaves_nothing_and_touches_nothing_else(tmp_path: Path) -> None:
