@@ -67,9 +67,18 @@ class Provider:
 
 
 @contextlib.contextmanager
-def sandbox(data: Path) -> Iterator[Server]:
-    """The sandbox server on a free port, its data in this folder."""
-    command = ["-m", "kai.sandbox", "--port", "0", "--api-key", SANDBOX_KEY, "--data-dir", str(data)]
+def sandbox(data: Path, *, paced: bool) -> Iterator[Server]:
+    """The sandbox server on a free port, its data in this folder; `paced` as slow as a real server."""
+    command = [
+        "-m",
+        "benchmarks.paced" if paced else "kai.sandbox",
+        "--port",
+        "0",
+        "--api-key",
+        SANDBOX_KEY,
+        "--data-dir",
+        str(data),
+    ]
     with _running(command) as process:
         yield Server(_first_line(process, "the sandbox").rsplit(" ", 1)[-1])
 

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         how = Options(options.latency, options.concurrency, options.repeat, options.sample)
     results: list[Result] = []
     try:
-        with _server(options.typesense_url, options.typesense_key) as (server, version):
+        with _server(options.typesense_url, options.typesense_key, paced=options.paced) as (server, version):
             for documents, dimensions in sizes:
 
                 def say(step: str, size: str = f"{documents:,} x {dimensions}") -> None:
@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sample", type=whole, default=300, help="documents for one at a time; default: 300")
     parser.add_argument("--typesense-url", help="a real server, such as http://localhost:8108; default: the sandbox")
     parser.add_argument("--typesense-key", default=os.environ.get("TYPESENSE_API_KEY", ""), help="its admin key")
+    parser.add_argument("--paced", action="store_true", help="slow the sandbox's updates down to a real server's")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a Markdown table")
     parser.add_argument("--quick", action="store_true", help="a small size, to see that everything works")
     return parser
@@ -84,11 +85,14 @@ def _positive(text: str) -> int:
 
 
 @contextlib.contextmanager
-def _server(url: str | None, key: str) -> Iterator[tuple[Server, str]]:
+def _server(url: str | None, key: str, *, paced: bool) -> Iterator[tuple[Server, str]]:
     """The server named, or a sandbox for the time of the block; and what it is."""
     if url is None:
-        with tempfile.TemporaryDirectory(prefix="kai-benchmark-") as folder, sandbox(Path(folder)) as server:
-            yield server, "sandbox"
+        with (
+            tempfile.TemporaryDirectory(prefix="kai-benchmark-") as folder,
+            sandbox(Path(folder), paced=paced) as server,
+        ):
+            yield server, "sandbox, paced as Typesense 29.0 on 2 cores" if paced else "sandbox"
         return
     try:
         answer = httpx.get(f"{url.rstrip('/')}/debug", headers={"X-TYPESENSE-API-KEY": key}, timeout=10)
