@@ -11,12 +11,13 @@ from migration.ledger.records import (
     CheckResult,
     FailureRecord,
     MetricsRecord,
+    RunRecord,
     RunSummary,
     Verdict,
     VerificationRecord,
 )
-from migration.ledger.runs import Runs, collections_of, run_of
-from migration.ledger.schema import failures, metrics, runs, verification_results
+from migration.ledger.runs import Runs, collections_of
+from migration.ledger.schema import failures, metrics, verification_results
 from migration.ledger.store import new_id, now, plain_text, upsert
 
 _MEASURES = tuple(field.name for field in fields(MetricsRecord))
@@ -123,9 +124,11 @@ class Outcomes(Runs):
 
     def history(self, limit: int | None = 20) -> list[RunSummary]:
         """The latest runs, latest first, each with model, collections, failures, verdict and metrics."""
+        return self.summarise(self.runs(limit))
+
+    def summarise(self, listed: Sequence[RunRecord]) -> list[RunSummary]:
+        """These runs, in this order, each with model, collections, failures, verdict and metrics."""
         with self._reading() as connection:
-            query = select(runs).order_by(runs.c.number.desc()).limit(limit)
-            listed = [run_of(row) for row in connection.execute(query)]
             ids = [run.id for run in listed]
             models = models_by_id(connection, {run.model_id for run in listed if run.model_id})
             collections = collections_of(connection, ids)
