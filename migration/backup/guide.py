@@ -1,0 +1,160 @@
+"""`RESTORE.md`: how to put a backup back without this tool, and the files that this needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+from migration.backup.manifest import CREATE, OVERRIDES, RECORDS, SYNONYMS, Manifest
+
+_NOT_FOR_CREATE: Final = frozenset({"created_at", "num_documents"})
+
+_HEAD: Final = """# How to put this backup back by hand
+
+{what} of the collection {name} of {server},
+made by the run {run}. `zstd` and `curl` are enough. Work in this folder, in one shell:
+
+```sh
+export TYPESENSE_API_KEY=...   # a key that may do everything
+TYPESENSE_URL={url}
+zstd -t {records}              # "decompressed" is good; a torn last page means the run was killed in the middle
+```
+
+`sha256sum *` must agree with `manifest.json`, where that has checksums.
+"""
+
+_VECTORS: Final = """
+## The old vectors
+
+Each line is `{{"id": …, {field}: …}}`, and `action=update` changes nothing else. A document that had
+no vector has `null`, which takes the vector away again. Where an id stands more than once, the first line is
+the true old value; `tac` turns the order round, so that it is imported last and stays (`tail -r` on macOS).
+
+```sh
+zstd -dc {records} | tac | split -a 5 -l 1000 - page.
+for page in page.*; do
+  curl -sS -X POST "$TYPESENSE_URL/collections/{path}/documents/import?action=update" \\
+    -H "X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY" -H "Content-Type: text/plain" --data-binary "@$page" \\
+    | grep -v '"success":true'
+  echo
+done
+rm page.*
+```
+
+What it prints are the lines that failed. `Could not find a document` means that it was deleted since; there is
+nothing to put back then. A vector of another length than the collection's field is refused: change the field
+first, see `schema.json` for how it was.
+"""
+
+_DOCUMENTS: Final = """
+## 1. The collection
+
+If it still exists and is to be replaced, delete it first (everything in it is lost):
+
+```sh
+curl -sS -X DELETE "$TYPESENSE_URL/collections/{path}" -H "X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY"
+```
+
+A field with `embed` and a masked key (`***`) needs its key again: put it into `create.json`. Collections that
+this one refers to must be there.
+
+```sh
+curl -sS -X POST "$TYPESENSE_URL/collections" -H "X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY" \\
+  -H "Content-Type: application/json" --data-binary @{create}
+```
+
+## 2. The documents
+
+```sh
+zstd -dc {records} | curl -sS -X POST "$TYPESENSE_URL/collections/{path}/documents/import?action=create" \\
+  -H "X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY" -H "Content-Type: text/plain" --data-binary @- \\
+  | grep -v '"success":true'
+```
+
+`curl` takes all of it into memory. A large collection goes in parts:
+
+```sh
+zstd -dc {records} | split -a 5 -l 1000 - page.
+for page in page.*; do
+  curl -sS -X POST "$TYPESENSE_URL/collections/{path}/documents/import?action=create" \\
+    -H "X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY" -H "Content-Type: text/plain" --data-binary "@$page" \\
+    | grep -v '"success":true'
+  echo
+done
+rm page.*
+```
+
+What it prints are the lines that failed. `already exists` is no failure: that document was backed up again
+later, and the first one counts.
+"""
+
+_SETTINGS: Final = """
+## {title}
+
+One line of `{file}` for each name below, in the same order.
+
+```sh
+n=0
+while IFS= read -r id; do
+  n=$((n + 1))
+  sed -n "${{n}}p" {file} | curl -sS -X PUT "$TYPESENSE_URL/collections/{path}/{kind}/$id" \\
+    -H "X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY" -H "Content-Type: application/json" --data-binary @-
+  echo
+done <<'NAMES'
+{names}
+NAMES
+```
+"""
+
+
+def creatable(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema that the server gave, in the form that `POST /collections` takes.
+
+    Without what the server counts (`created_at`, `num_documents`) and without a field `id`.
+    """
+    made = {name: value for name, value in schema.items() if name not in _NOT_FOR_CREATE}
+    made["fields"] = [field for field in schema.get("fields", ()) if field.get("name") != "id"]
+    return made
+
+
+def restore_guide(
+    manifest: Manifest, synonyms: Sequence[Mapping[str, Any]], overrides: Sequence[Mapping[str, Any]]
+) -> str:
+    """The text of `RESTORE.md`. It has no key in it."""
+    vectors = manifest.kind == "vectors"
+    path = quote(manifest.collection, safe="")
+    names = {
+        "records": RECORDS,
+        "create": CREATE,
+        "path": path,
+        "field": json.dumps(manifest.embedding_field),
+    }
+    parts = [
+        _HEAD.format(
+            what="Old vectors" if vectors else "The whole content",
+            name=json.dumps(manifest.collection),
+            server=manifest.server,
+            run=json.dumps(manifest.run),
+            url=_url(manifest.server),
+            records=RECORDS,
+        ),
+        (_VECTORS if vectors else _DOCUMENTS).format(**names),
+    ]
+    if vectors and (synonyms or overrides):
+        parts.append("\nSynonyms and overrides were not changed by the run; they are here in case they are needed.\n")
+    for title, file, kind, items in (
+        ("Synonyms", SYNONYMS, "synonyms", synonyms),
+        ("Overrides", OVERRIDES, "overrides", overrides),
+    ):
+        if items:
+            ids = "\n".join(quote(str(item.get("id", "")), safe="") for item in items)
+            parts.append(_SETTINGS.format(title=title, file=file, kind=kind, path=path, names=ids))
+    return "".join(parts)
+
+
+def _url(server: str) -> str:
+    """For the shell: an address without a scheme is plain HTTP, as Typesense starts by default."""
+    url = server if "://" in server else f"http://{server}"
+    return "'" + url.replace("'", "'\\''") + "'"

@@ -1,0 +1,227 @@
+"""Reading a backup, page by page."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from migration.backup import pages
+from migration.backup.errors import BackupError
+from migration.backup.files import sha256_of
+from migration.backup.manifest import OVERRIDES, RECORDS, SCHEMA, SYNONYMS, Manifest, read_manifest
+from migration.backup.seen import Seen
+
+PAGE = 250
+"""Records in a page that is read; the last may have fewer."""
+
+_Row = tuple[str, bytes, bytes | None]
+
+
+class Backup:
+    """A backup on disk, finished or not.
+
+    The same id may stand in it several times, after a resumed run or a pass that caught up: the FIRST record
+    of an id is the true old value.
+
+    Attributes:
+        folder: where it is.
+        manifest: what it is.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self._damage: list[str] = []
+        self._torn: str | None = None
+
+    @classmethod
+    def load(cls, folder: Path) -> Backup:
+        """The backup in a folder, by its manifest; no records are read yet.
+
+        Raises:
+            BackupError: the folder has no manifest that can be read.
+        """
+        return cls(folder, read_manifest(folder))
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The collection's schema as the server gave it. Raises BackupError naming the file."""
+        schema = self._json(SCHEMA)
+        if not isinstance(schema, dict):
+            raise BackupError(f"{self.folder / SCHEMA} is not a schema")
+        return schema
+
+    @property
+    def synonyms(self) -> list[dict[str, Any]]:
+        """The collection's synonyms as the server gave them. Raises BackupError naming the file."""
+        return self._json_lines(SYNONYMS)
+
+    @property
+    def overrides(self) -> list[dict[str, Any]]:
+        """The collection's overrides as the server gave them. Raises BackupError naming the file."""
+        return self._json_lines(OVERRIDES)
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """What the last reading of records found damaged or missing, a line each; empty if nothing."""
+        return (*self._damage, self._torn) if self._torn else tuple(self._damage)
+
+    def records(self, first_wins: bool = True) -> Iterator[list[tuple[str, bytes]]]:
+        """The records in the order in which they were written, in pages of 250: id and line.
+
+        Lines are the bytes that were written, without newline, ready for import: `action=update` for
+        vectors, `create` for whole documents. Memory does not grow with the collection.
+
+        Args:
+            first_wins: only the first record of every id; False for all of them.
+
+        Damaged pages are passed over; see `damage` afterwards.
+        """
+        for page in _in_pages(self._rows(first_wins)):
+            yield [(id_, line) for id_, line, _ in page]
+
+    def vectors(self) -> Iterator[list[tuple[str, list[float] | None]]]:
+        """The old vector of every id, or None where it had none; in pages of 250, the first record wins."""
+        field = self.manifest.embedding_field
+        for page in _in_pages(self._rows(first_wins=True)):
+            yield [(id_, orjson.loads(line).get(field)) for id_, line, _ in page]
+
+    def contents(self) -> Iterator[list[tuple[str, bytes]]]:
+        """The content hash of every id that has one, in pages of 250, the first record wins.
+
+        It is what the writer was given. Where whole documents came without one, it is the SHA-256 of the
+        document without its embedding field, as JSON with sorted keys.
+        """
+        if self.manifest.kind == "documents":
+            for page in _in_pages(self._rows(first_wins=True)):
+                yield [(id_, content or self._content(line)) for id_, line, content in page]
+            return
+        for page in _in_pages(self._known()):
+            if some := [(id_, content) for id_, _, content in page if content is not None]:
+                yield some
+
+    def verify(self) -> None:
+        """Read everything and compare it with the manifest.
+
+        A backup whose writer was killed has no checksums yet: then every page is checked by its own, and a
+        torn page at the end is no fault, because nobody was told that it is safe (it shows in `damage`).
+
+        Raises:
+            BackupError: a file is missing, damaged or not as it was; the message names it.
+        """
+        for name, facts in self.manifest.files.items():
+            path = self.folder / name
+            try:
+                if path.stat().st_size != facts.bytes:
+                    raise BackupError(f"{path} has {path.stat().st_size} bytes instead of {facts.bytes}")
+                if sha256_of(path) != facts.sha256:
+                    raise BackupError(f"{path} is damaged: its checksum is not that of the manifest")
+            except OSError as error:
+                raise BackupError(f"{path} cannot be read: {error.strerror}") from error
+        _ = self.schema, self.synonyms, self.overrides
+        records, distinct = self._count(with_lines=True)
+        faults = self.damage if self.manifest.closed else self._damage
+        if faults:
+            raise BackupError(f"{self.folder / RECORDS} is damaged: {faults[0]}")
+        if self.manifest.closed and (records, distinct) != (
+            self.manifest.records,
+            self.manifest.distinct_ids,
+        ):
+            raise BackupError(
+                f"{self.folder / RECORDS} holds {records} records of {distinct} ids instead of "
+                f"{self.manifest.records} of {self.manifest.distinct_ids}"
+            )
+
+    def count(self) -> tuple[int, int]:
+        """Records, and different ids among them, by what the pages say of themselves; fast."""
+        return self._count(with_lines=False)
+
+    def _count(self, *, with_lines: bool) -> tuple[int, int]:
+        records = 0
+        with Seen() as seen:
+            for page, lines in self._walk(with_lines=with_lines):
+                if lines is not None:
+                    records += len(page.ids)
+                    seen.first(page.ids)
+            return records, seen.count
+
+    def _content(self, line: bytes) -> bytes:
+        document = orjson.loads(line)
+        document.pop(self.manifest.embedding_field, None)
+        return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).digest()
+
+    def _rows(self, first_wins: bool) -> Iterator[_Row]:
+        with Seen() as seen:
+            for page, lines in self._walk(with_lines=True):
+                wanted = seen.first(page.ids) if first_wins else [True] * len(page.ids)
+                if lines is None:
+                    # Its ids are known all the same: a later record of theirs is not the old value.
+                    continue
+                for want, id_, line, content in zip(wanted, page.ids, lines, page.contents, strict=True):
+                    if want:
+                        yield id_, line, content
+
+    def _known(self) -> Iterator[_Row]:
+        """Ids and content hashes of first records, without the lines."""
+        with Seen() as seen:
+            for page, _ in self._walk(with_lines=False):
+                for first, id_, content in zip(seen.first(page.ids), page.ids, page.contents, strict=True):
+                    if first:
+                        yield id_, b"", content
+
+    def _walk(self, *, with_lines: bool) -> Iterator[tuple[pages.Page, list[bytes] | None]]:
+        """Page by page, and its lines: empty if they are not asked for, None if they are damaged."""
+        self._damage = damage = []
+        self._torn = None
+        records = 0
+        try:
+            with (self.folder / RECORDS).open("rb") as file:
+                for found in pages.scan(file):
+                    if isinstance(found, pages.Gap):
+                        if found.at_end:
+                            self._torn = f"{RECORDS}: {found}"
+                        else:
+                            damage.append(f"{RECORDS}: {found}")
+                        continue
+                    lines: list[bytes] | None = []
+                    try:
+                        if with_lines:
+                            lines = pages.read_lines(file, found)
+                        records += len(found.ids)
+                    except pages.DamagedPageError as error:
+                        damage.append(f"{RECORDS}: {error}")
+                        lines = None
+                    yield found, lines
+        except OSError as error:
+            damage.append(f"{RECORDS}: {error.strerror}")
+        if self.manifest.closed and records < self.manifest.records:
+            damage.append(f"{RECORDS}: {self.manifest.records - records} of {self.manifest.records} records missing")
+
+    def _json(self, name: str) -> Any:
+        path = self.folder / name
+        try:
+            return orjson.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise BackupError(f"{path} cannot be read: {error}") from error
+
+    def _json_lines(self, name: str) -> list[dict[str, Any]]:
+        path = self.folder / name
+        try:
+            return [orjson.loads(line) for line in path.read_bytes().split(b"\n") if line]
+        except (OSError, ValueError) as error:
+            raise BackupError(f"{path} cannot be read: {error}") from error
+
+
+def _in_pages(rows: Iterator[_Row]) -> Iterator[list[_Row]]:
+    page: list[_Row] = []
+    for row in rows:
+        page.append(row)
+        if len(page) == PAGE:
+            yield page
+            page = []
+    if page:
+        yield page

@@ -1,0 +1,295 @@
+"""Writing a backup: a page is on the disk before its documents are overwritten."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+from filelock import FileLock, Timeout
+
+from migration.backup import pages
+from migration.backup.errors import BackupError
+from migration.backup.files import (
+    in_words,
+    make_private_folder,
+    open_private,
+    sha256_of,
+    write_all,
+    write_atomically,
+)
+from migration.backup.guide import creatable, restore_guide
+from migration.backup.lines import document_id, vector_line
+from migration.backup.manifest import (
+    CREATE,
+    GUIDE,
+    LOCK,
+    MANIFEST,
+    OVERRIDES,
+    RECORDS,
+    SCHEMA,
+    SYNONYMS,
+    FileFacts,
+    Kind,
+    Manifest,
+    now,
+    read_manifest,
+)
+from migration.backup.reader import Backup
+from migration.backup.shelf import backup_folder
+
+_log = logging.getLogger(__name__)
+
+
+class BackupWriter:
+    """A backup that is being written; made by `BackupWriter.open`.
+
+    Every method may be called from any thread. Leaving a `with` block closes it as not complete, unless it
+    was closed before.
+
+    Attributes:
+        folder: where it is.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, file: int, end: int, lock: FileLock) -> None:
+        self.folder = folder
+        self._manifest = manifest
+        self._file = file
+        self._end = end
+        self._held = lock
+        self._lock = threading.Lock()
+        self._open = True
+
+    @classmethod
+    def open(
+        cls,
+        home: Path,
+        run: str,
+        collection: str,
+        *,
+        kind: Kind,
+        embedding_field: str,
+        server: str,
+        schema: Mapping[str, Any],
+        synonyms: Iterable[Mapping[str, Any]] = (),
+        overrides: Iterable[Mapping[str, Any]] = (),
+        free_space_needed: int = 0,
+        fingerprint: str | None = None,
+        model: str | None = None,
+    ) -> BackupWriter:
+        """Begin the backup of a collection, or go on with the one that this run began.
+
+        Going on, finished or not, keeps every whole page and cuts off one that was torn; schema, synonyms and
+        overrides stay as they were first.
+
+        Args:
+            home: MIGRATION_HOME; made where it is missing, 0700.
+            run: the run's name.
+            collection: the real collection's name.
+            kind: `vectors` for old vectors by id, `documents` for whole documents.
+            embedding_field: the field that is about to be overwritten.
+            server: where the collection is, without a key.
+            schema: the collection as `GET /collections/<name>` gives it.
+            synonyms: as the server gives them.
+            overrides: as the server gives them.
+            free_space_needed: bytes that must be free on the disk; 0 does not look.
+            fingerprint: of the embedding space of the old vectors, where known.
+            model: that made the old vectors, where known.
+
+        Raises:
+            BackupError: too little space, no right to write, another process is writing it, or there is
+                already one of another kind, field, server or collection.
+        """
+        folder = backup_folder(home, run, collection)
+        time = now()
+        manifest = Manifest(
+            kind, server, collection, embedding_field, run, time, time, fingerprint=fingerprint, model=model
+        )
+        try:
+            _check_space(home, free_space_needed)
+            make_private_folder(folder, below=home)
+            lock = FileLock(folder / LOCK, timeout=0, mode=0o600, thread_local=False)
+            try:
+                lock.acquire()
+            except Timeout:
+                raise BackupError(f"the backup {folder} is being written by another process") from None
+            try:
+                if (folder / MANIFEST).exists():
+                    manifest = _continued(read_manifest(folder), manifest, folder)
+                else:
+                    _write_settings(folder, manifest, schema, list(synonyms), list(overrides))
+                return cls._start(folder, manifest, lock)
+            except BaseException:
+                lock.release()
+                raise
+        except OSError as error:
+            raise _cannot_write(folder, error) from error
+
+    @classmethod
+    def _start(cls, folder: Path, manifest: Manifest, lock: FileLock) -> BackupWriter:
+        file = open_private(folder / RECORDS)
+        try:
+            with (folder / RECORDS).open("rb") as reading:
+                end, records, gaps = pages.end_of_whole_pages(reading)
+            for gap in gaps:
+                _log.warning("the backup %s is damaged: %s", folder / RECORDS, gap)
+            os.ftruncate(file, end)
+            os.fsync(file)
+            manifest = replace(
+                manifest, updated=now(), records=records, distinct_ids=None, bytes=0, complete=False, files={}
+            )
+            manifest.write(folder)
+        except BaseException:
+            os.close(file)
+            raise
+        return cls(folder, manifest, file, end, lock)
+
+    def add(self, lines: Sequence[bytes], contents: Sequence[bytes | None] | None = None) -> None:
+        """Append one page. When it returns, the page survives a power cut; when it raises, nothing changed.
+
+        Args:
+            lines: the records, JSON objects with an `id`, one line each (see `vector_line` for the kind
+                `vectors`; whole documents for the other), 250 or so. None at all writes nothing.
+            contents: beside each line, a hash of the document without its vector, so that other fields can
+                be shown to be unchanged later; kept apart from the line.
+
+        Raises:
+            ValueError: a line is not such a record.
+            BackupError: the disk is full or the file cannot be written, or the backup is closed.
+        """
+        lines = [line.removesuffix(b"\n") for line in lines]
+        self._append(lines, [document_id(line) for line in lines], contents)
+
+    def add_vectors(self, rows: Sequence[tuple[str, Sequence[float] | None, bytes | None]]) -> None:
+        """Append one page of old vectors: id, vector (None where there is none), content hash (or None).
+
+        As `add` with `vector_line`, but cheaper. Only for the kind `vectors`.
+
+        Raises:
+            ValueError: a vector is not finite, or this is a backup of whole documents.
+            BackupError: as for `add`.
+        """
+        if self._manifest.kind != "vectors":
+            raise ValueError("whole documents are backed up here, not vectors")
+        lines = [vector_line(id_, self._manifest.embedding_field, vector) for id_, vector, _ in rows]
+        self._append(lines, [id_ for id_, _, _ in rows], [content for _, _, content in rows])
+
+    def close(self, complete: bool) -> None:
+        """Count, write the checksums into the manifest, and let go. Closing again does nothing.
+
+        Args:
+            complete: whether everything that was to be backed up is in it.
+
+        Raises:
+            BackupError: it cannot be read again or the manifest cannot be written; it counts as unfinished
+                then, and its pages are as safe as before.
+        """
+        with self._lock:
+            if not self._open:
+                return
+            self._open = False
+            try:
+                os.close(self._file)
+                self._finished(complete).write(self.folder)
+            except OSError as error:
+                raise _cannot_write(self.folder, error) from error
+            finally:
+                self._held.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(complete=False)
+
+    def _append(self, lines: Sequence[bytes], ids: Sequence[str], contents: Sequence[bytes | None] | None) -> None:
+        if contents is not None and len(contents) != len(lines):
+            raise ValueError(f"{len(contents)} content hashes for {len(lines)} records")
+        if not lines:
+            return
+        page = pages.encode(lines, ids, contents)
+        with self._lock:
+            if not self._open:
+                raise BackupError(f"the backup {self.folder} is closed")
+            try:
+                os.lseek(self._file, self._end, os.SEEK_SET)
+                write_all(self._file, page)
+                os.fsync(self._file)
+            except OSError as error:
+                # Where even this fails, the next page is written over what is left of this one.
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._file, self._end)
+                raise _cannot_write(self.folder, error) from error
+            self._end += len(page)
+
+    def _finished(self, complete: bool) -> Manifest:
+        records, distinct = Backup(self.folder, self._manifest).count()
+        kept = [name for name in (RECORDS, SCHEMA, SYNONYMS, OVERRIDES, CREATE, GUIDE) if (self.folder / name).exists()]
+        # From the disk rather than while writing: what counts is what is there.
+        files = {name: FileFacts((self.folder / name).stat().st_size, sha256_of(self.folder / name)) for name in kept}
+        size = sum(facts.bytes for facts in files.values())
+        return replace(
+            self._manifest,
+            updated=now(),
+            records=records,
+            distinct_ids=distinct,
+            bytes=size,
+            complete=complete,
+            files=files,
+        )
+
+
+def _continued(found: Manifest, wanted: Manifest, folder: Path) -> Manifest:
+    for name in ("kind", "server", "collection", "embedding_field", "run"):
+        if getattr(found, name) != getattr(wanted, name):
+            raise BackupError(
+                f"{folder} is already a backup of another {name.replace('_', ' ')} "
+                f"({getattr(found, name)!r} instead of {getattr(wanted, name)!r}); move it away"
+            )
+    return found
+
+
+def _write_settings(
+    folder: Path,
+    manifest: Manifest,
+    schema: Mapping[str, Any],
+    synonyms: Sequence[Mapping[str, Any]],
+    overrides: Sequence[Mapping[str, Any]],
+) -> None:
+    write_atomically(folder / SCHEMA, orjson.dumps(schema, option=orjson.OPT_INDENT_2) + b"\n")
+    write_atomically(folder / SYNONYMS, b"".join(orjson.dumps(each) + b"\n" for each in synonyms))
+    write_atomically(folder / OVERRIDES, b"".join(orjson.dumps(each) + b"\n" for each in overrides))
+    if manifest.kind == "documents":
+        write_atomically(folder / CREATE, orjson.dumps(creatable(schema), option=orjson.OPT_INDENT_2) + b"\n")
+    write_atomically(folder / GUIDE, restore_guide(manifest, synonyms, overrides).encode())
+
+
+def _check_space(home: Path, needed: int) -> None:
+    if needed <= 0:
+        return
+    existing = home.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise BackupError(
+            f"the backup needs {in_words(needed)}, but MIGRATION_HOME ({home}) has {in_words(free)} free: "
+            "free some space, set MIGRATION_HOME to another disk, or do without the backup with --no-backup"
+        )
+
+
+def _cannot_write(folder: Path, error: OSError) -> BackupError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = "free some space, or set MIGRATION_HOME to another disk" if full else "see MIGRATION_HOME"
+    return BackupError(f"the backup {folder} cannot be written ({error.strerror or error}): {remedy}")
