@@ -97,6 +97,7 @@ def program_version() -> str:
     metavar="SECONDS",
     help="How long a request is repeated while Typesense is unreachable or overloaded.",
 )
+@click.option("--no-backup", "backup", flag_value=False, default=True, help="Overwrite old vectors without a backup.")
 @click.option("--force", is_flag=True, help="Embed every document again, also the ones that are current.")
 @click.option(
     "--allow-partial",

@@ -49,6 +49,7 @@ def with_settings(
         verbose: whether details are shown.
         needs: which settings the work uses.
     """
+    from migration.backup import BackupError
     from migration.ledger import LedgerError
 
     console = Console(verbose=verbose)
@@ -60,7 +61,7 @@ def with_settings(
         return _refuse(console, [str(problem) for problem in error.problems])
     except Refused as error:
         return _refuse(console, error.problems)
-    except (CollectionsError, Held, LedgerError) as error:
+    except (CollectionsError, Held, LedgerError, BackupError) as error:
         return _refuse(console, [str(error)])
     except TypesenseError as error:
         return _refuse(console, [f"Typesense: {error}"])

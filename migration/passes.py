@@ -13,7 +13,7 @@ import hashlib
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -93,7 +93,8 @@ class InPlace:
         context: the tools of the run.
         collection: text template, embedding field, filter.
         name: the real collection's name.
-        backup: takes each page's old vectors, durably, before the page is written; None for no backup.
+        open_backup: opens the backup, which takes each page's old vectors, durably, before the page is
+            written; called before the first page is. None for no backup.
         schema: the collection's, as the server gave it.
     """
 
@@ -104,19 +105,20 @@ class InPlace:
         name: str,
         *,
         schema: Schema,
-        backup: BackupWriter | None = None,
+        open_backup: Callable[[], BackupWriter] | None = None,
     ) -> None:
         self._context = context
         self._collection = collection
         self._name = name
-        self._backup = backup
+        self._open_backup = open_backup
+        self._backup: BackupWriter | None = None
         self._source = context.server.address
         field_name, filter_by = collection.embedding_field, collection.filter_by
         tenant = (TENANT_FIELD,) if any(known["name"] == TENANT_FIELD for known in schema["fields"]) else ()
         lean = Selection(field_name, filter_by, (*collection.text_fields, *tenant))
         # With a backup the whole document is read, so that its other fields can be shown to be unchanged.
         whole = Selection(field_name, filter_by, excluded=other_vector_fields(schema, field_name))
-        self._whole = backup is not None
+        self._whole = open_backup is not None
         self._selection = whole if self._whole else lean
         self._random = random.Random(len(name))  # noqa: S311 - repeatable, not secret
         self._failures: dict[str, Failure] = {}
@@ -132,6 +134,13 @@ class InPlace:
         Args:
             total: eligible documents, for the progress bar.
         """
+        try:
+            return self._passes(total)
+        finally:
+            if self._backup is not None:
+                self._backup.close(complete=self.outcome.complete)
+
+    def _passes(self, total: int) -> Outcome:
         for number in range(1, MOST_PASSES + 1):
             self._catching_up = number > 1
             self._tally = tally = _Tally()
@@ -243,9 +252,15 @@ class InPlace:
                 stored = vector.tobytes()
             prepared.records[document.id] = self._record_of(document, text, stored)
             self._pick(Sampled(document.id, text, stored), prepared)
-        if self._backup is not None and to_write:
-            self._backup.add_vectors([(d.id, d.vector, d.content_hash()) for d in to_write])
+        if to_write and (backup := self._its_backup()) is not None:
+            backup.add_vectors([(d.id, d.vector, d.content_hash()) for d in to_write])
         return prepared
+
+    def _its_backup(self) -> BackupWriter | None:
+        with self._lock:
+            if self._backup is None and self._open_backup is not None:
+                self._backup = self._open_backup()
+            return self._backup
 
     def _look_at(self, document: Document, text: str, record: DocumentRecord, prepared: _Prepared) -> None:
         """A document that is current may still have lost something else."""

@@ -90,7 +90,7 @@ class ShadowBuilder:
         self._source = context.server.address
         vector_field = embedding_field(plan.schema, plan.collection.embedding_field) or {}
         self._vector_is_optional = bool(vector_field.get("optional"))
-        self._whole = Selection(plan.collection.embedding_field)
+        self.whole = Selection(plan.collection.embedding_field)
         self._without_vector = Selection(plan.collection.embedding_field, with_vector=False)
         self._changed = 0
         self._lock = threading.Lock()
@@ -163,7 +163,7 @@ class ShadowBuilder:
         """Know what the shadow holds from the shadow itself: a ledger may be lost, or speak of another shadow."""
         context = self._context
         context.ledger.forget_collection(self._source, self.shadow)
-        for page in export_pages(context.server, self.shadow, self._whole):
+        for page in export_pages(context.server, self.shadow, self.whole):
             rows = [self._record_of(d, self._collection.text_of(d.fields), d.vector_bytes() or NO_VECTOR) for d in page]
             context.ledger.record_documents(self._source, self.shadow, rows)
 
@@ -176,7 +176,7 @@ class ShadowBuilder:
             CannotCopy: the shadow refuses documents, and `allow_partial` was not asked for.
         """
         self._advance = advance
-        self._pass(export_pages(self._context.server, self.name, self._whole), self.prepare)
+        self._pass(export_pages(self._context.server, self.name, self.whole), self.prepare)
 
     def catch_up(self) -> int:
         """Bring what changed in the live collection since it was read; how many documents that were."""
@@ -221,7 +221,7 @@ class ShadowBuilder:
         ]
         if not changed:
             return Prepared(seen=len(page))
-        fresh = fetch_documents(self._context.server, self.name, self._whole, changed)
+        fresh = fetch_documents(self._context.server, self.name, self.whole, changed)
         prepared = self.prepare(fresh, all_changed=True)
         prepared.seen = len(page)
         return prepared
@@ -253,9 +253,13 @@ class ShadowBuilder:
             prepared.lines[document.id] = self._line(document, vector)
             stored = NO_VECTOR if vector is None else vector.tobytes()
             prepared.records[document.id] = self._record_of(document, texts.get(document.id, ""), stored)
-        if self._backup is not None:
-            self._backup.add([self._backup_line(document) for document in page])
+        self.back_up(page)
         return prepared
+
+    def back_up(self, page: Page) -> None:
+        """Put whole documents, old vectors included, on disk."""
+        if self._backup is not None:
+            self._backup.add([self._backup_line(d) for d in page], [d.content_hash() for d in page])
 
     def _texts(self, page: Page, prepared: Prepared) -> dict[str, str]:
         """The texts to embed: of eligible documents, and of the others only where a vector is required."""
@@ -374,7 +378,7 @@ class ShadowBuilder:
         wrong = schema_differences(live, shadow, but=self._collection.embedding_field)
         strange: list[str] = []
         standing = 0
-        for page in export_pages(context.server, self.shadow, self._whole):
+        for page in export_pages(context.server, self.shadow, self.whole):
             known = context.ledger.documents(self._source, self.shadow, [document.id for document in page])
             standing += len(page)
             for document in page:
@@ -420,6 +424,13 @@ class Recreate:
             CannotCopy: the live collection is untouched and the shadow is removed.
             Held: a run on another machine is at it.
         """
+        try:
+            return self._run(total)
+        finally:
+            if self._backup is not None:
+                self._backup.close(complete=self.outcome.downtime_seconds is not None)
+
+    def _run(self, total: int) -> Outcome:
         from migration.cutover import CutOver
 
         context = self._context
@@ -446,6 +457,7 @@ class Recreate:
                 raise
             if context.control.stopped.is_set():
                 return self.outcome
+            self._complete_backup()
             cut_over.drop(live)
         else:
             builder.mark = mark
@@ -481,6 +493,22 @@ class Recreate:
             )
         self._check(live)
         self._account()
+
+    def _complete_backup(self) -> None:
+        """Every document of the live collection is in the backup; a shadow that another machine built has none here."""
+        if self._backup is None:
+            return
+        from migration.backup import Backup, Seen
+
+        written = Backup.load(self._backup.folder)
+        if written.count()[1] >= self._context.server.count(self._name):
+            return
+        with Seen() as seen:
+            for page in written.contents():
+                seen.first([document_id for document_id, _ in page])
+            for documents in export_pages(self._context.server, self._name, self._builder.whole):
+                new = seen.first([document.id for document in documents])
+                self._builder.back_up([d for d, is_new in zip(documents, new, strict=True) if is_new])
 
     def _check(self, live: Schema) -> None:
         self._context.status.phase("checking", collection=self._name)

@@ -8,6 +8,7 @@ from typing import Any
 
 from kai.models import fingerprint
 from kai.typesense import TypesenseError
+from migration.backup import BackupError, BackupWriter, Kind, backup_folder
 from migration.cache import CacheError
 from migration.context import Context, Outcome
 from migration.cutover import CutOverStopped
@@ -19,6 +20,10 @@ from migration.recreate import CannotCopy, Recreate, remove_shadow
 from migration.throttle import Stopped
 from migration.verify import check_run
 
+BYTES_A_NUMBER = 12
+"""Bytes that a number of a vector takes in a backup at most; zstd brings it to about half."""
+BYTES_A_DOCUMENT = 4096
+BYTES_TO_SPARE = 64_000_000
 NAMED_FAILURES = 20
 """Failed documents that the console names; all of them are in the ledger."""
 
@@ -99,11 +104,14 @@ def _migrate(context: Context, plan: CollectionPlan) -> CollectionResult:
         eligible=plan.eligible,
     )
     cause = ""
-    steps: InPlace | Recreate = _steps(context, plan)
+    outcome = Outcome(complete=False)
     try:
+        steps = _steps(context, plan)
+        outcome = steps.outcome
         if plan.leftover is not None:
             plan = _settle_leftover(context, plan)
             steps = _steps(context, plan)
+            outcome = steps.outcome
         steps.run(plan.eligible)
     except Stopped:
         pass
@@ -113,9 +121,8 @@ def _migrate(context: Context, plan: CollectionPlan) -> CollectionResult:
         cause = f"the embedding provider: {error}"
     except TypesenseError as error:
         cause = f"Typesense: {error}"
-    except (LedgerError, CacheError) as error:
+    except (LedgerError, CacheError, BackupError) as error:
         cause = str(error)
-    outcome = steps.outcome
     outcome.complete = outcome.complete and not cause
     if outcome.complete:
         _verify(context, plan, outcome)
@@ -127,10 +134,16 @@ def _migrate(context: Context, plan: CollectionPlan) -> CollectionResult:
         done=outcome.success,
         failed=len(outcome.failures),
         state=state,
+        backup_path=_backup_path(context, plan),
         downtime_seconds=outcome.downtime_seconds,
     )
     _tell(context, plan, outcome, status, cause)
     return CollectionResult(name, status, outcome, cause)
+
+
+def _backup_path(context: Context, plan: CollectionPlan) -> str | None:
+    folder = backup_folder(context.home, context.run.name, plan.name)
+    return str(folder.absolute()) if folder.exists() else None
 
 
 def _verify(context: Context, plan: CollectionPlan, outcome: Outcome) -> None:
@@ -167,8 +180,35 @@ def _sign(context: Context, plan: CollectionPlan, outcome: Outcome) -> None:
 
 def _steps(context: Context, plan: CollectionPlan) -> InPlace | Recreate:
     if plan.strategy == "recreate":
-        return Recreate(context, plan)
-    return InPlace(context, plan.collection, plan.name, schema=plan.schema)
+        past_the_drop = plan.leftover is not None and plan.leftover.phase != "building"
+        backup = open_backup(context, plan, "documents") if context.backup and not past_the_drop else None
+        return Recreate(context, plan, backup)
+    opener = (lambda: open_backup(context, plan, "vectors")) if context.backup else None
+    return InPlace(context, plan.collection, plan.name, schema=plan.schema, open_backup=opener)
+
+
+def open_backup(context: Context, plan: CollectionPlan, kind: Kind) -> BackupWriter:
+    """The backup of what this run overwrites in a collection, noted in the ledger.
+
+    Raises:
+        BackupError: the disk has no room for it, say.
+    """
+    vectors = plan.eligible * (plan.old_dimensions or plan.new_dimensions) * BYTES_A_NUMBER
+    whole = kind == "documents"
+    server = context.server
+    return BackupWriter.open(
+        context.home,
+        context.run.name,
+        plan.name,
+        kind=kind,
+        embedding_field=plan.collection.embedding_field,
+        server=server.address,
+        schema=plan.schema,
+        synonyms=server.synonyms(plan.name) if whole else (),
+        overrides=server.overrides(plan.name) if whole else (),
+        free_space_needed=vectors + (plan.documents * BYTES_A_DOCUMENT if whole else 0) + BYTES_TO_SPARE,
+        model=(plan.schema.get("metadata") or {}).get("embedding", {}).get("model"),
+    )
 
 
 def _settle_leftover(context: Context, plan: CollectionPlan) -> CollectionPlan:

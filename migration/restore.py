@@ -1,0 +1,231 @@
+"""The way back: the vectors of a backup stand again where they stood, bit for bit, without an embedding call.
+
+Like a migration it works in passes: read every document, write what differs from the backup, until a pass
+finds nothing. What it overwrites goes into a backup of its own first, so a way back has a way back. A
+document deleted since stays deleted; one added since has no old vector, and one whose text changed since
+gets the vector of its old text: both are named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import threading
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from kai.typesense import Schema
+from migration.backup import Backup, BackupWriter, vector_line
+from migration.context import Context, Failure, Outcome
+from migration.fetch import Document, Page, Selection, export_pages
+from migration.pipeline import run_pages
+from migration.update import Written, import_documents
+
+if TYPE_CHECKING:
+    from migration.ledger import DocumentRecord
+
+MOST_PASSES: Final = 6
+
+
+class OldVectors:
+    """The vectors of a backup by document id, in a file of their own so that memory does not grow.
+
+    The first record of an id is the true one. Close it to remove the file.
+    """
+
+    # Raw sqlite3: a scratch file of one table, read and written a page at a time.
+
+    def __init__(self, backup: Backup, file: Path) -> None:
+        self._file = file
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.unlink(missing_ok=True)
+        self._lock = threading.Lock()
+        self._connection = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
+        file.chmod(0o600)
+        self._connection.execute("PRAGMA journal_mode = OFF")
+        self._connection.execute("CREATE TABLE vectors (id TEXT PRIMARY KEY, vector BLOB) WITHOUT ROWID")
+        for page in backup.vectors():
+            rows = [(id_, None if vector is None else array("d", vector).tobytes()) for id_, vector in page]
+            with closing(self._connection.cursor()) as cursor:
+                cursor.execute("BEGIN")
+                cursor.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", rows)
+                cursor.execute("COMMIT")
+
+    def __len__(self) -> int:
+        with self._lock:
+            return int(self._connection.execute("SELECT count(*) FROM vectors").fetchone()[0])
+
+    def get(self, ids: Sequence[str]) -> dict[str, array[float] | None]:
+        """The old vectors of these documents; an id that the backup does not have is absent."""
+        with self._lock:
+            marks = ",".join("?" * len(ids))
+            rows = self._connection.execute(f"SELECT id, vector FROM vectors WHERE id IN ({marks})", ids)  # noqa: S608
+            return {id_: None if blob is None else array("d", blob) for id_, blob in rows.fetchall()}
+
+    def close(self) -> None:
+        """Remove the scratch file."""
+        self._connection.close()
+        self._file.unlink(missing_ok=True)
+
+
+@dataclass(slots=True)
+class _Prepared:
+    lines: dict[str, bytes] = field(default_factory=dict)
+    records: dict[str, DocumentRecord] = field(default_factory=dict)
+    added: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    current: int = 0
+    seen: int = 0
+
+
+class RestoreInPlace:
+    """Puts the vectors of a backup back into a collection whose dimensions are those of the backup.
+
+    Args:
+        context: the tools of the run; its embedder is not used.
+        name: the collection.
+        schema: as it is now.
+        embedding_field: where the vectors go.
+        vectors: of the backup.
+        text_hash_of: the hash of the text that a document would be embedded from.
+        open_backup: opens the backup of what is overwritten; None for none.
+
+    Attributes:
+        outcome: what was done so far.
+        added: ids of documents that the backup does not know, the first few.
+        changed: ids of documents whose text is not what it was, the first few.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        name: str,
+        schema: Schema,
+        embedding_field: str,
+        vectors: OldVectors,
+        *,
+        text_hash_of: Callable[[Document], bytes],
+        open_backup: Callable[[], BackupWriter] | None,
+    ) -> None:
+        self._context = context
+        self._name = name
+        self._field = embedding_field
+        self._vectors = vectors
+        self._text_hash_of = text_hash_of
+        self._open_backup = open_backup
+        self._backup: BackupWriter | None = None
+        self._lock = threading.Lock()
+        self._source = context.server.address
+        others = tuple(f["name"] for f in schema["fields"] if f.get("num_dim") and f["name"] != embedding_field)
+        self._selection = Selection(embedding_field, excluded=others)
+        self.outcome = Outcome(complete=False)
+        self.added: dict[str, None] = {}
+        self.changed: dict[str, None] = {}
+        self._wrote = self._current = 0
+
+    def run(self, total: int) -> Outcome:
+        """Pass after pass, until one finds nothing to do, or the run is stopped."""
+        control = self._context.control
+        try:
+            for number in range(1, MOST_PASSES + 1):
+                self._wrote = self._current = 0
+                doing = "Restoring" if number == 1 else "Checking"
+                self._context.status.phase(doing.lower(), collection=self._name, total=total)
+                with self._context.console.progress(f"  {doing} {self._name}", total) as bar:
+                    self._one_pass(export_pages(self._context.server, self._name, self._selection), bar.update)
+                self.outcome.passes = number
+                self.outcome.written += self._wrote
+                self.outcome.success = self._current + self._wrote
+                if control.stopped.is_set():
+                    return self.outcome
+                if not self._wrote:
+                    self.outcome.complete = True
+                    break
+            else:
+                self.outcome.complete = True
+                self.outcome.changing = self._wrote
+            self._note(self.added, "were added since and have no old vector")
+            self._note(self.changed, "have another text now than their old vector is of")
+            return self.outcome
+        finally:
+            if self._backup is not None:
+                self._backup.close(complete=self.outcome.complete)
+
+    def _one_pass(self, pages: Iterator[Page], advance: Callable[[int], object]) -> None:
+        def record(done: tuple[_Prepared, Written]) -> None:
+            self._record(*done)
+            advance(done[0].seen)
+
+        stopped = self._context.control.stopped.is_set
+        run_pages(pages, self._prepare, self._write, record, workers=self._context.workers, stopped=stopped)
+
+    def _prepare(self, page: Page) -> _Prepared:
+        from migration.ledger import DocumentRecord
+
+        self._context.control.wait_while_paused()
+        ids = [document.id for document in page]
+        old = self._vectors.get(ids)
+        known = self._context.ledger.documents(self._source, self._name, ids)
+        prepared = _Prepared(seen=len(page))
+        overwritten: list[Document] = []
+        for document in page:
+            if document.id not in old:
+                prepared.added.append(document.id)
+                continue
+            digest = self._text_hash_of(document)
+            record = known.get(document.id)
+            if record is not None and record.text_hash != digest:
+                prepared.changed.append(document.id)
+            vector = old[document.id]
+            if document.vector == vector:
+                prepared.current += 1
+            else:
+                prepared.lines[document.id] = vector_line(document.id, self._field, vector)
+                overwritten.append(document)
+            if vector is not None:
+                stored = np.frombuffer(vector, np.float64).astype(np.float32).tobytes()
+                prepared.records[document.id] = DocumentRecord(
+                    document.id,
+                    digest,
+                    hashlib.sha256(stored).digest(),
+                    model_id=self._context.model.id if self._context.model else None,
+                    run_id=self._context.run.id,
+                    tenant=record.tenant if record else None,
+                )
+        if overwritten and (backup := self._own_backup()) is not None:
+            backup.add([vector_line(d.id, self._field, d.vector) for d in overwritten])
+        return prepared
+
+    def _own_backup(self) -> BackupWriter | None:
+        with self._lock:
+            if self._backup is None and self._open_backup is not None:
+                self._backup = self._open_backup()
+            return self._backup
+
+    def _write(self, prepared: _Prepared) -> tuple[_Prepared, Written]:
+        if not prepared.lines:
+            return prepared, Written()
+        return prepared, import_documents(self._context.server, self._name, prepared.lines)
+
+    def _record(self, prepared: _Prepared, written: Written) -> None:
+        context = self._context
+        for document_id in (*written.failed, *written.gone):
+            prepared.records.pop(document_id, None)
+        context.ledger.record_documents(self._source, self._name, list(prepared.records.values()))
+        self._wrote += len(written.written)
+        self._current += prepared.current
+        self.added.update(dict.fromkeys(prepared.added))
+        self.changed.update(dict.fromkeys(prepared.changed))
+        self.outcome.failures.update({id_: Failure("import", why) for id_, why in written.failed.items()})
+        context.status.add(prepared.seen - len(written.failed), len(written.failed))
+
+    def _note(self, ids: dict[str, None], what: str) -> None:
+        if ids:
+            named = ", ".join(list(ids)[:20])
+            self.outcome.notes.append(f"{len(ids)} documents {what}: {named}{', …' if len(ids) > 20 else ''}")
