@@ -18,7 +18,7 @@ made by the run {run}. `zstd` and `curl` are enough. Work in this folder, in one
 
 ```sh
 export TYPESENSE_API_KEY=...   # a key that may do everything
-TYPESENSE_URL={url}
+TYPESENSE_URL={url}   # https:// where the server wants it
 zstd -t {records}              # "decompressed" is good; a torn last page means the run was killed in the middle
 ```
 

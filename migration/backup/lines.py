@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
+
+Vector = Sequence[float] | NDArray[np.floating[Any]]
+"""The numbers of one vector."""
 
 _SERIALIZE_NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
 
 
-def vector_line(document_id: str, field: str, vector: Sequence[float] | None) -> bytes:
+def vector_line(document_id: str, field: str, vector: Vector | None) -> bytes:
     """The line that puts this vector back, when imported with `action=update`: `{"id": …, "<field>": […]}`.
 
     Args:
