@@ -44,7 +44,7 @@ def test_killed_again_and_again_every_acknowledged_page_is_there_and_writing_goe
         backup.verify()
         found = {int(id_.split("-")[0]) for id_ in _ids(backup.folder)}
         assert acknowledged <= found
-    assert len(acknowledged) > 6
+    assert len(acknowledged) >= 6
     with write(tmp_path) as writer:
         writer.add_vectors([("last", [1.0], None)])
         writer.close(complete=True)
