@@ -49,6 +49,7 @@ class Overlap:
         mean: mean share of neighbours in common, from 0 to 1.
         least: the smallest such share in the sample.
         same_nearest: share of the sample with the same nearest neighbour.
+        by_chance: what `mean` would be for two models that have nothing to do with each other.
     """
 
     corpus: int
@@ -57,6 +58,7 @@ class Overlap:
     mean: float
     least: float
     same_nearest: float
+    by_chance: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +98,15 @@ def overlap(
     seed: int = SEED,
     neighbours: int = NEIGHBOURS,
 ) -> Overlap | None:
-    """Compare the nearest neighbours of a sample of the documents that both have; None if they share under two."""
+    """Compare the nearest neighbours of a sample of the documents that both have.
+
+    Looks at no more neighbours than half of the other documents: of all of them any two models have the same.
+    None if there are less than three documents.
+    """
     ids = sorted(one.keys() & other.keys())
-    if len(ids) < 2:
+    if len(ids) < 3:
         return None
-    count = min(neighbours, len(ids) - 1)
+    count = min(neighbours, (len(ids) - 1) // 2)
     chosen = np.sort(np.random.default_rng(seed).choice(len(ids), min(sample, len(ids)), replace=False))
     first = nearest(np.stack([one[id_] for id_ in ids]), chosen, count)
     second = nearest(np.stack([other[id_] for id_ in ids]), chosen, count)
@@ -112,6 +118,7 @@ def overlap(
         mean=float(np.mean(shared)),
         least=float(min(shared)),
         same_nearest=float(np.mean(first[:, 0] == second[:, 0])),
+        by_chance=count / (len(ids) - 1),
     )
 
 
@@ -203,7 +210,7 @@ def compare_neighbours(
             b = vectors_of_run(places, other, collection, limit=limit, allowed=a.by_id)
             found = overlap(a.by_id, b.by_id, sample=sample, seed=seed)
             if found is None:
-                raise NotAvailable("the two runs have less than two documents in common")
+                raise NotAvailable("the two runs have less than three documents in common")
         except NotAvailable as reason:
             results.append(CollectionNeighbours(collection, None, str(reason)))
         else:

@@ -131,7 +131,7 @@ def _lay_out(comparison: Comparison, console: Console, *, with_neighbours: bool)
     rows = [("", one.name, other.name, "CHANGE")]
     for each in comparison.differences:
         show = _SHOWN[each.measure]
-        change = text(None) if each.change is None else f"{100 * each.change:+.1f} %"
+        change = text(None) if each.change is None else f"{100 * each.change:+.1f} %" if each.change else "="
         rows.append((_NAMES[each.measure], show(each.first), show(each.second), change))
     console.table(rows)
     if not with_neighbours:
@@ -151,7 +151,11 @@ def _lay_out_neighbours(found: CollectionNeighbours, console: Console) -> None:
     of_all = " (a sample of the collection)" if found.sampled else ""
     console.line(
         f"Nearest neighbours in {found.collection}: {percent(overlap.mean)} of the {overlap.neighbours} nearest are "
-        f"the same, at least {percent(overlap.least)}; the nearest one is the same for {percent(overlap.same_nearest)}"
+        f"the same (by chance {percent(overlap.by_chance)})"
+    )
+    console.line(
+        f"  At least {percent(overlap.least)} for every document; the nearest one is the same for "
+        f"{percent(overlap.same_nearest)}"
     )
     console.line(
         f"  {overlap.sample:,} documents compared among {overlap.corpus:,}{of_all}; vectors from: "

@@ -99,7 +99,7 @@ def _lay_out(found: Explanation, known: EmbeddedCollection, console: Console) ->
             ("From text", _compared(record.text_hash, found.text_hash)),
             ("Vector hash", _compared(record.vector_hash, found.vector_hash)),
         ]
-    if found.configured:
+    if found.configured and found.dimensions:
         same = {True: "yes", False: "no", None: "cannot be said"}[found.is_configured]
         facts.append(("Of the configured model", f"{same} ({found.configured})"))
     console.table([(f"  {name}", value) for name, value in facts])

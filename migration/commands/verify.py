@@ -1,0 +1,117 @@
+"""`kai-migrate verify`: is what stands there what a run put there?"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from migration.commands.layout import common_options, print_json
+
+if TYPE_CHECKING:
+    from kai.settings import Settings
+    from migration.console import Console
+    from migration.ledger.records import RunKind
+
+
+MIGRATIONS: Final[tuple[RunKind, ...]] = ("migrate",)
+
+
+@click.command("verify")
+@click.argument("run", required=False)
+@click.option("--collections-file", type=click.Path(dir_okay=False, path_type=Path), help="As for a run.")
+@click.option(
+    "--sample",
+    type=click.IntRange(0, 250),
+    default=10,
+    show_default=True,
+    help="Documents to embed again and to search for by their own vector.",
+)
+@common_options
+def command(
+    run: str | None, collections_file: Path | None, sample: int, env_file: Path | None, as_json: bool, verbose: bool
+) -> None:
+    """Read every document that RUN migrated (by default the latest) and compare it with what was written.
+
+    PASS or FAIL for each collection, with numbers; FAIL is exit status 1. A sample is embedded again if the
+    configured model is the run's.
+    """
+    from migration.opening import TYPESENSE_ONLY, with_settings
+
+    results: list[dict[str, Any]] = []
+
+    def work(settings: Settings, console: Console) -> int:
+        status = _verify(settings, console, run, collections_file, sample, results, quiet=as_json)
+        if as_json:
+            print_json({"collections": results}, settings.secrets)
+        return status
+
+    sys.exit(with_settings(work, env_file=env_file, verbose=verbose, needs=TYPESENSE_ONLY))
+
+
+def _verify(
+    settings: Settings,
+    console: Console,
+    name: str | None,
+    collections_file: Path | None,
+    sample: int,
+    results: list[dict[str, Any]],
+    *,
+    quiet: bool,
+) -> int:
+    from kai.collections import load_collections
+    from kai.models import FAMILIES, fingerprint
+    from migration.control import Control
+    from migration.meter import Meter
+    from migration.opening import DONE, SOME_FAILED, make_embedder, open_ledger, open_server
+    from migration.plan import Refused
+    from migration.throttle import Throttle
+    from migration.verify import check_collection
+
+    known = load_collections(collections_file)
+    with open_server(settings, console) as server, open_ledger(settings) as ledger:
+        run = ledger.find_run(name, kinds=MIGRATIONS)
+        if run is None:
+            raise Refused([f"there is no run {name!r} in the ledger" if name else "the ledger has no run to verify"])
+        model = ledger.find_model(run.model_id) if run.model_id else None
+        same = settings.embedding.family in FAMILIES and model is not None
+        embedder = None
+        if same and model is not None and sample and fingerprint(settings.embedding, "") == model.fingerprint:
+            embedder = make_embedder(settings, Control(), Meter(), Throttle(1))
+        elif sample:
+            console.warn("No sample is embedded again: the configured model is not the run's.")
+        server.patience = 120.0
+        passed = True
+        done = {each.collection for each in ledger.collection_runs(run.id) if each.strategy != "skipped"}
+        for each in sorted(done):
+            collection = next((c for c in known.values() if c.name == each), None)
+            schema = server.collection(each)
+            if collection is None or schema is None:
+                what = "is not described; give --collections-file" if schema else "is not on the server any more"
+                raise Refused([f"collection {each!r} {what}"])
+            with console.progress(f"  Verifying {each}", server.count(each, collection.filter_by)) as bar:
+                checks = check_collection(
+                    server,
+                    ledger,
+                    run,
+                    collection,
+                    schema,
+                    embedder=embedder,
+                    sample_size=sample,
+                    advance=bar.update,
+                )
+            verdict = ledger.record_verification(
+                run.id, each, "PASS" if all(check.passed for check in checks) else "FAIL", checks
+            ).verdict
+            passed = passed and verdict == "PASS"
+            results.append({"collection": each, "verdict": verdict, "checks": [asdict(check) for check in checks]})
+            if not quiet:
+                console.line(f"{each}: {verdict}")
+                for check in checks:
+                    right = f"{check.count - check.failed} of {check.count}"
+                    sign = " " if check.passed else "!"
+                    console.line(f"  {sign} {check.name}: {right}{f' ({check.detail})' if check.detail else ''}")
+        return DONE if passed else SOME_FAILED
