@@ -9,6 +9,7 @@ import click
 import pytest
 
 from migration import opening
+from migration.__main__ import cli
 from migration.embedding_migration import command
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -36,6 +37,12 @@ def options_of_the_help() -> set[str]:
 
 def test_the_table_has_every_option_of_the_help_and_no_other() -> None:
     assert options_of_the_table() == options_of_the_help()
+
+
+def test_every_command_of_the_table_exists() -> None:
+    named = set(re.findall(r"^\| `kai-migrate ([a-z]+)` \|", section("Options"), re.MULTILINE))
+    assert named
+    assert named <= set(cli.list_commands(click.Context(cli)))
 
 
 def test_the_table_has_every_exit_status_and_no_other() -> None:
