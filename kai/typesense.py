@@ -204,13 +204,15 @@ class Typesense:
             raise
         return True
 
-    def drop_collection_once(self, name: str) -> None:
-        """Drop a collection with a single request.
+    def drop_collection_once(self, name: str) -> int | None:
+        """Drop a collection with a single request; how many documents the server counted in it, if it says so.
 
         For a name that an application may create again at once: repeating a request whose answer was lost
         could drop the application's collection. The caller looks instead.
         """
-        _attempt(lambda: self._json(self._http.delete(f"/collections/{_path(name)}")))
+        answer = _attempt(lambda: self._json(self._http.delete(f"/collections/{_path(name)}")))
+        count = answer.get("num_documents")
+        return count if isinstance(count, int) else None
 
     def alter_fields(self, name: str, fields: Sequence[dict[str, Any]], *, timeout: float | None = None) -> None:
         """Change the schema. Never repeated: a client that times out does not stop the server's work."""
@@ -241,6 +243,14 @@ class Typesense:
     def put_override(self, name: str, override: dict[str, Any]) -> None:
         """Create or replace one override, given as the listing shows it."""
         self._put_part(name, "overrides", override)
+
+    def delete_synonym(self, name: str, synonym_id: str) -> None:
+        """Delete one synonym; one that is not there is no error."""
+        self._delete_part(name, "synonyms", synonym_id)
+
+    def delete_override(self, name: str, override_id: str) -> None:
+        """Delete one override; one that is not there is no error."""
+        self._delete_part(name, "overrides", override_id)
 
     def aliases(self) -> dict[str, str]:
         """Alias name -> collection name."""
@@ -377,6 +387,14 @@ class Typesense:
         body = orjson.dumps({key: value for key, value in part.items() if key != "id"})
         url = f"/collections/{_path(name)}/{kind}/{_path(part['id'])}"
         self._repeat(lambda: self._json(self._http.put(url, content=body)))
+
+    def _delete_part(self, name: str, kind: str, part_id: str) -> None:
+        url = f"/collections/{_path(name)}/{kind}/{_path(part_id)}"
+        try:
+            self._repeat(lambda: self._json(self._http.delete(url)))
+        except TypesenseError as error:
+            if not error.missing:
+                raise
 
     @staticmethod
     def _json(response: httpx.Response) -> Any:

@@ -1,24 +1,24 @@
 """From the checked shadow to the collection under its own name; every step safe to repeat after a crash.
 
     mark the original -> last catch-up -> drop -> clone the shadow under the old name -> copy -> renew
-    references -> passes in place -> check -> take the marks away -> remove the shadow
+    references -> check -> take the marks away -> remove the shadow -> passes in place
 
 Between the drop and the end of the copy the full collection is away; that time is measured and kept. An
 application that creates the missing collection meanwhile, as KAI does, is met half-way: if its schema is the
 wanted one it is used, else what the application wrote goes into the shadow and the collection is replaced.
 What the application writes while the copy is made stays: the copy creates documents, it never overwrites.
+Nothing is embedded while the collection is away, so no provider can keep it away: what the application
+wrote gets its vectors from the passes in place at the end.
 
-What cannot be seen are writes that the server takes between the last catch-up's snapshot and the drop.
-Typesense has no lock for writers; the time is kept as short as it can be, measured, and told.
+What cannot be seen are writes that the server takes between the last look and the drop. Typesense has no
+lock for writers; the time is kept as short as it can be, measured, and told.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import replace
-from itertools import islice
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -26,19 +26,23 @@ import orjson
 from kai.models import fingerprint
 from kai.typesense import Schema, TypesenseError
 from migration.context import Context, Failure, Outcome
-from migration.fetch import PAGE_SIZE, Selection, export_pages
+from migration.copying import Adoption, CopyBack, copy_everything
+from migration.fetch import Selection, export_pages
 from migration.hazards import referring_fields
 from migration.passes import InPlace
-from migration.pipeline import run_pages
 from migration.references import renew_references, wrong_joins
-from migration.shadow import Mark, drop, own_metadata, role_of, schema_differences, set_role, write_mark
-from migration.update import Written, import_documents
+from migration.schemas import schema_differences
+from migration.shadow import MARK, clone, drop, own_metadata, role_of, set_role, standing
 
 if TYPE_CHECKING:
     from migration.plan import CollectionPlan
-    from migration.recreate import ShadowBuilder
+    from migration.shadow_builder import ShadowBuilder
 
-_LAST_CATCH_UPS: Final = 5
+_LAST_CATCH_UPS: Final = 8
+_EMBEDDING_CATCH_UPS: Final = 4
+"""How many of them wait for vectors of what changed; the others leave that to the passes."""
+_LOOKS: Final = 30
+"""How often the newest documents are looked at for a quiet moment, after catch-ups that never found one."""
 _CREATIONS: Final = 50
 """How often the application may put another collection in the way before the cut-over is left for later."""
 
@@ -66,66 +70,127 @@ class CutOver:
         self._name, self._shadow = plan.name, builder.shadow
         self._uncopied: dict[str, str] = {}
 
-    @property
-    def _mark(self) -> Mark:
-        mark = self._builder.mark
-        if mark is None:
-            raise CutOverStopped(f"the shadow {self._shadow!r} carries no mark")
-        return mark
-
     # -- up to the drop --------------------------------------------------------------------------------
 
-    def drop(self, live: Schema) -> None:
-        """Mark the original, catch up for the last time, and drop it."""
-        context, server = self._context, self._server
+    def drop(self) -> bool:
+        """Mark the original, catch up for the last time, and drop it; False if the run was stopped before.
+
+        Raises:
+            CannotCopy: the shadow refuses what changed last, or another run has taken it over.
+        """
+        context, server, builder = self._context, self._server, self._builder
         context.status.phase("cut-over", collection=self._name)
         if context.keep_old:
             self._keep_old()
-        if self._builder.refused:
-            self._write_refused()
-        set_role(server, self._name, own_metadata(live), "original", context.run.name)
-        self._builder.mark = write_mark(server, replace(self._mark, phase="cutting over", copied=0))
-        for _ in range(_LAST_CATCH_UPS):
-            snapshot = time.monotonic()
-            if not self._builder.catch_up():
-                break
+        if builder.refused:
+            self._write_refused(builder.refused, builder.refused_documents)
+        self._take_curation_along()
+        live = standing(server, self._name)
+        if live is None or not (builder.keeper and builder.keeper.is_ours()):
+            raise CutOverStopped(f"{self._name!r} or its shadow is in other hands meanwhile; nothing was dropped")
+        own = own_metadata(live)
+        set_role(server, self._name, own, "original", context.run.name)
+        builder.keeper.write(phase="cutting over", live_metadata=own, dropped_at=time.time(), copied_to="")
+        read, looked = self._last_look()
         if context.control.stopped.is_set():
-            self._builder.mark = write_mark(server, replace(self._mark, phase="building"))
-            set_role(server, self._name, own_metadata(live), None, context.run.name)
-            raise CutOverStopped("stopped before the drop; the live collection is untouched")
-        dropped_at = time.time()
-        drop(server, self._name, "original")
-        blind = time.monotonic() - snapshot
-        self._builder.mark = write_mark(server, replace(self._mark, dropped_at=dropped_at))
+            builder.keeper.write(phase="building")
+            set_role(server, self._name, own, None)
+            return False
+        known = builder.standing + len(builder.refused)
+        counted = drop(server, self._name, "original")
+        dropped = time.time()
+        builder.keeper.write(dropped_at=dropped)
+        self._tell_blind_window(read, looked, dropped)
+        if counted is not None and counted != known:
+            self._outcome.notes.append(
+                f"the server counted {counted} documents at the drop, but {known} were seen just before"
+            )
+        return True
+
+    def _last_look(self) -> tuple[float, float]:
+        """Catch up until the live collection stands still; when it was read, and when its newest were looked at."""
+        builder, stopped = self._builder, self._context.control.stopped
+        read = looked = 0.0
+        for number in range(_LAST_CATCH_UPS):
+            shadow = self._server.collection(self._shadow)
+            if shadow is None or shadow["num_documents"] != builder.standing:
+                # Documents went with what they referred to, say.
+                builder.learn()
+            read = looked = time.time()
+            changed = builder.catch_up(embed=number < _EMBEDDING_CATCH_UPS)
+            if stopped.is_set():
+                return read, looked
+            if changed:
+                continue
+            looked = time.time()
+            if builder.is_abreast():
+                return read, looked
+        self._outcome.notes.append(f"the application kept writing: {_LAST_CATCH_UPS} last catch-ups each found changes")
+        for _ in range(_LOOKS):
+            looked = time.time()
+            if builder.is_abreast() or stopped.is_set():
+                return read, looked
+            read = time.time()
+            builder.catch_up(embed=False)
+        return read, read
+
+    def _tell_blind_window(self, read: float, looked: float, dropped: float) -> None:
         self._outcome.notes.append(
-            f"writes that the server took in the {blind * 1000:.0f} ms before the drop could not be seen"
+            f"new and deleted documents of the {(dropped - looked) * 1000:.0f} ms before the drop, and changed ones "
+            f"of the {(dropped - read) * 1000:.0f} ms before it, could not be seen "
+            f"(since {_clock(looked)} and {_clock(read)}; dropped by {_clock(dropped)})"
         )
 
-    def _write_refused(self) -> None:
+    def _take_curation_along(self) -> None:
+        """Synonyms and overrides as they stand now: the clone has those of when it was made."""
+        server = self._server
+        for listed, put, delete in (
+            (server.synonyms, server.put_synonym, server.delete_synonym),
+            (server.overrides, server.put_override, server.delete_override),
+        ):
+            try:
+                wanted = {str(part["id"]): part for part in listed(self._name)}
+                found = {str(part["id"]): part for part in listed(self._shadow)}
+            except TypesenseError as error:
+                if error.missing:
+                    continue  # From version 30 on they do not belong to the collection.
+                raise
+            for part_id, part in wanted.items():
+                if found.get(part_id) != part:
+                    put(self._shadow, part)
+            for part_id in found.keys() - wanted.keys():
+                delete(self._shadow, part_id)
+
+    def _write_refused(self, reasons: dict[str, str], documents: dict[str, bytes]) -> None:
         """The documents that are left out, with the server's words, in a file of the run's folder."""
         file = self._context.home / "runs" / self._context.run.name / f"refused-{self._name}.jsonl"
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            for document_id, line in self._builder.refused_documents.items():
-                entry = {"reason": self._builder.refused[document_id], "document": orjson.loads(line)}
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "ab") as stream:
+            for document_id, line in documents.items():
+                entry = {"reason": reasons[document_id], "document": orjson.loads(line)}
                 stream.write(orjson.dumps(entry) + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
-        self._outcome.notes.append(f"{len(self._builder.refused)} documents that cannot be copied are in {file}")
+        self._outcome.notes.append(f"{len(documents)} documents that cannot be copied are in {file}")
 
     def _keep_old(self) -> None:
-        """Copy the collection as it is to `<name>__before_<run>`."""
+        """Copy the collection as it is to `<name>__before_<run>`; until it is whole it is marked as begun."""
+        server = self._server
         kept = f"{self._name}__before_{self._context.run.name}"
-        if self._server.collection(kept) is None:
-            self._server.clone_collection(self._name, kept)
-        for page in _line_pages(self._server.export_lines(self._name)):
-            written = import_documents(self._server, kept, page, "upsert")
-            if written.failed:
-                raise CutOverStopped(f"{len(written.failed)} documents could not be kept in {kept!r}")
+        own = own_metadata(clone(server, self._name, kept)) or own_metadata(server.collection(self._name) or {})
+        set_role(server, kept, own, "kept", self._context.run.name)
+        failed = copy_everything(server, self._name, kept)
+        if failed.keys() - self._builder.refused.keys():
+            server.delete_collection(kept)
+            raise CutOverStopped(
+                f"{len(failed)} documents could not be kept in {kept!r}: {next(iter(failed.values()))}; nothing was "
+                "dropped"
+            )
+        set_role(server, kept, own, None)
         self._outcome.notes.append(
             f"the previous collection is kept as {kept!r}; remove it with "
-            f'`curl -X DELETE -H "X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY" {self._server.url}/collections/{kept}`'
+            f'`curl -X DELETE -H "X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY" {server.url}/collections/{kept}`'
         )
 
     # -- after the drop --------------------------------------------------------------------------------
@@ -136,96 +201,120 @@ class CutOver:
         Raises:
             CutOverStopped: documents cannot be copied back, or the application keeps getting in the way.
         """
-        if self._mark.phase == "cutting over":
-            if not self._mark.dropped_at:
-                self._builder.mark = replace(self._mark, dropped_at=time.time())
-            self._stand_up()
-            self._copy()
-            self._outcome.downtime_seconds = time.time() - self._mark.dropped_at
+        mark, keeper = self._builder.mark, self._builder.keeper
+        assert keeper is not None  # noqa: S101 - the mark came from it
+        if mark.phase != "done":
+            if not mark.whole_at:
+                self._stand_up()
+                self._copy_back()
+                keeper.write(whole_at=time.time())
+            away = self._builder.mark.whole_at - self._builder.mark.dropped_at
+            self._outcome.downtime_seconds = (self._outcome.downtime_seconds or 0.0) + away
             self._renew_references()
-            self._bring_up_to_date()
             self._check()
-            self._builder.mark = write_mark(self._server, replace(self._mark, phase="done"))
-        else:
-            self._outcome.complete = True
+            keeper.write(phase="done")
         self._clean_up()
+        self._bring_up_to_date()
 
     def _stand_up(self) -> None:
         """The collection stands under its old name with the shadow's schema; created, or the application's."""
         for _ in range(_CREATIONS):
-            standing = self._server.collection(self._name)
-            if standing is None:
-                try:
-                    self._server.clone_collection(self._shadow, self._name)
-                except TypesenseError as error:
-                    if not error.transient and error.status not in (400, 409):
-                        raise
+            found = standing(self._server, self._name)
+            if found is None:
+                clone(self._server, self._shadow, self._name)
                 continue
-            if role_of(standing) == "copy":
+            if role_of(found) == "copy":
                 return
             wanted = self._server.collection(self._shadow)
             if wanted is None:
                 raise CutOverStopped(f"the shadow {self._shadow!r} is gone; restore {self._name!r} from the backup")
-            if not schema_differences(wanted, standing):
-                self._take_over(standing)
+            if not schema_differences(wanted, found):
+                self._take_over(found)
                 return
-            self._replace(standing)
+            self._replace(found)
         raise CutOverStopped(f"something else keeps creating {self._name!r} with another schema")
 
-    def _take_over(self, standing: Schema) -> None:
+    def _take_over(self, found: Schema) -> None:
         """Mark a collection of the wanted schema as the successor, with all that belongs to it."""
-        for synonym in self._server.synonyms(self._shadow):
-            self._server.put_synonym(self._name, synonym)
-        for override in self._server.overrides(self._shadow):
-            self._server.put_override(self._name, override)
-        metadata = {**(self._mark.live_metadata or {}), **(own_metadata(standing) or {})}
-        set_role(self._server, self._name, metadata, "copy", self._context.run.name)
+        server, keeper = self._server, self._builder.keeper
+        if keeper is not None and keeper.mark.copied_to:
+            keeper.write(copied_to="")  # Copied to a collection that is gone.
+        for listed, put in (
+            (server.synonyms, server.put_synonym),
+            (server.overrides, server.put_override),
+        ):
+            try:
+                parts = listed(self._shadow)
+            except TypesenseError as error:
+                if error.missing:
+                    continue
+                raise
+            for part in parts:
+                put(self._name, part)
+        metadata = {**(self._builder.mark.live_metadata or {}), **(own_metadata(found) or {})}
+        set_role(server, self._name, metadata, "copy", self._context.run.name)
 
-    def _replace(self, standing: Schema) -> None:
+    def _replace(self, found: Schema) -> None:
         """What the application wrote into a collection of its own making goes into the shadow, then it goes."""
-        set_role(self._server, self._name, own_metadata(standing), "intruder", self._context.run.name)
-        whole = Selection(self._plan.collection.embedding_field)
-        adopted = -1
-        while adopted != (count := self._server.count(self._name)):
-            for page in export_pages(self._server, self._name, whole):
-                self._builder.adopt(page)
-            adopted = count
-        drop(self._server, self._name, "intruder")
-
-    def _copy(self) -> None:
-        """Copy the shadow's documents back, in their order; a document that is there already is the newer one."""
         context = self._context
-        done = self._mark.copied
-        context.status.phase("copying back", collection=self._name, total=self._server.count(self._shadow))
-        pages = islice(_line_pages(self._server.export_lines(self._shadow)), done, None)
-
-        def write(page: dict[str, bytes]) -> Written:
-            return import_documents(self._server, self._name, page, "create")
-
-        def record(written: Written) -> None:
-            nonlocal done
-            done += 1
-            failed = {id_: why for id_, why in written.failed.items() if "already exists" not in why}
-            self._uncopied.update(failed)
-            if not self._uncopied:
-                # Known to the server, so that no page is copied twice: a document that the application
-                # deletes after its page was copied must not come back.
-                self._builder.mark = write_mark(self._server, replace(self._mark, copied=done))
-            context.status.add(len(written.written))
-
-        run_pages(pages, lambda page: page, write, record, workers=1, stopped=lambda: False)
-        if self._uncopied and not context.allow_partial:
-            self._outcome.failures.update(self._left_out())
-            document_id, why = next(iter(self._uncopied.items()))
+        set_role(self._server, self._name, own_metadata(found), "intruder", context.run.name)
+        wanted = fingerprint(context.embedding, self._plan.collection.template)
+        of_this_target = self._builder.mark.fingerprint == wanted
+        adoption = Adoption(
+            self._server,
+            self._name,
+            self._shadow,
+            self._plan.collection,
+            None if self._builder.vector_is_optional else context.embedder if of_this_target else None,
+            vector_is_optional=self._builder.vector_is_optional,
+            dimensions=self._builder.mark.dimensions,
+        )
+        read = time.time()
+        for _ in range(_LAST_CATCH_UPS):
+            read = time.time()
+            if not adoption.catch_up():
+                break
+        if adoption.refused and not context.allow_partial:
+            document_id, why = next(iter(adoption.refused.items()))
             raise CutOverStopped(
-                f"{len(self._uncopied)} documents cannot be copied back, {document_id!r} among them ({why}); "
+                f"the application wrote {len(adoption.refused)} documents into its own {self._name!r} that the wanted "
+                f"schema does not take, {document_id!r} among them ({why}); mend them there and run again"
+            )
+        if adoption.refused:
+            self._uncopied.update(adoption.refused)
+            self._write_refused(adoption.refused, adoption.refused_documents)
+        drop(self._server, self._name, "intruder")
+        gone = time.time()
+        self._outcome.notes.append(
+            f"the application had created {self._name!r} with another schema; {adoption.count} documents of it were "
+            f"taken over; what it wrote in the {(gone - read) * 1000:.0f} ms before its removal could not be seen "
+            f"(since {_clock(read)}; dropped by {_clock(gone)})"
+        )
+
+    def _copy_back(self) -> None:
+        """Copy the shadow's documents back, in their order; a document that is there already is the newer one."""
+        context, builder = self._context, self._builder
+        total = self._server.count(self._shadow)
+        context.status.phase("copying back", collection=self._name, total=total)
+        copying = CopyBack(self._server, self._shadow, self._name, builder.keeper, context.status)
+        with context.console.progress(f"  Copying {self._name}", total) as bar:
+            copying.run(bar.update)
+        if copying.refused and not context.allow_partial:
+            self._outcome.failures.update({id_: Failure("copy", why) for id_, why in copying.refused.items()})
+            document_id, why = next(iter(copying.refused.items()))
+            raise CutOverStopped(
+                f"{len(copying.refused)} documents cannot be copied back, {document_id!r} among them ({why}); "
                 f"they are in {self._shadow!r} and in the backup; mend the cause and run again"
             )
+        if copying.refused:
+            self._uncopied.update(copying.refused)
+            self._write_refused(copying.refused, copying.refused_documents)
 
     def _renew_references(self) -> None:
         """The joins of other collections lead to the right documents again."""
         everything = self._server.collections()
-        for other, fields in referring_fields(everything, self._name).items():
+        aliases = self._server.aliases()
+        for other, fields in referring_fields(everything, self._name, aliases).items():
             if other == self._shadow:
                 continue
             renewed = renew_references(self._server, other, fields)
@@ -237,59 +326,79 @@ class CutOver:
                 )
             schema = next(schema for schema in everything if schema["name"] == other)
             for name in fields:
-                target = next(f["reference"] for f in schema["fields"] if f["name"] == name).split(".", 1)[1]
-                wrong = set(wrong_joins(self._server, other, self._name, name, target)) - renewed.orphans.keys()
+                reference = next(f["reference"] for f in schema["fields"] if f["name"] == name)
+                try:
+                    wrong = wrong_joins(self._server, other, name, reference)
+                except TypesenseError as error:
+                    if error.transient:
+                        raise
+                    self._outcome.notes.append(f"the joins of '{other}' by '{name}' could not be checked: {error}")
+                    continue
                 if wrong:
                     raise CutOverStopped(
                         f"{len(wrong)} joins of '{other}' by '{name}' still lead to wrong documents, "
                         f"that of {min(wrong)!r} among them"
                     )
 
-    def _bring_up_to_date(self) -> None:
-        """Passes in place: proof that every eligible document has its vector, and vectors for what is new."""
-        context, collection = self._context, self._plan.collection
-        if self._mark.fingerprint != fingerprint(context.embedding, collection.template):
-            # An earlier run's target: finished as it was begun; the run then migrates to its own.
-            self._outcome.complete = True
-            return
-        source = self._server.address
-        if context.ledger.count_documents(source, self._shadow):
-            context.ledger.move_documents(source, self._shadow, self._name)
-        schema = self._server.collection(self._name) or self._plan.schema
-        steps = InPlace(context, collection, self._name, schema=schema)
-        written = self._outcome.written
-        try:
-            steps.run(self._server.count(self._name, collection.filter_by))
-        finally:
-            self._outcome.success = steps.outcome.success
-            self._outcome.failures = {**steps.outcome.failures, **self._left_out()}
-            self._outcome.passes = steps.outcome.passes
-            self._outcome.changing = steps.outcome.changing
-            self._outcome.written = written + steps.outcome.written
-            self._outcome.notes += steps.outcome.notes
-            self._outcome.complete = steps.outcome.complete
-
     def _check(self) -> None:
-        """Nothing of the shadow's is missing but what the application deleted since; the schema is the wanted one."""
-        standing, wanted = self._server.collection(self._name), self._server.collection(self._shadow)
-        if standing is None or wanted is None:
+        """The schema is the wanted one, and nothing of the shadow's is missing but what was deleted since."""
+        found, wanted = standing(self._server, self._name), self._server.collection(self._shadow)
+        if found is None or wanted is None:
             raise CutOverStopped(f"collection {self._name!r} or its shadow went away during the cut-over")
-        if differences := schema_differences(wanted, standing):
+        if differences := schema_differences(wanted, found):
             raise CutOverStopped(f"the schema of {self._name!r} is not as it was: {'; '.join(differences)}")
+        ids_only = Selection(self._plan.collection.embedding_field, fields=(), with_vector=False)
+        there = {document.id for page in export_pages(self._server, self._name, ids_only) for document in page}
+        there.update(self._uncopied)
+        missing = [
+            document.id
+            for page in export_pages(self._server, self._shadow, ids_only)
+            for document in page
+            if document.id not in there
+        ]
+        if missing:
+            self._outcome.notes.append(
+                f"{len(missing)} documents were deleted while they were copied back, {missing[0]!r} among them"
+            )
 
     def _clean_up(self) -> None:
         """No mark on the collection, no shadow: the last steps, in this order."""
-        standing = self._server.collection(self._name)
-        if standing is not None and role_of(standing) is not None:
-            set_role(self._server, self._name, own_metadata(standing), None, "")
+        found = standing(self._server, self._name)
+        if found is None:
+            raise CutOverStopped(f"collection {self._name!r} went away during the cut-over; its shadow is kept")
+        if MARK in (found.get("metadata") or {}):
+            set_role(self._server, self._name, own_metadata(found), None)
+        ledger, source = self._context.ledger, self._server.address
+        if ledger.count_documents(source, self._shadow):
+            ledger.move_documents(source, self._shadow, self._name)
         self._server.delete_collection(self._shadow)
 
-    def _left_out(self) -> dict[str, Failure]:
-        """The documents that neither the shadow nor the new collection took."""
-        return {id_: Failure("copy", why) for id_, why in {**self._builder.refused, **self._uncopied}.items()}
+    def _bring_up_to_date(self) -> None:
+        """Passes in place: proof that every eligible document has its vector, and vectors for what is new."""
+        context, collection = self._context, self._plan.collection
+        if self._builder.mark.fingerprint != fingerprint(context.embedding, collection.template):
+            # An earlier run's target: finished as it was begun; the run then migrates to its own.
+            self._outcome.complete = True
+            return
+        schema = self._server.collection(self._name) or self._plan.schema
+        steps = InPlace(context, collection, self._name, schema=schema)
+        copied, outcome = self._outcome.written, self._outcome
+        try:
+            steps.run(self._server.count(self._name, collection.filter_by))
+        finally:
+            left_out = {**self._builder.refused, **self._uncopied}
+            done = steps.outcome
+            outcome.success = done.success
+            outcome.failures = {**done.failures, **{id_: Failure("copy", why) for id_, why in left_out.items()}}
+            outcome.passes = done.passes
+            outcome.changing = done.changing
+            outcome.written = copied + done.written
+            outcome.notes += done.notes
+            outcome.other_fields_changed = done.other_fields_changed
+            outcome.application_wrote = done.application_wrote
+            outcome.sample = done.sample
+            outcome.complete = done.complete
 
 
-def _line_pages(lines: Iterator[bytes]) -> Iterator[dict[str, bytes]]:
-    """Pages of up to 250 lines as they are, by document id."""
-    while page := list(islice(lines, PAGE_SIZE)):
-        yield {str(orjson.loads(line)["id"]): line for line in page}
+def _clock(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%H:%M:%S.%f")

@@ -43,12 +43,18 @@ def find_hazards(
         yield f"an application seems to be writing to this server ({rate:g} write requests a second)"
 
 
-def referring_fields(everything: Sequence[Schema], name: str) -> dict[str, list[str]]:
-    """Collections with fields that refer to the named one: collection -> field names."""
+def referring_fields(
+    everything: Sequence[Schema], name: str, aliases: Mapping[str, str] | None = None, *, itself: bool = False
+) -> dict[str, list[str]]:
+    """Collections with fields that refer to the named one, by an alias too: collection -> field names.
+
+    The named one is among them only where `itself` says so.
+    """
+    names = {name, *(alias for alias, target in (aliases or {}).items() if target == name)}
     found: dict[str, list[str]] = {}
     for schema in everything:
-        fields = [f["name"] for f in schema["fields"] if str(f.get("reference", "")).split(".")[0] == name]
-        if fields and schema["name"] != name:
+        fields = [f["name"] for f in schema["fields"] if str(f.get("reference", "")).split(".")[0] in names]
+        if fields and (itself or schema["name"] != name):
             found[str(schema["name"])] = fields
     return found
 
@@ -91,7 +97,7 @@ def _hazards_of_recreating(
             f"documents refer to {field['reference']} by {field['name']!r}: one whose target is gone cannot be "
             "copied and stops the run before anything is dropped"
         )
-    for other, fields in referring_fields(everything, name).items():
+    for other, fields in referring_fields(everything, name, server.aliases()).items():
         yield f"{other!r} refers to this collection by {', '.join(fields)}: its references are renewed afterwards"
     for field in schema["fields"]:
         if field.get("store") is False:

@@ -15,8 +15,8 @@ from kai.settings import EmbeddingSettings
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 from migration.embed import text_hash
 from migration.fetch import Selection, fetch_pages
-from migration.hazards import find_hazards
-from migration.shadow import Mark, find_shadow, read_mark
+from migration.hazards import find_hazards, referring_fields
+from migration.shadow import Mark, find_shadow, is_foreign, past_the_drop, read_mark
 
 Strategy = Literal["in place", "recreate", "rebuild", "alter", "skipped"]
 ChosenStrategy = Literal["auto", "recreate", "rebuild", "alter"]
@@ -143,18 +143,15 @@ def plan_collection(
     if collection.skipped:
         return CollectionPlan(collection, collection.name, {}, "skipped", None, embedding.dimensions, 0, 0)
     schema = server.collection(collection.name)
-    name = str(schema["name"]) if schema else collection.name
+    # The target of an alias may be away in the middle of a cut-over: then only the alias knows its name.
+    name = str(schema["name"]) if schema else server.aliases().get(collection.name, collection.name)
     shadow = find_shadow(everything, name)
     mark = read_mark(shadow) if shadow else None
     if mark is not None and mark.held_elsewhere:
-        raise Refused(
-            [
-                f"collection {name!r} is held by run {mark.run} (process {mark.pid} on {mark.host}); "
-                "wait until it has ended, or a minute if that machine is gone"
-            ]
-        )
-    if schema is None and shadow is not None and mark is not None and mark.phase != "building":
-        schema = shadow  # A dead run dropped the original: the shadow is the full copy.
+        raise Refused([mark.holder])
+    is_dropped = past_the_drop(mark, schema)
+    if is_dropped:
+        schema = shadow  # A dead run dropped the original: the shadow is the full copy, whatever has its name.
     if schema is None:
         raise Refused(
             [
@@ -168,7 +165,7 @@ def plan_collection(
     old = vector_field.get("num_dim")
     dimensions = embedding.dimensions
     decided = _decide(old, dimensions, strategy)
-    if mark is not None and mark.phase != "building":
+    if is_dropped:
         decided = "recreate"
     if decided == "recreate" and vector_field.get("embed"):
         raise Refused(
@@ -177,9 +174,16 @@ def plan_collection(
                 "computes these vectors itself, so their length is the server's model's; change it there"
             ]
         )
-    if shadow is not None and mark is None and shadow["num_documents"] and decided == "recreate":
+    if decided == "recreate" and shadow is not None and is_foreign(shadow, schema):
         raise Refused(
             [f"a collection {shadow['name']!r} is there that this tool did not make; rename or delete it first"]
+        )
+    if decided == "recreate" and (own := referring_fields([schema], name, itself=True)):
+        raise Refused(
+            [
+                f"collection {name!r} refers to itself by {', '.join(own[name])}: its documents cannot be copied in "
+                "any order that the server would take; use --strategy alter"
+            ]
         )
     documents = int(schema["num_documents"])
     plan = CollectionPlan(

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from kai.typesense import Typesense
-from migration.fetch import PAGE_SIZE, Selection, export_pages
+from migration.fetch import Selection, export_pages, fetch_documents
 from migration.update import import_documents
 
 
@@ -26,78 +26,87 @@ class Renewed:
     Attributes:
         renewed: documents whose reference was set again.
         orphans: id -> the server's words, for documents whose target is gone.
-        wrong: ids of documents that a join still leads elsewhere.
     """
 
     renewed: int = 0
     orphans: dict[str, str] = field(default_factory=dict)
-    wrong: list[str] = field(default_factory=list)
 
 
 def renew_references(server: Typesense, referring: str, fields: list[str]) -> Renewed:
     """Make every document of a collection look up the targets of these reference fields again."""
     result = Renewed()
     attributes = tuple(dict.fromkeys(name.split(".")[0] for name in fields))
-    for page in export_pages(server, referring, Selection("", fields=attributes, with_vector=False)):
-        lines = {
-            document.id: orjson.dumps({"id": document.id, **_values(document.fields, attributes)})
-            for document in page
-            if _values(document.fields, attributes)
-        }
-        written = import_documents(server, referring, lines)
+    selection = Selection("", fields=attributes, with_vector=False)
+    for ids in _ids(server, referring):
+        # Read right before it is written: an older value must not replace one that the application changed.
+        page = fetch_documents(server, referring, selection, ids)
+        lines = {document.id: _line(document.fields, attributes) for document in page}
+        written = import_documents(server, referring, {id_: line for id_, line in lines.items() if line})
         result.renewed += len(written.written)
         result.orphans.update(written.failed)
     return result
 
 
-def wrong_joins(server: Typesense, referring: str, target: str, field_name: str, target_field: str) -> list[str]:
-    """Ids of documents that a join by this field leads to another document than the one they name.
+def wrong_joins(server: Typesense, referring: str, field_name: str, reference: str) -> list[str]:
+    """Ids of documents that a join by this field does not lead to the very documents that they name.
 
-    Fields inside objects are not checked: a search cannot ask for their joins alone.
+    Targets that do not exist do not count. Fields inside objects are not checked: a search cannot ask for
+    their joins alone.
+
+    Args:
+        server: where they are.
+        referring: the collection with the field.
+        field_name: the field.
+        reference: as the field's schema has it, `<collection or alias>.<field>`.
     """
     if "." in field_name:
         return []
+    target, target_field = reference.split(".", 1)
+    existing = {
+        str(document.fields.get(target_field))
+        for page in export_pages(server, target, Selection("", fields=(target_field,), with_vector=False))
+        for document in page
+    }
     wrong: list[str] = []
-    for page in _joined(server, referring, target, field_name, target_field):
-        for document in page:
-            named = _as_set(document.get(field_name))
-            joined = document.get(target)
-            found = {str(item.get(target_field)) for item in _as_list(joined) if isinstance(item, dict)}
-            if found - named:
+    for ids in _ids(server, referring):
+        for document in _joined(server, referring, ids, field_name, target, target_field):
+            named = {str(item) for item in _as_list(document.get(field_name))} & existing
+            joined = {str(item.get(target_field)) for item in _as_list(document.get(target)) if isinstance(item, dict)}
+            if joined != named:
                 wrong.append(str(document["id"]))
     return wrong
 
 
+def _ids(server: Typesense, collection: str) -> Iterator[list[str]]:
+    selection = Selection("", fields=(), with_vector=False)
+    for page in export_pages(server, collection, selection):
+        yield [document.id for document in page]
+
+
 def _joined(
-    server: Typesense, referring: str, target: str, name: str, target_field: str
-) -> Iterator[list[dict[str, Any]]]:
-    """The referring documents with what the join brings. Search only: the export has no joins to check by."""
-    number = 0
-    while True:
-        number += 1
-        answer = server.search(
-            referring,
-            {
-                "q": "*",
-                "per_page": PAGE_SIZE,
-                "page": number,
-                "include_fields": f"id,{name},${target}({target_field})",
-            },
-        )
-        yield [hit["document"] for hit in answer["hits"]]
-        if len(answer["hits"]) < PAGE_SIZE:
-            return
+    server: Typesense, referring: str, ids: list[str], name: str, target: str, target_field: str
+) -> Iterator[dict[str, Any]]:
+    """These documents with what the join brings. Search only: the export has no joins to check by."""
+    wanted = ",".join(f"`{document_id}`" for document_id in ids)
+    answer = server.search(
+        referring,
+        {
+            "q": "*",
+            "per_page": len(ids),
+            "include_fields": f"id,{name},${target}({target_field})",
+            "filter_by": f"id:[{wanted}]",
+        },
+    )
+    yield from (hit["document"] for hit in answer["hits"])
 
 
-def _values(fields: dict[str, Any], attributes: tuple[str, ...]) -> dict[str, Any]:
-    return {name: fields[name] for name in attributes if name in fields}
+def _line(fields: dict[str, Any], attributes: tuple[str, ...]) -> bytes:
+    """An update with the document's own values; empty where it has none of them."""
+    values = {name: fields[name] for name in attributes if fields.get(name) is not None}
+    return orjson.dumps({"id": fields["id"], **values}) if values else b""
 
 
 def _as_list(value: Any) -> list[Any]:
     if value is None:
         return []
     return value if isinstance(value, list) else [value]
-
-
-def _as_set(value: Any) -> set[str]:
-    return {str(item) for item in _as_list(value)}

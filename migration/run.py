@@ -16,7 +16,8 @@ from migration.embed import ProviderStopped
 from migration.ledger import LedgerError
 from migration.passes import InPlace
 from migration.plan import CollectionPlan, Plan, plan_collection
-from migration.recreate import CannotCopy, Recreate, remove_shadow
+from migration.recreate import CannotCopy, Recreate, settle_leftover
+from migration.shadow import past_the_drop
 from migration.throttle import Stopped
 from migration.verify import check_run
 
@@ -106,12 +107,14 @@ def _migrate(context: Context, plan: CollectionPlan) -> CollectionResult:
     cause = ""
     outcome = Outcome(complete=False)
     try:
+        earlier = settle_leftover(context, plan)
+        if earlier is not None:
+            plan = plan_collection(context.server, context.embedding, plan.collection, context.server.collections())
         steps = _steps(context, plan)
         outcome = steps.outcome
-        if plan.leftover is not None:
-            plan = _settle_leftover(context, plan)
-            steps = _steps(context, plan)
-            outcome = steps.outcome
+        if earlier is not None:
+            outcome.notes += earlier.notes
+            outcome.downtime_seconds = earlier.downtime_seconds
         steps.run(plan.eligible)
     except Stopped:
         pass
@@ -180,8 +183,8 @@ def _sign(context: Context, plan: CollectionPlan, outcome: Outcome) -> None:
 
 def _steps(context: Context, plan: CollectionPlan) -> InPlace | Recreate:
     if plan.strategy == "recreate":
-        past_the_drop = plan.leftover is not None and plan.leftover.phase != "building"
-        backup = open_backup(context, plan, "documents") if context.backup and not past_the_drop else None
+        dropped = past_the_drop(plan.leftover, plan.schema)
+        backup = open_backup(context, plan, "documents") if context.backup and not dropped else None
         return Recreate(context, plan, backup)
     opener = (lambda: open_backup(context, plan, "vectors")) if context.backup else None
     return InPlace(context, plan.collection, plan.name, schema=plan.schema, open_backup=opener)
@@ -209,20 +212,6 @@ def open_backup(context: Context, plan: CollectionPlan, kind: Kind) -> BackupWri
         free_space_needed=vectors + (plan.documents * BYTES_A_DOCUMENT if whole else 0) + BYTES_TO_SPARE,
         model=(plan.schema.get("metadata") or {}).get("embedding", {}).get("model"),
     )
-
-
-def _settle_leftover(context: Context, plan: CollectionPlan) -> CollectionPlan:
-    """What a dead run left is used if it serves this run's target; else it is finished or removed first."""
-    mark = plan.leftover
-    wanted = fingerprint(context.embedding, plan.collection.template)
-    if mark is None or (mark.fingerprint == wanted and plan.strategy == "recreate"):
-        return plan
-    if mark.phase == "building":
-        if plan.strategy != "recreate":
-            remove_shadow(context, plan.name)
-        return plan
-    Recreate(context, plan).run(plan.eligible)
-    return plan_collection(context.server, context.embedding, plan.collection, context.server.collections())
 
 
 def _tell(context: Context, plan: CollectionPlan, outcome: Outcome, status: str, cause: str) -> None:

@@ -16,22 +16,25 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, Literal
+from dataclasses import asdict, dataclass, fields, replace
+from types import TracebackType
+from typing import Any, Final, Literal, Self
 
 from kai.typesense import Schema, Typesense, TypesenseError
+from migration.schemas import schema_differences
 
 SUFFIX: Final = "__shadow"
 MARK: Final = "kai_migration"
 BEAT_EVERY: Final = 15.0
-"""Seconds between two signs of life in the mark of a shadow that is being built."""
+"""Seconds between two signs of life in the mark of a shadow."""
 DEAD_AFTER: Final = 60.0
-"""Seconds without a sign of life after which the run of another machine counts as dead."""
+"""Seconds without a sign of life after which a run counts as dead."""
 
 Phase = Literal["building", "cutting over", "done"]
-Role = Literal["original", "copy", "intruder"]
+Role = Literal["original", "copy", "intruder", "kept"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,10 @@ class Mark:
         dimensions: of the target.
         embedding_field: the field that holds the vectors.
         live_metadata: the live collection's own metadata, to be given to its successor.
-        dropped_at: Unix time of the drop, 0 before it.
-        copied: pages that were copied back under the old name.
-        host: machine of the run.
+        dropped_at: Unix time of the drop; before it is known exactly, of the beginning of the cut-over.
+        copied_to: id of the last document, in the shadow's order, that was copied back under the old name.
+        whole_at: Unix time at which all of it was copied back, 0 before.
+        host: machine of the run; empty when the run has let go.
         pid: process of the run.
         beat: Unix time of its last sign of life.
     """
@@ -61,15 +65,88 @@ class Mark:
     embedding_field: str
     live_metadata: dict[str, Any] | None
     dropped_at: float = 0.0
-    copied: int = 0
+    copied_to: str = ""
+    whole_at: float = 0.0
     host: str = ""
     pid: int = 0
     beat: float = 0.0
 
     @property
     def held_elsewhere(self) -> bool:
-        """Whether a run on another machine gave a sign of life just now."""
-        return self.host not in ("", socket.gethostname()) and time.time() - self.beat < DEAD_AFTER
+        """Whether another run, here or on another machine, gave a sign of life just now."""
+        if not self.host or time.time() - self.beat >= DEAD_AFTER:
+            return False
+        if self.host != socket.gethostname():
+            return True
+        return self.pid != os.getpid() and _is_running(self.pid)
+
+    @property
+    def holder(self) -> str:
+        """Who holds it, and what to do, for a refusal."""
+        return (
+            f"collection {self.of!r} is held by run {self.run} (process {self.pid} on {self.host}); "
+            "wait until it has ended, or a minute if that machine is gone"
+        )
+
+
+class MarkKeeper:
+    """The mark of one shadow, kept by this run: written at each step, and every 15 seconds as a sign of life.
+
+    A context manager: the signs of life come while it is open.
+
+    Attributes:
+        mark: as it was last written.
+    """
+
+    def __init__(self, server: Typesense, mark: Mark) -> None:
+        self._server = server
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self.mark = mark
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._beat, name="beat", daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed.set()
+
+    def write(self, **changes: Any) -> Mark:
+        """Change the mark, on the server too; it is signed by this process at this time."""
+        with self._lock:
+            wanted = replace(self.mark, **changes)
+            self.mark = replace(wanted, host=socket.gethostname(), pid=os.getpid(), beat=time.time())
+            self._put(self.mark)
+            return self.mark
+
+    def let_go(self) -> None:
+        """Tell other machines that nobody is at it any more. Not worth waiting for."""
+        self._closed.set()
+        with self._lock:
+            self.mark = replace(self.mark, host="", pid=0)
+            self._put(self.mark)
+
+    def is_ours(self) -> bool:
+        """Whether the mark on the server is still the one that this process wrote."""
+        shadow = self._server.collection(shadow_name(self.mark.of))
+        found = read_mark(shadow) if shadow else None
+        return found is not None and (found.host, found.pid) == (self.mark.host, self.mark.pid)
+
+    def _put(self, mark: Mark) -> None:
+        self._server.set_metadata(shadow_name(mark.of), {MARK: asdict(mark)})
+
+    def _beat(self) -> None:
+        while not self._closed.wait(BEAT_EVERY):
+            try:
+                with self._lock:
+                    if self._closed.is_set():
+                        return
+                    self.mark = replace(self.mark, beat=time.time())
+                    self._put(self.mark)
+            except TypesenseError:
+                continue  # The server is away, or the shadow has done its service.
 
 
 def shadow_name(name: str) -> str:
@@ -79,23 +156,38 @@ def shadow_name(name: str) -> str:
 
 def find_shadow(everything: Sequence[Schema], name: str) -> Schema | None:
     """The schema of the collection's shadow, if there is one."""
-    return next((dict(schema) for schema in everything if schema["name"] == shadow_name(name)), None)
+    return find(everything, shadow_name(name))
+
+
+def find(everything: Sequence[Schema], name: str) -> Schema | None:
+    """The schema of a collection, if there is one."""
+    return next((dict(schema) for schema in everything if schema["name"] == name), None)
 
 
 def read_mark(shadow: Schema) -> Mark | None:
     """The mark of a shadow; None if it has none (a run died right after creating it) or a strange one."""
     values = (shadow.get("metadata") or {}).get(MARK)
+    known = {known.name for known in fields(Mark)}
     try:
-        return Mark(**values) if values else None
-    except TypeError:
+        return Mark(**{key: value for key, value in values.items() if key in known}) if values else None
+    except (TypeError, AttributeError):
         return None
 
 
-def write_mark(server: Typesense, mark: Mark) -> Mark:
-    """Put the mark on the shadow, signed by this process at this time."""
-    signed = replace(mark, host=socket.gethostname(), pid=os.getpid(), beat=time.time())
-    server.set_metadata(shadow_name(mark.of), {MARK: asdict(signed)})
-    return signed
+def is_foreign(shadow: Schema, live: Schema | None) -> bool:
+    """Whether a collection that has the shadow's name was not made by this tool: it must not be touched.
+
+    One without a mark is ours only if it is what a run leaves that dies right after creating it: an empty
+    clone of the live collection.
+    """
+    if read_mark(shadow) is not None:
+        return False
+    return bool(live is None or shadow["num_documents"] or shadow.get("metadata") or schema_differences(live, shadow))
+
+
+def past_the_drop(mark: Mark | None, live: Schema | None) -> bool:
+    """Whether the shadow is, or was, the only full copy: what stands under the name is not the original."""
+    return mark is not None and mark.phase != "building" and not (live and role_of(live) == "original")
 
 
 def own_metadata(schema: Schema) -> dict[str, Any] | None:
@@ -105,20 +197,52 @@ def own_metadata(schema: Schema) -> dict[str, Any] | None:
 
 
 def role_of(schema: Schema) -> Role | None:
-    """Whether a collection is marked as the original, as its successor, or as one that is to make way."""
+    """What a collection is marked as: the original, its successor, one that is to make way, one to be kept."""
     mark = (schema.get("metadata") or {}).get(MARK)
     role = mark.get("role") if isinstance(mark, dict) else None
-    return role if role in ("original", "copy", "intruder") else None
+    return role if role in ("original", "copy", "intruder", "kept") else None
 
 
-def set_role(server: Typesense, name: str, metadata: dict[str, Any] | None, role: Role | None, run: str) -> None:
+def set_role(server: Typesense, name: str, metadata: dict[str, Any] | None, role: Role | None, run: str = "") -> None:
     """Mark the collection beside its own metadata; None takes the mark away."""
     mark = {MARK: {"role": role, "run": run}} if role else {}
     server.set_metadata(name, {**(metadata or {}), **mark})
 
 
-def drop(server: Typesense, name: str, role: Role) -> None:
+def standing(server: Typesense, name: str) -> Schema | None:
+    """The collection of this very name; an alias of the name is none."""
+    found = server.collection(name)
+    return found if found is not None and found["name"] == name else None
+
+
+def clone(server: Typesense, source: str, name: str) -> Schema:
+    """A clone of a collection's schema under another name; one that is there already is returned as it is.
+
+    Raises:
+        TypesenseError: the server does not do it within its patience, or there is no such source.
+    """
+    begun = time.monotonic()
+    while True:
+        try:
+            server.clone_collection(source, name)
+        except TypesenseError as error:
+            # The answer may have been lost after the server acted: what counts is what stands there.
+            impatient = time.monotonic() - begun > server.patience
+            if (found := standing(server, name)) is not None:
+                return found
+            if not error.transient or impatient:
+                raise
+            time.sleep(0.2)
+        else:
+            if (found := standing(server, name)) is not None:
+                return found
+
+
+def drop(server: Typesense, name: str, role: Role) -> int | None:
     """Drop the collection that carries this role, and no other that may have taken its name meanwhile.
+
+    Returns:
+        How many documents the server counted when it dropped it; None where the answer was lost.
 
     Raises:
         TypesenseError: the server does not do it within its patience.
@@ -126,39 +250,25 @@ def drop(server: Typesense, name: str, role: Role) -> None:
     begun = time.monotonic()
     while True:
         try:
-            server.drop_collection_once(name)
+            return server.drop_collection_once(name)
         except TypesenseError as error:
             if error.missing:
-                return
+                return None
             if not error.transient or time.monotonic() - begun > server.patience:
                 raise
-            # The answer was lost or refused: only what stands there says whether it was done.
-            standing = server.collection(name)
-            if standing is None or role_of(standing) != role:
-                return
-            time.sleep(0.2)
-        else:
-            return
+            # The answer was lost or refused: only what stands there says whether it was done. The server may
+            # still be at it, so it is given a moment before it is asked.
+            time.sleep(0.5)
+            found = standing(server, name)
+            if found is None or role_of(found) != role:
+                return None
 
 
-def schema_differences(wanted: Schema, found: Schema, *, but: str = "") -> list[str]:
-    """How a collection's schema differs from the wanted one, the order of fields and `num_dim` of `but` aside."""
-    attributes = ("default_sorting_field", "enable_nested_fields", "token_separators", "symbols_to_index")
-    wanted_fields = {field["name"]: _comparable(field, but) for field in wanted["fields"]}
-    found_fields = {field["name"]: _comparable(field, but) for field in found["fields"]}
-    return [
-        *(
-            f"{attribute} is {found.get(attribute)!r}, not {wanted.get(attribute)!r}"
-            for attribute in attributes
-            if (wanted.get(attribute) or None) != (found.get(attribute) or None)
-        ),
-        *(
-            f"field {name!r} is {found_fields.get(name)}, not {wanted_fields.get(name)}"
-            for name in sorted(wanted_fields.keys() | found_fields.keys())
-            if wanted_fields.get(name) != found_fields.get(name)
-        ),
-    ]
-
-
-def _comparable(field: dict[str, Any], but: str) -> dict[str, Any]:
-    return {key: value for key, value in field.items() if not (key == "num_dim" and field["name"] == but)}
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True

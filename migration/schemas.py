@@ -1,0 +1,109 @@
+"""Schemas of collections: how two of them differ, and how a vector field gets another length."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
+
+_COLLECTION_ATTRIBUTES: Final = (
+    "default_sorting_field",
+    "enable_nested_fields",
+    "token_separators",
+    "symbols_to_index",
+)
+_DEFAULTS: Final[dict[str, Any]] = {
+    "facet": False,
+    "index": True,
+    "infix": False,
+    "locale": "",
+    "optional": False,
+    "sort": False,
+    "stem": False,
+    "stem_dictionary": "",
+    "store": True,
+    "range_index": False,
+    "reference": "",
+    "async_reference": False,
+    "token_separators": [],
+    "symbols_to_index": [],
+    "vec_dist": None,
+    "hnsw_params": None,
+}
+"""What a vector field may have beside name, type and length, and what it has where nothing is said."""
+
+
+def schema_differences(wanted: Schema, found: Schema, *, but: str = "") -> list[str]:
+    """How a collection's schema differs from the wanted one.
+
+    The order of the fields does not count, nor does `num_dim` of the field `but`, nor whether a field that
+    the server itself found inside an object (or under a pattern) is there: it comes with the documents.
+    """
+    wanted_fields = {field["name"]: _comparable(field, but) for field in wanted["fields"]}
+    found_fields = {field["name"]: _comparable(field, but) for field in found["fields"]}
+    differing = [
+        name
+        for name in sorted(wanted_fields.keys() | found_fields.keys())
+        if wanted_fields.get(name) != found_fields.get(name)
+        and not (name not in found_fields and _is_discovered(wanted_fields[name], wanted_fields))
+        and not (name not in wanted_fields and _is_discovered(found_fields[name], found_fields))
+    ]
+    return [
+        *(
+            f"{attribute} is {found.get(attribute)!r}, not {wanted.get(attribute)!r}"
+            for attribute in _COLLECTION_ATTRIBUTES
+            if (wanted.get(attribute) or None) != (found.get(attribute) or None)
+        ),
+        *(f"field {name!r} is {found_fields.get(name)}, not {wanted_fields.get(name)}" for name in differing),
+    ]
+
+
+def set_dimensions(server: Typesense, name: str, field_name: str, dimensions: int) -> None:
+    """Give an empty collection's vector field this length, everything else as it was.
+
+    Raises:
+        TypesenseError: the server refuses it, or does not do it within its patience.
+        KeyError: the collection has no such field.
+    """
+    begun = time.monotonic()
+    wanted: dict[str, Any] = {}
+    while True:
+        schema = server.collection(name) or {"fields": []}
+        found = embedding_field(schema, field_name)
+        if found is not None and found.get("num_dim") == dimensions:
+            return
+        if found is not None:
+            wanted = {"name": field_name, "type": found["type"], "num_dim": dimensions, **_said(found)}
+        elif not wanted:
+            raise KeyError(field_name)
+        dropped = [{"name": field_name, "drop": True}] if found else []
+        try:
+            server.alter_fields(name, [*dropped, wanted])
+        except TypesenseError as error:
+            # A client that loses the answer does not stop the server's work: wait for it, then look.
+            if not error.transient or time.monotonic() - begun > server.patience:
+                raise
+            time.sleep(0.2)
+            while any(change.get("collection") == name for change in server.schema_changes()):
+                time.sleep(0.5)
+
+
+def _said(field: dict[str, Any]) -> dict[str, Any]:
+    """The attributes that are not what the server takes anyway; none that it would not take."""
+    return {name: field[name] for name, default in _DEFAULTS.items() if name in field and field[name] != default}
+
+
+def _comparable(field: dict[str, Any], but: str) -> dict[str, Any]:
+    return {key: value for key, value in field.items() if not (key == "num_dim" and field["name"] == but)}
+
+
+def _is_discovered(field: dict[str, Any], fields: dict[str, dict[str, Any]]) -> bool:
+    """Whether the server may have added this field by itself, when a document came that had it."""
+    if not field.get("optional") or field.get("num_dim") or field.get("reference"):
+        return False
+    parts = str(field["name"]).split(".")
+    parents = (".".join(parts[:length]) for length in range(1, len(parts)))
+    inside = any(str(fields.get(parent, {}).get("type", "")).startswith("object") for parent in parents)
+    patterns = any(known["type"] == "auto" or "*" in known["name"] for known in fields.values())
+    return inside or (patterns and "*" not in str(field["name"]))

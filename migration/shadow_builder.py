@@ -1,0 +1,469 @@
+"""Fill the shadow from the live collection, keep it abreast, and check what stands in it.
+
+Which content the shadow was given is kept in memory, a hash a document, so that a pass over the live
+collection that finds nothing changed costs one export and no other request: the time between the last look
+and the drop is the time in which a write cannot be seen.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from kai.models import fingerprint
+from kai.typesense import Schema, TypesenseError, embedding_field
+from migration.context import Context, Failure
+from migration.embed import TextFailure, Vector, text_hash
+from migration.fetch import PAGE_SIZE, Document, Page, Selection, export_pages, fetch_documents
+from migration.passes import NO_TEXT, TENANT_FIELD
+from migration.pipeline import run_pages
+from migration.schemas import schema_differences, set_dimensions
+from migration.shadow import Mark, MarkKeeper, clone, own_metadata, read_mark, shadow_name
+from migration.update import Written, import_documents
+
+if TYPE_CHECKING:
+    from migration.backup import BackupWriter
+    from migration.ledger import DocumentRecord
+    from migration.plan import CollectionPlan
+
+NO_VECTOR: Final = b""
+_BROKEN_EXPORTS: Final = 8
+
+
+class CannotCopy(Exception):  # noqa: N818 - named for what it means to the run
+    """The shadow refuses documents, or is not what it should be. The live collection is untouched."""
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A page ready for the shadow."""
+
+    lines: dict[str, bytes] = field(default_factory=dict)
+    contents: dict[str, bytes] = field(default_factory=dict)
+    records: dict[str, DocumentRecord] = field(default_factory=dict)
+    failures: dict[str, Failure] = field(default_factory=dict)
+    seen: int = 0
+
+
+class ShadowBuilder:
+    """Fills the shadow from the live collection and keeps it abreast.
+
+    Args:
+        context: the tools of the run.
+        plan: what to do.
+        backup: takes each page, durably, before it goes to the shadow; None for no backup.
+
+    Attributes:
+        name: the live collection.
+        shadow: the shadow's name.
+        keeper: of the shadow's mark, once there is one.
+        whole: selects whole documents with their vectors.
+        refused: id -> the server's words, for documents that the shadow does not take.
+        refused_documents: the same documents as they were sent.
+        failures: documents that came along without a vector.
+    """
+
+    def __init__(self, context: Context, plan: CollectionPlan, backup: BackupWriter | None) -> None:
+        self._context = context
+        self._collection = plan.collection
+        self._backup = backup
+        self.name = plan.name
+        self.shadow = shadow_name(plan.name)
+        self.keeper: MarkKeeper | None = None
+        self.refused: dict[str, str] = {}
+        self.refused_documents: dict[str, bytes] = {}
+        self.failures: dict[str, Failure] = {}
+        self._source = context.server.address
+        self._field = plan.collection.embedding_field
+        self.vector_is_optional = bool((embedding_field(plan.schema, self._field) or {}).get("optional"))
+        self.whole = Selection(self._field)
+        self._without_vector = Selection(self._field, with_vector=False)
+        self._known: dict[str, bytes] = {}
+        """Id -> hash of the content that the shadow was given, or refused."""
+        self._read: dict[bytes, str] = {}
+        """Digest of a line of the live collection's export -> id, where that content is in the shadow."""
+        self._rewritten: set[str] = set()
+        self._backed_up: set[str] = set()
+        self._changed = 0
+        self._whole_pass = False
+        """Whether the last pass of a catch-up read the live collection to its end."""
+        self._lock = threading.Lock()
+        self._advance: Callable[[int], object] = lambda _: None
+
+    @property
+    def standing(self) -> int:
+        """How many documents should stand in the shadow."""
+        return len(self._known) - len(self.refused)
+
+    @property
+    def mark(self) -> Mark:
+        """The shadow's mark.
+
+        Raises:
+            CannotCopy: it has none.
+        """
+        if self.keeper is None:
+            raise CannotCopy(f"the shadow {self.shadow!r} carries no mark")
+        return self.keeper.mark
+
+    # -- creating --------------------------------------------------------------------------------------
+
+    def create(self, live: Schema, existing: Schema | None) -> None:
+        """Clone the schema on the server, mark the clone, and change the length of its vectors.
+
+        Raises:
+            CannotCopy: a run on another machine was faster, or the schema cannot be changed.
+        """
+        context = self._context
+        server = context.server
+        if existing is not None and schema_differences(live, existing, but=self._field):
+            # The live collection's schema changed since, or the shadow is half-made.
+            server.delete_collection(self.shadow)
+            existing = None
+        existing = existing or clone(server, self.name, self.shadow)
+        found = read_mark(existing)
+        if found is not None and found.held_elsewhere:
+            raise CannotCopy(found.holder)
+        mark = Mark(
+            of=self.name,
+            run=context.run.name,
+            phase="building",
+            fingerprint=fingerprint(context.embedding, self._collection.template),
+            dimensions=context.embedding.dimensions,
+            embedding_field=self._field,
+            live_metadata=own_metadata(live),
+        )
+        self.keeper = MarkKeeper(server, mark)
+        self.keeper.write()
+        try:
+            set_dimensions(server, self.shadow, self._field, mark.dimensions)
+        except KeyError as error:
+            raise CannotCopy(f"the shadow {self.shadow!r} has no field {self._field!r}") from error
+
+    def learn(self) -> None:
+        """Know what the shadow holds from the shadow itself: a ledger may be lost, or speak of another shadow."""
+        context = self._context
+        self._known.clear()
+        self._read.clear()
+        self.refused.clear()
+        self.refused_documents.clear()
+        context.ledger.forget_collection(self._source, self.shadow)
+        for page in export_pages(context.server, self.shadow, self.whole):
+            rows = [self._record_of(d, self._collection.text_of(d.fields), d.vector_bytes() or NO_VECTOR) for d in page]
+            context.ledger.record_documents(self._source, self.shadow, rows)
+            self._known.update((row.document_id, row.content_hash or b"") for row in rows)
+
+    # -- filling ---------------------------------------------------------------------------------------
+
+    def build(self, advance: Callable[[int], object]) -> None:
+        """Copy every document that the shadow does not have yet, in insertion order, with its new vector.
+
+        Raises:
+            CannotCopy: the shadow refuses documents, and `allow_partial` was not asked for.
+        """
+        if self._backup is not None:
+            from migration.backup import Backup
+
+            for rows in Backup.load(self._backup.folder).contents():
+                self._backed_up.update(document_id for document_id, _ in rows)
+        while True:
+            self._advance = advance
+            self._pass(export_pages(self._context.server, self.name, self.whole), self._prepare_new)
+            self._advance = lambda _: None
+            if not self._reconsider() or self._stopped():
+                return
+
+    def catch_up(self, *, embed: bool = True) -> int:
+        """Bring what changed in the live collection since it was read; how many documents that were.
+
+        Args:
+            embed: False leaves the vectors of changed documents to the passes after the cut-over, where the
+                field is optional: an application that writes all the time is not to wait for the provider.
+
+        Raises:
+            CannotCopy: as for `build`.
+        """
+        for attempt in range(1, _BROKEN_EXPORTS + 1):
+            self._changed = 0
+            seen: set[str] = set()
+            prepare = functools.partial(self._prepare_changed, embed or not self.vector_is_optional)
+            try:
+                self._pass(self._changes(seen), prepare)
+            except TypesenseError as error:
+                if not error.transient or attempt == _BROKEN_EXPORTS:
+                    raise
+                continue  # The export broke off: read it again from its beginning.
+            if self._stopped():
+                return 0
+            if not self._whole_pass:
+                return max(self._changed, self._reconsider())
+            return self._changed + self._delete(self._known.keys() - seen)
+        raise AssertionError
+
+    def is_abreast(self) -> bool:
+        """Whether neither the number of live documents nor the newest of them have changed; one request.
+
+        A change of an older document stays hidden from it.
+        """
+        parameters = {"q": "*", "per_page": PAGE_SIZE, **self._without_vector.parameters()}
+        answer = self._context.server.search(self.name, parameters)
+        newest = (hit["document"] for hit in answer["hits"])
+        return answer["found"] == len(self._known) and all(
+            self._known.get(str(fields["id"])) == Document(str(fields["id"]), fields, None).content_hash()
+            for fields in newest
+        )
+
+    def _stopped(self) -> bool:
+        return self._context.control.stopped.is_set()
+
+    def _pass(self, pages: Iterable[Page], prepare: Callable[[Page], Prepared]) -> None:
+        context = self._context
+        run_pages(
+            pages,
+            prepare,
+            self._write,
+            lambda done: self._record(*done),
+            workers=context.workers,
+            stopped=lambda: self._stopped() or (bool(self.refused) and not context.allow_partial),
+        )
+
+    def _changes(self, seen: set[str]) -> Iterator[Page]:
+        """Documents of the live collection whose content is not what the shadow was given, without vectors."""
+        self._whole_pass = False
+        if self._rewritten:
+            self._read = {line: id_ for line, id_ in self._read.items() if id_ not in self._rewritten}
+            self._rewritten.clear()
+        changed: Page = []
+        for line in self._context.server.export_lines(self.name, self._without_vector.parameters()):
+            digest = hashlib.blake2b(line, digest_size=16).digest()
+            document_id = self._read.get(digest)
+            if document_id is None:
+                try:
+                    fields = orjson.loads(line)
+                    document_id = str(fields["id"])
+                except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+                    raise TypesenseError(f"a line cannot be read: {line[:80]!r}", transient=True) from error
+                document = Document(document_id, fields, None)
+                if self._known.get(document_id) == document.content_hash():
+                    self._read[digest] = document_id
+                else:
+                    changed.append(document)
+            seen.add(document_id)
+            if len(changed) == PAGE_SIZE:
+                self._changed += PAGE_SIZE
+                yield changed
+                changed = []
+        if changed:
+            self._changed += len(changed)
+            yield changed
+        self._whole_pass = True
+
+    def _prepare_changed(self, embed: bool, page: Page) -> Prepared:
+        """Read documents that changed once more, with their vectors for the backup."""
+        fresh = fetch_documents(self._context.server, self.name, self.whole, [document.id for document in page])
+        self.back_up(fresh)
+        return self._prepare(fresh, embed=embed)
+
+    def _prepare_new(self, page: Page) -> Prepared:
+        """Put the page on disk before it goes anywhere, and take what the shadow does not have yet."""
+        new = [d for d in page if self._known.get(d.id) != d.content_hash()]
+        new_ids = {d.id for d in new}
+        # A shadow that another machine began has no backup here.
+        self.back_up([d for d in page if d.id in new_ids or d.id not in self._backed_up])
+        prepared = self._prepare(new)
+        prepared.seen = len(page)
+        return prepared
+
+    def back_up(self, page: Page) -> None:
+        """Put whole documents, old vectors included, on disk."""
+        if self._backup is not None and page:
+            lines = [_line(d, self._field, None if d.vector is None else d.vector.tolist()) for d in page]
+            self._backup.add(lines, [d.content_hash() for d in page])
+            self._backed_up.update(document.id for document in page)
+
+    def _prepare(self, page: Page, *, embed: bool = True) -> Prepared:
+        """Embed what the application embeds."""
+        context = self._context
+        context.control.wait_while_paused()
+        prepared = Prepared(seen=len(page))
+        if not page:
+            return prepared
+        texts = self._texts(page, prepared) if embed else {}
+        vectors = context.embedder.embed(texts.values())
+        for document in page:
+            vector: Vector | None = None
+            if document.id in texts:
+                outcome = vectors[texts[document.id]]
+                if isinstance(outcome, TextFailure):
+                    prepared.failures[document.id] = Failure("embed", outcome.reason)
+                else:
+                    vector = outcome
+            prepared.lines[document.id] = _line(document, self._field, vector)
+            stored = NO_VECTOR if vector is None else vector.tobytes()
+            record = self._record_of(document, texts.get(document.id, ""), stored)
+            prepared.records[document.id] = record
+            prepared.contents[document.id] = record.content_hash or b""
+        return prepared
+
+    def _texts(self, page: Page, prepared: Prepared) -> dict[str, str]:
+        """The texts to embed: of eligible documents, and of the others only where a vector is required."""
+        eligible = self._eligible([document.id for document in page]) if self.vector_is_optional else None
+        texts: dict[str, str] = {}
+        for document in page:
+            if eligible is not None and document.id not in eligible:
+                continue
+            text = self._collection.text_of(document.fields)
+            if text:
+                texts[document.id] = text
+            else:
+                prepared.failures[document.id] = Failure("embed", NO_TEXT)
+        return texts
+
+    def _eligible(self, ids: list[str]) -> set[str]:
+        """Which of these documents the filter lets through; the server is asked, for the filter is its own."""
+        if not self._collection.filter_by:
+            return set(ids)
+        wanted = ",".join(f"`{document_id}`" for document_id in ids)
+        answer = self._context.server.search(
+            self.name,
+            {
+                "q": "*",
+                "per_page": len(ids),
+                "include_fields": "id",
+                "filter_by": f"({self._collection.filter_by}) && id:[{wanted}]",
+            },
+        )
+        return {str(hit["document"]["id"]) for hit in answer["hits"]}
+
+    def _write(self, prepared: Prepared) -> tuple[Prepared, Written]:
+        if not prepared.lines:
+            return prepared, Written()
+        context = self._context
+        begun = time.monotonic()
+        # upsert: a page that is sent again after a lost answer, or a changed document, replaces what is there.
+        written = import_documents(context.server, self.shadow, prepared.lines, "upsert")
+        seconds = time.monotonic() - begun
+        context.meter.imported(sum(map(len, prepared.lines.values())), seconds)
+        context.control.rest(seconds)
+        return prepared, written
+
+    def _record(self, prepared: Prepared, written: Written) -> None:
+        context = self._context
+        for document_id, reason in written.failed.items():
+            prepared.records.pop(document_id, None)
+            prepared.failures.pop(document_id, None)
+            self.refused[document_id] = reason
+            self.refused_documents[document_id] = prepared.lines[document_id]
+        context.ledger.record_documents(self._source, self.shadow, list(prepared.records.values()))
+        with self._lock:
+            for document_id in prepared.records:
+                self.failures.pop(document_id, None)
+                if self.refused.pop(document_id, None):
+                    self.refused_documents.pop(document_id, None)
+            self.failures.update(prepared.failures)
+            self._known.update(prepared.contents)
+            self._rewritten.update(prepared.contents)
+        context.status.add(prepared.seen - len(written.failed), len(written.failed))
+        self._advance(prepared.seen)
+
+    def _reconsider(self) -> int:
+        """Try the refused documents once more as they stand now; how many are none any more.
+
+        A document may have been deleted meanwhile, with what it referred to, or the application mended it.
+
+        Raises:
+            CannotCopy: some are still refused, and `allow_partial` was not asked for.
+        """
+        if not self.refused or self._stopped():
+            return 0
+        before = set(self.refused)
+        ids = sorted(before)
+        for start in range(0, len(ids), PAGE_SIZE):
+            some = ids[start : start + PAGE_SIZE]
+            fresh = fetch_documents(self._context.server, self.name, self.whole, some)
+            for document_id in set(some) - {document.id for document in fresh}:
+                self._forget(document_id)
+            self._record(*self._write(self._prepare(fresh)))
+        if self.refused and not self._context.allow_partial:
+            raise CannotCopy(
+                f"{len(self.refused)} documents cannot be copied, so nothing was dropped; "
+                "mend them, or leave them out with --allow-partial"
+            )
+        return len(before - self.refused.keys())
+
+    def _delete(self, gone: Iterable[str]) -> int:
+        """Delete from the shadow what is not in the live collection any more; how many documents that were."""
+        ids = sorted(gone)
+        for document_id in ids:
+            self._context.server.delete_document(self.shadow, document_id)
+            self._forget(document_id)
+        self._context.ledger.forget_documents(self._source, self.shadow, ids)
+        return len(ids)
+
+    def _forget(self, document_id: str) -> None:
+        for known in (self._known, self.failures, self.refused, self.refused_documents):
+            known.pop(document_id, None)
+        self._rewritten.add(document_id)
+
+    def _record_of(self, document: Document, text: str, stored: bytes) -> DocumentRecord:
+        from migration.ledger import DocumentRecord
+
+        tenant = document.fields.get(TENANT_FIELD)
+        return DocumentRecord(
+            document.id,
+            text_hash(text),
+            hashlib.sha256(stored).digest(),
+            model_id=self._context.model.id,
+            run_id=self._context.run.id,
+            tenant=str(tenant) if tenant is not None else None,
+            content_hash=document.content_hash(),
+        )
+
+    # -- checking --------------------------------------------------------------------------------------
+
+    def check(self, live: Schema) -> list[str]:
+        """What is not as it should be in the shadow as it stands on the server; documents are read back whole.
+
+        What was not as it should be is known as such afterwards, so that the next catch-up brings it again.
+        """
+        context = self._context
+        shadow = context.server.collection(self.shadow)
+        if shadow is None:
+            return [f"{self.shadow!r} is gone"]
+        wrong = schema_differences(live, shadow, but=self._field)
+        strange: list[str] = []
+        missing = self._known.keys() - self.refused.keys()
+        for page in export_pages(context.server, self.shadow, self.whole):
+            records = context.ledger.documents(self._source, self.shadow, [document.id for document in page])
+            for document in page:
+                missing.discard(document.id)
+                record = records.get(document.id)
+                stored = document.vector_bytes() or NO_VECTOR
+                if (
+                    record is None
+                    or self._known.get(document.id) != document.content_hash()
+                    or record.vector_hash != hashlib.sha256(stored).digest()
+                    or (stored and len(stored) != 4 * context.embedding.dimensions)
+                ):
+                    strange.append(document.id)
+        for document_ids, how in ((strange, "differ from what was copied"), (sorted(missing), "are gone from it")):
+            if document_ids:
+                wrong.append(f"{len(document_ids)} documents {how}, {document_ids[0]!r} among them")
+            self._rewritten.update(document_ids)
+            self._known.update(dict.fromkeys(document_ids, b"not known"))
+        return wrong
+
+
+def _line(document: Document, field_name: str, vector: Vector | list[float] | None) -> bytes:
+    """The whole document as a line of an import."""
+    fields: dict[str, Any] = dict(document.fields)
+    if vector is not None:
+        fields[field_name] = vector
+    return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)

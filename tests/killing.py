@@ -1,0 +1,134 @@
+"""Run a migration in a forked child that ends itself with SIGKILL at a chosen request to Typesense.
+
+A fork of the warmed-up test process costs milliseconds where a fresh interpreter costs seconds, so that a run
+can be killed at every one of its requests, one after the other. The child shares nothing with its parent but
+what it was born with: it makes its own clients and threads, and what it prints goes to a file.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import httpx
+
+from migration.session import RunOptions, migrate
+
+Moment = Literal["before", "after"]
+"""Of a request: before it is sent, or after the server acted upon it and before the answer is seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a child ended.
+
+    Attributes:
+        status: exit status; None if it was killed.
+        requests: method and path of each request that it sent to Typesense, or was about to send.
+        text: everything that it printed.
+    """
+
+    status: int | None
+    requests: list[str]
+    text: str
+
+    @property
+    def killed(self) -> bool:
+        """Whether it was killed."""
+        return self.status is None
+
+
+def run_forked(
+    options: RunOptions,
+    environment: Mapping[str, str],
+    folder: Path,
+    *,
+    kill_at: int = 0,
+    moment: Moment = "before",
+    at_request: Callable[[int, str], object] | None = None,
+) -> Ended:
+    """Run `migrate(options)` in a child to its end, or to the SIGKILL at its `kill_at`-th request.
+
+    Args:
+        options: of the run.
+        environment: the child's whole environment.
+        folder: working folder of the run, created if missing.
+        kill_at: number of the request, from 1; 0 never kills.
+        moment: on which side of the request.
+        at_request: called in the child before each request with its number and name.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    output, journal = folder / "output.txt", folder / "requests.txt"
+    journal.write_text("")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        status = 70
+        try:
+            _become_child(environment, folder, output)
+            _watch_requests(environment["TYPESENSE_PORT"], journal, kill_at, moment, at_request)
+            status = migrate(options)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    _, waited = os.waitpid(child, 0)
+    if os.WIFSIGNALED(waited) and os.WTERMSIG(waited) != signal.SIGKILL:
+        raise RuntimeError(f"the child died of signal {os.WTERMSIG(waited)}: {output.read_text()}")
+    ended = None if os.WIFSIGNALED(waited) else os.WEXITSTATUS(waited)
+    return Ended(ended, journal.read_text().splitlines(), output.read_text())
+
+
+def _become_child(environment: Mapping[str, str], folder: Path, output: Path) -> None:
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    sys.stdout = os.fdopen(1, "w", buffering=1)
+    sys.stderr = os.fdopen(2, "w", buffering=1)
+    faulthandler.disable()
+    faulthandler.dump_traceback_later(60, exit=True, file=2)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+
+
+def _watch_requests(
+    port: str, journal: Path, kill_at: int, moment: Moment, at_request: Callable[[int, str], object] | None
+) -> None:
+    """Count the requests to this port at the transport of every httpx client, and kill at the wanted one."""
+    send = httpx.HTTPTransport.handle_request
+    lock = threading.Lock()
+    descriptor = os.open(journal, os.O_WRONLY | os.O_APPEND)
+    count = 0
+
+    def watched(transport: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        nonlocal count
+        if str(request.url.port) != port:
+            return send(transport, request)
+        with lock:
+            count += 1
+            number = count
+            name = f"{request.method} {request.url.raw_path.decode()[:120]}"
+            os.write(descriptor, f"{name}\n".encode())
+            if at_request is not None:
+                at_request(number, name)
+            if number == kill_at and moment == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+        response = send(transport, request)
+        if number == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return response
+
+    httpx.HTTPTransport.handle_request = watched  # type: ignore[method-assign,assignment]
