@@ -18,24 +18,42 @@ if TYPE_CHECKING:
     from migration.ledger import Ledger, ModelRecord, RunRecord
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
-    """The tools of one run.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """What every kind of run works with, also one that embeds nothing.
 
     Attributes:
         server: where the documents are.
-        embedding: the target.
-        embedder: texts to vectors of the target.
         ledger: what was done.
         run: this run, as the ledger knows it.
-        model: the target, as the ledger knows it.
         home: MIGRATION_HOME.
-        meter: what the run has done so far.
         control: stop and pause.
         console: what a person reads.
         status: what a script reads.
         workers: pages prepared at once.
         backup: whether old vectors go to disk before they are overwritten.
+    """
+
+    server: Typesense
+    ledger: Ledger
+    run: RunRecord
+    home: Path
+    control: Control
+    console: Console
+    status: Status
+    workers: int = 4
+    backup: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context(Workshop):
+    """What a migration works with.
+
+    Attributes:
+        embedding: the target.
+        embedder: texts to vectors of the target.
+        model: the target, as the ledger knows it.
+        meter: what the run has done so far.
         force: whether documents that are current already are embedded again.
         allow_partial: whether a recreate may leave out documents that cannot be copied.
         keep_old: whether a recreate keeps the previous collection under another name.
@@ -43,19 +61,10 @@ class Context:
         limit: most documents to write in this run; None for all.
     """
 
-    server: Typesense
     embedding: EmbeddingSettings
     embedder: Embedder
-    ledger: Ledger
-    run: RunRecord
     model: ModelRecord
-    home: Path
     meter: Meter
-    control: Control
-    console: Console
-    status: Status
-    workers: int = 4
-    backup: bool = True
     force: bool = False
     allow_partial: bool = False
     keep_old: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
@@ -30,6 +31,9 @@ REFUSED: Final = 2
 STOPPED: Final = 3
 INTERRUPTED: Final = 130
 
+TYPESENSE_ONLY: Final[tuple[Need, ...]] = ("typesense",)
+"""What a command needs that embeds nothing."""
+
 PREFLIGHT_PATIENCE: Final = 5.0
 """Seconds. Before anything is begun nobody wants to wait for a server that is not there."""
 
@@ -52,6 +56,8 @@ def with_settings(
     from migration.backup import BackupError
     from migration.ledger import LedgerError
 
+    # Ledger, backups, status and locks are their owner's only, whatever makes the file.
+    os.umask(0o077)
     console = Console(verbose=verbose)
     try:
         settings = load_settings(env_file, needs=needs)

@@ -22,7 +22,7 @@ import numpy as np
 
 from kai.typesense import Schema
 from migration.backup import Backup, BackupWriter, vector_line
-from migration.context import Context, Failure, Outcome
+from migration.context import Failure, Outcome, Workshop
 from migration.fetch import Document, Page, Selection, export_pages
 from migration.pipeline import run_pages
 from migration.update import Written, import_documents
@@ -88,11 +88,12 @@ class RestoreInPlace:
     """Puts the vectors of a backup back into a collection whose dimensions are those of the backup.
 
     Args:
-        context: the tools of the run; its embedder is not used.
+        context: the tools of the run.
         name: the collection.
         schema: as it is now.
         embedding_field: where the vectors go.
         vectors: of the backup.
+        model_id: of the model that made them, as the ledger knows it; None where it does not.
         text_hash_of: the hash of the text that a document would be embedded from.
         open_backup: opens the backup of what is overwritten; None for none.
 
@@ -104,12 +105,13 @@ class RestoreInPlace:
 
     def __init__(
         self,
-        context: Context,
+        context: Workshop,
         name: str,
         schema: Schema,
         embedding_field: str,
         vectors: OldVectors,
         *,
+        model_id: str | None,
         text_hash_of: Callable[[Document], bytes],
         open_backup: Callable[[], BackupWriter] | None,
     ) -> None:
@@ -117,6 +119,7 @@ class RestoreInPlace:
         self._name = name
         self._field = embedding_field
         self._vectors = vectors
+        self._model_id = model_id
         self._text_hash_of = text_hash_of
         self._open_backup = open_backup
         self._backup: BackupWriter | None = None
@@ -194,7 +197,7 @@ class RestoreInPlace:
                     document.id,
                     digest,
                     hashlib.sha256(stored).digest(),
-                    model_id=self._context.model.id if self._context.model else None,
+                    model_id=self._model_id,
                     run_id=self._context.run.id,
                     tenant=record.tenant if record else None,
                 )

@@ -223,6 +223,8 @@ def _tell(context: Context, plan: CollectionPlan, outcome: Outcome, status: str,
         console.line(f"  Migration complete: {outcome.success} succeeded, {failed} failed")
     else:
         console.line(f"  Migration {status}: {cause or 'as asked'}")
+        if cause:
+            console.warn(f"Stopped at '{plan.collection.name}': {cause}")
     for document_id, failure in list(outcome.failures.items())[:NAMED_FAILURES]:
         console.warn(
             f"  Failed: document {document_id!r} of '{plan.collection.name}' ({failure.stage}): {failure.reason}"

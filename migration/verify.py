@@ -8,18 +8,21 @@ the server's index has what its documents have.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from kai.collections import EmbeddedCollection
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 from migration.context import Context, Outcome, Sampled
-from migration.embed import Embedder, ProviderStopped, TextFailure
+from migration.embed import Embedder, ProviderStopped, TextFailure, text_hash
+from migration.fetch import Selection, export_pages, other_vector_fields
 from migration.throttle import Stopped
 
 if TYPE_CHECKING:
-    from migration.ledger import CheckResult
+    from migration.ledger import CheckResult, Ledger, RunRecord
 
 LEAST_COSINE: Final = 0.999
 """Providers are not exact: the same text gives vectors with a cosine of 0.9999 or so to each other."""
@@ -56,6 +59,82 @@ def check_run(context: Context, name: str, schema: Schema, field_name: str, outc
         checks += check_sample_again(context.embedder, sample, outcome.count)
     if sample and (embedding_field(schema, field_name) or {}).get("num_dim"):
         checks.append(check_found(context.server, name, field_name, sample, outcome.count))
+    return checks
+
+
+def check_collection(
+    server: Typesense,
+    ledger: Ledger,
+    run: RunRecord,
+    collection: EmbeddedCollection,
+    schema: Schema,
+    *,
+    embedder: Embedder | None,
+    sample_size: int = 10,
+    advance: Callable[[int], object] = lambda _: None,
+) -> list[CheckResult]:
+    """The checks of a collection at any time after a run: every eligible document is read and compared.
+
+    Args:
+        server: where it is.
+        ledger: what the run did.
+        run: whose vectors should stand there.
+        collection: text template, embedding field, filter.
+        schema: as the server has it now.
+        embedder: of the run's model, to embed a sample again; None to do without.
+        sample_size: documents in the sample.
+        advance: told the number of documents of each page.
+    """
+    from migration.ledger import CheckResult
+
+    name, field = str(schema["name"]), collection.embedding_field
+    dimensions = (embedding_field(schema, field) or {}).get("num_dim")
+    selection = Selection(field, collection.filter_by, excluded=other_vector_fields(schema, field))
+    count = missing = wrong_length = other_model = overwritten = text_changed = compared = other_fields = 0
+    sample: list[Sampled] = []
+    pick = random.Random(run.number)  # noqa: S311 - repeatable, not secret
+    for page in export_pages(server, name, selection):
+        known = ledger.documents(server.address, name, [document.id for document in page])
+        for document in page:
+            count += 1
+            record, stored = known.get(document.id), document.vector_bytes()
+            text = collection.text_of(document.fields)
+            if stored is None:
+                missing += 1
+                continue
+            wrong_length += bool(dimensions) and len(stored) != 4 * int(dimensions or 0)
+            if record is None or record.model_id != run.model_id:
+                other_model += 1
+                continue
+            overwritten += record.vector_hash != vector_hash(stored)
+            text_changed += record.text_hash != text_hash(text)
+            if record.content_hash is not None:
+                compared += 1
+                other_fields += record.content_hash != document.content_hash()
+            if len(sample) < sample_size:
+                sample.append(Sampled(document.id, text, stored))
+            elif (place := pick.randrange(count)) < sample_size:
+                sample[place] = Sampled(document.id, text, stored)
+        advance(len(page))
+    checks = [
+        CheckResult("documents", True, count, detail="read in one snapshot"),
+        CheckResult("vectors there", not missing, count, missing),
+        CheckResult("vectors of the right length", not wrong_length, count, wrong_length),
+        CheckResult("vectors of the run's model", not other_model, count, other_model),
+        CheckResult("vectors as they were written", not overwritten, count, overwritten),
+        CheckResult("texts as they were embedded", not text_changed, count, text_changed),
+        CheckResult(
+            "other fields unchanged",
+            not other_fields,
+            compared,
+            other_fields,
+            detail="" if compared else "nothing to compare with: the run made no backup",
+        ),
+    ]
+    if sample and embedder is not None:
+        checks += check_sample_again(embedder, sample, count)
+    if sample and dimensions:
+        checks.append(check_found(server, name, field, sample, count))
     return checks
 
 

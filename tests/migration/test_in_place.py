@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import httpx
@@ -30,7 +31,7 @@ def check(
     provider: StandIn,
     dimensions: int,
     *,
-    failed: set[str] = frozenset(),
+    failed: AbstractSet[str] = frozenset(),
     task_type: str | None = None,
 ) -> None:
     """Every eligible document has exactly the provider's vector, and nothing else has changed."""
@@ -49,7 +50,7 @@ def check(
             assert document == documents[id_]
             if id_ in targets:
                 expected = provider.vector_for(text_of(name, document), dimensions=dimensions, task_type=task_type)
-                assert as_float32(vector) == expected.tobytes(), id_  # type: ignore[arg-type]
+                assert as_float32(vector) == expected.tobytes(), id_
             else:
                 assert vector == old
 

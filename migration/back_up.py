@@ -1,0 +1,72 @@
+"""Whole collections on disk, by hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from kai.settings import Settings
+from kai.typesense import Typesense
+from migration.backup import BackupWriter
+from migration.console import Console
+from migration.fetch import PAGE_SIZE
+from migration.opening import DONE, PREFLIGHT_PATIENCE, STOPPED, open_ledger, open_server, selected_collections
+from migration.plan import Refused
+
+_BYTES_A_DOCUMENT = 20_000
+
+
+def back_up(settings: Settings, console: Console, *, names: Sequence[str], collections_file: Path | None) -> int:
+    """Back up the collections, each from one snapshot; returns the exit status.
+
+    Raises:
+        Refused: a collection is unknown or not there.
+        BackupError: there is no room for it.
+    """
+    selected = selected_collections(names, collections_file)
+    with open_server(settings, console) as server, open_ledger(settings) as ledger:
+        schemas = {each.name: server.collection(each.name) for each in selected}
+        if missing := [name for name, schema in schemas.items() if schema is None]:
+            raise Refused([f"collection {name!r} does not exist on {server.url}" for name in missing])
+        server.patience = max(server.patience, 24 * PREFLIGHT_PATIENCE)
+        source = {"server": server.address, "collections": list(schemas)}
+        run = ledger.start_run(f"backup-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}", "backup", source=source)
+        totals: dict[str, int] = {}
+        complete = True
+        for each in selected:
+            schema = schemas[each.name] or {}
+            name, documents = str(schema["name"]), int(schema["num_documents"])
+            writer = BackupWriter.open(
+                settings.home,
+                run.name,
+                name,
+                kind="documents",
+                embedding_field=each.embedding_field,
+                server=server.address,
+                schema=schema,
+                synonyms=server.synonyms(name),
+                overrides=server.overrides(name),
+                free_space_needed=documents * _BYTES_A_DOCUMENT,
+            )
+            whole = False
+            try:
+                with console.progress(f"  Backing up {name}", documents) as bar:
+                    for page in _pages(server, name):
+                        writer.add(page)
+                        totals[name] = totals.get(name, 0) + len(page)
+                        bar.update(len(page))
+                whole = True
+            finally:
+                writer.close(complete=whole)
+                complete = complete and whole
+            console.line(f"{name}: {totals.get(name, 0)} documents in {writer.folder}")
+        ledger.finish_run(run.id, "completed" if complete else "stopped", totals)
+        return DONE if complete else STOPPED
+
+
+def _pages(server: Typesense, name: str) -> Iterator[list[bytes]]:
+    lines = server.export_lines(name)
+    while page := list(islice(lines, PAGE_SIZE)):
+        yield page

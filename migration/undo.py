@@ -1,0 +1,364 @@
+"""Back to what a run replaced: which backups, which collections, and one run of its own for all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kai.collections import EmbeddedCollection, load_collections
+from kai.settings import Settings
+from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
+from migration.backup import Backup, BackupError, BackupWriter
+from migration.console import RULE, Console
+from migration.context import Outcome, Workshop
+from migration.control import Control
+from migration.embed import text_hash
+from migration.fetch import Document
+from migration.lock import hold
+from migration.opening import DONE, INTERRUPTED, SOME_FAILED, STOPPED, open_ledger, open_server
+from migration.plan import Refused
+from migration.restore import OldVectors, RestoreInPlace
+from migration.status import Status
+
+if TYPE_CHECKING:
+    from migration.ledger import Ledger, RunRecord
+
+UNDOABLE = ("migrate", "rollback", "restore")
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One collection's way back.
+
+    Attributes:
+        name: the collection.
+        backup: what it goes back to.
+        schema: the collection as it is now; None if it is gone.
+    """
+
+    name: str
+    backup: Backup
+    schema: Schema | None
+
+    @property
+    def old_dimensions(self) -> int | None:
+        """The length of the backup's vectors, as the schema had it then."""
+        found = embedding_field(self.backup.schema, self.backup.manifest.embedding_field)
+        return found.get("num_dim") if found else None
+
+    @property
+    def dimensions(self) -> int | None:
+        """The length of the collection's vectors now."""
+        found = embedding_field(self.schema, self.backup.manifest.embedding_field) if self.schema else None
+        return found.get("num_dim") if found else None
+
+    @property
+    def strategy(self) -> str:
+        """How it goes: in place, or by recreating the collection."""
+        return "in place" if self.schema is not None and self.old_dimensions == self.dimensions else "recreate"
+
+
+def rollback(
+    settings: Settings,
+    console: Console,
+    *,
+    run: str | None,
+    collections: Sequence[str],
+    confirmed: Callable[[str], bool],
+    collections_file: Path | None = None,
+) -> int:
+    """Put the vectors back that a run replaced; returns the exit status.
+
+    Args:
+        settings: Typesense and the ledger; nothing is embedded.
+        console: where to tell.
+        run: name or alias; None for the latest run that replaced something.
+        collections: only these; empty for all of the run.
+        confirmed: asked with a summary before anything is changed.
+        collections_file: descriptions of the user's own collections.
+
+    Raises:
+        Refused: there is no such run, or no backup of it.
+    """
+    with open_server(settings, console) as server, open_ledger(settings) as ledger:
+        target = _target(ledger, run)
+        folders = {
+            each.collection: Path(each.backup_path)
+            for each in ledger.collection_runs(target.id)
+            if each.backup_path and (not collections or each.collection in collections)
+        }
+        if not folders:
+            raise Refused([f"run {target.name} has no backup of {', '.join(collections) or 'any collection'}"])
+        backups = {name: Backup.load(folder) for name, folder in folders.items()}
+        return _go_back(
+            settings,
+            console,
+            server,
+            ledger,
+            backups,
+            kind="rollback",
+            reverts=target,
+            confirmed=confirmed,
+            collections_file=collections_file,
+        )
+
+
+def restore(
+    settings: Settings,
+    console: Console,
+    *,
+    folder: Path,
+    collection: str | None,
+    confirmed: Callable[[str], bool],
+    collections_file: Path | None = None,
+) -> int:
+    """Put a backup's vectors back, whichever run made it; returns the exit status.
+
+    Args:
+        settings: Typesense and the ledger; nothing is embedded.
+        console: where to tell.
+        folder: of the backup.
+        collection: another collection than the backup's own; None for that one.
+        confirmed: asked with a summary before anything is changed.
+        collections_file: descriptions of the user's own collections.
+    """
+    backup = Backup.load(folder if folder.is_dir() else folder.parent)
+    with open_server(settings, console) as server, open_ledger(settings) as ledger:
+        return _go_back(
+            settings,
+            console,
+            server,
+            ledger,
+            {collection or backup.manifest.collection: backup},
+            kind="restore",
+            reverts=None,
+            confirmed=confirmed,
+            collections_file=collections_file,
+        )
+
+
+def _target(ledger: Ledger, name: str | None) -> RunRecord:
+    """The run to undo. One that was itself a way back and did not come to its end is gone on with."""
+    if name is not None:
+        found = ledger.find_run(name)
+        if found is None:
+            raise Refused([f"there is no run {name!r} in the ledger; kai-migrate history lists them"])
+        return found
+    for run in ledger.runs():
+        if run.kind == "rollback" and run.state in ("running", "stopped", "interrupted") and run.reverts_run_id:
+            earlier = next((each for each in ledger.runs() if each.id == run.reverts_run_id), None)
+            if earlier is not None:
+                return earlier
+        if run.kind in UNDOABLE and any(each.backup_path for each in ledger.collection_runs(run.id)):
+            return run
+    raise Refused(["no run in the ledger has a backup to go back to; kai-migrate backups lists those on disk"])
+
+
+def _go_back(
+    settings: Settings,
+    console: Console,
+    server: Typesense,
+    ledger: Ledger,
+    backups: dict[str, Backup],
+    *,
+    kind: Any,
+    reverts: RunRecord | None,
+    confirmed: Callable[[str], bool],
+    collections_file: Path | None,
+) -> int:
+    from migration.restore_recreate import RestoreByRecreating
+
+    known = load_collections(collections_file)
+    ways = [Way(name, backup, server.collection(name)) for name, backup in backups.items()]
+    for way in ways:
+        way.backup.verify()
+        if way.schema is None and way.backup.manifest.kind == "vectors":
+            raise Refused([f"collection {way.name!r} is gone, and the backup holds vectors, not documents"])
+    if not confirmed(_announcement(ways, reverts)):
+        raise Refused(["not confirmed; give --yes to go back without being asked"])
+    server.patience = 120.0
+    name = f"{kind}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+    control = Control(pause_file=settings.home / "pause", announce=console.warn)
+    with contextlib.ExitStack() as stack:
+        for way in ways:
+            stack.enter_context(hold(server.address, way.name, name))
+        stack.enter_context(control.signals())
+        run = _begin(ledger, server, name, kind, reverts, [way.name for way in ways])
+        status = Status(settings.home / "runs" / run.name / "status.json")
+        stack.enter_context(status.kept())
+        workshop = Workshop(
+            server=server,
+            ledger=ledger,
+            run=run,
+            home=settings.home,
+            control=control,
+            console=console,
+            status=status,
+        )
+        console.heading("ROLLBACK" if kind == "rollback" else "RESTORE")
+        outcomes: dict[str, Outcome] = {}
+        causes: dict[str, str] = {}
+        for way in ways:
+            outcomes[way.name], causes[way.name] = _restore_one(
+                workshop, way, known.get(way.name), reverts, RestoreByRecreating
+            )
+            if causes[way.name] or control.stopped.is_set():
+                break
+        exit_status = _exit_status(outcomes, causes, control, complete=len(outcomes) == len(ways))
+        states: dict[int, Any] = {DONE: "completed", SOME_FAILED: "partial", INTERRUPTED: "interrupted"}
+        totals = {each: _summary(outcome, causes[each]) for each, outcome in outcomes.items()}
+        ledger.finish_run(run.id, states.get(exit_status, "stopped"), totals)
+        status.phase("done" if exit_status == DONE else "stopped")
+    console.heading("SUMMARY")
+    for each, total in totals.items():
+        console.line(f"{each}: {total}")
+    console.line(RULE)
+    if exit_status in (STOPPED, INTERRUPTED):
+        console.warn("Nothing is lost. Run the same command again: it goes on where this one ended.")
+    return exit_status
+
+
+def _restore_one(
+    workshop: Workshop,
+    way: Way,
+    collection: EmbeddedCollection | None,
+    reverts: RunRecord | None,
+    by_recreating: Any,
+) -> tuple[Outcome, str]:
+    console, ledger = workshop.console, workshop.ledger
+    field = way.backup.manifest.embedding_field
+    console.line(f"Going back for '{way.name}' to what run {way.backup.manifest.run} replaced...")
+    console.line(f"  - Dimensions: {way.dimensions or 'none'} -> {way.old_dimensions or 'none'}, {way.strategy}")
+    total = int(way.schema["num_documents"]) if way.schema else way.backup.count()[1]
+    identity = ledger.start_collection(
+        workshop.run.id,
+        way.name,
+        "in place" if way.strategy == "in place" else "recreate",
+        old_dimensions=way.dimensions,
+        new_dimensions=way.old_dimensions,
+        eligible=total,
+    )
+    vectors = OldVectors(way.backup, workshop.home / "runs" / workshop.run.name / f"{way.name}.vectors")
+
+    def hash_of(document: Document) -> bytes:
+        return text_hash(collection.text_of(document.fields) if collection else "")
+
+    made: list[BackupWriter] = []
+
+    def open_backup() -> BackupWriter:
+        whole = way.strategy == "recreate"
+        made.append(
+            BackupWriter.open(
+                workshop.home,
+                workshop.run.name,
+                way.name,
+                kind="documents" if whole else "vectors",
+                embedding_field=field,
+                server=workshop.server.address,
+                schema=way.schema or way.backup.schema,
+                synonyms=workshop.server.synonyms(way.name) if whole and way.schema else (),
+                overrides=workshop.server.overrides(way.name) if whole and way.schema else (),
+            )
+        )
+        return made[-1]
+
+    model_id = _earlier_model(ledger, way.name, reverts)
+    steps = (
+        RestoreInPlace(
+            workshop,
+            way.name,
+            way.schema or {},
+            field,
+            vectors,
+            model_id=model_id,
+            text_hash_of=hash_of,
+            open_backup=open_backup,
+        )
+        if way.strategy == "in place"
+        else by_recreating(workshop, way, vectors, collection=collection, model_id=model_id, open_backup=open_backup)
+    )
+    cause = ""
+    try:
+        steps.run(total)
+    except TypesenseError as error:
+        cause = f"Typesense: {error}"
+    except BackupError as error:
+        cause = str(error)
+    finally:
+        vectors.close()
+    outcome: Outcome = steps.outcome
+    _tell(console, way, outcome, cause)
+    ledger.update_collection(
+        identity,
+        done=outcome.success,
+        failed=len(outcome.failures),
+        state="stopped" if cause or not outcome.complete else "partial" if outcome.failures else "completed",
+        backup_path=str(made[0].folder.absolute()) if made else None,
+        downtime_seconds=outcome.downtime_seconds,
+    )
+    return outcome, cause
+
+
+def _earlier_model(ledger: Ledger, collection: str, reverts: RunRecord | None) -> str | None:
+    """The model of the run before the one that is undone: its vectors are the ones that come back."""
+    if reverts is None:
+        return None
+    if reverts.kind == "rollback" and reverts.reverts_run_id:
+        undone = next((run for run in ledger.runs() if run.id == reverts.reverts_run_id), None)
+        return undone.model_id if undone else None
+    for run in ledger.runs():
+        if run.number < reverts.number and run.kind == "migrate" and collection in run.source.get("collections", ()):
+            return run.model_id
+    return None
+
+
+def _begin(
+    ledger: Ledger, server: Typesense, name: str, kind: Any, reverts: RunRecord | None, names: list[str]
+) -> RunRecord:
+    source = {"server": server.address, "collections": names}
+    for earlier in ledger.runs(limit=20):
+        if (
+            earlier.kind == kind
+            and earlier.state in ("running", "stopped", "interrupted")
+            and earlier.reverts_run_id == (reverts.id if reverts else None)
+            and dict(earlier.source) == source
+        ):
+            return ledger.resume_run(earlier.id)
+    return ledger.start_run(name, kind, source=source, reverts=reverts.id if reverts else None)
+
+
+def _announcement(ways: Sequence[Way], reverts: RunRecord | None) -> str:
+    lines = [
+        f"  {way.name}: {way.backup.count()[1]} old vectors of {way.old_dimensions or 'any'} dimensions, {way.strategy}"
+        for way in ways
+    ]
+    what = f"Undo run {reverts.name}" if reverts else "Restore"
+    return "\n".join([f"{what}:", *lines, "Go on?"])
+
+
+def _tell(console: Console, way: Way, outcome: Outcome, cause: str) -> None:
+    if outcome.downtime_seconds is not None:
+        console.line(f"  Full collection not searchable for {outcome.downtime_seconds:.2f} s")
+    if cause or not outcome.complete:
+        console.line(f"  Stopped: {cause or 'as asked'}")
+    else:
+        console.line(f"  Complete: {outcome.success} vectors stand as they stood, {len(outcome.failures)} failed")
+    for document_id, failure in list(outcome.failures.items())[:20]:
+        console.warn(f"  Failed: document {document_id!r} of '{way.name}' ({failure.stage}): {failure.reason}")
+    for note in outcome.notes:
+        console.warn(f"  Note: {note}")
+
+
+def _summary(outcome: Outcome, cause: str) -> dict[str, Any]:
+    status = "stopped" if cause else "completed" if outcome.complete else "interrupted"
+    return {"status": status, "count": outcome.count, "success": outcome.success, "failed": len(outcome.failures)}
+
+
+def _exit_status(outcomes: dict[str, Outcome], causes: dict[str, str], control: Control, *, complete: bool) -> int:
+    if any(causes.values()) or not complete or not all(outcome.complete for outcome in outcomes.values()):
+        return INTERRUPTED if control.interrupted else STOPPED
+    return SOME_FAILED if any(outcome.failures or outcome.changing for outcome in outcomes.values()) else DONE
