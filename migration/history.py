@@ -31,7 +31,6 @@ from migration.plan import Refused
 if TYPE_CHECKING:
     from migration.ledger import Ledger
 
-LATEST: Final = "latest"
 _LOOKED_AT_FOR_TRENDS: Final = 5 * WINDOW
 """Runs read for the trends: rollbacks, backups and runs that had nothing to do lie between those that count."""
 
@@ -173,9 +172,9 @@ def find_run(ledger: Ledger, name: str) -> RunRecord:
         Refused: there is none.
         LedgerError: several names begin so.
     """
-    run = ledger.find_run(None if name == LATEST else name)
+    run = ledger.find_run(name)
     if run is None:
-        problem = "no run at all" if name == LATEST else f"no run {name!r}; `kai-migrate history` lists them"
+        problem = "no run at all" if not ledger.runs(1) else f"no run {name!r}; `kai-migrate history` lists them"
         raise Refused([f"RUN: the ledger {ledger.place} holds {problem}"])
     return run
 

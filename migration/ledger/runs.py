@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Collection
-from typing import Any, Unpack
+from typing import Any, Final, Unpack
 
 from sqlalchemy import Connection, Row, Select, Text, cast, func, insert, or_, select, update
 
@@ -20,6 +20,8 @@ from migration.ledger.records import (
 )
 from migration.ledger.schema import collection_runs, runs
 from migration.ledger.store import alone, new_id, next_number, now, plain_text, without_secrets
+
+LATEST: Final = "latest"
 
 
 class Runs(Documents):
@@ -85,7 +87,9 @@ class Runs(Documents):
         return run_of(row)
 
     def find_run(self, name_or_alias: str | None = None, kinds: Collection[RunKind] | None = None) -> RunRecord | None:
-        """The run with this name, alias or id, or the only one whose name begins so; None: the latest one.
+        """The run with this name, alias or id, or the only one whose name begins so.
+
+        None or `latest`: the one begun last.
 
         Looks only at runs of these `kinds`, if given. Raises LedgerError when several names begin so.
         """
@@ -93,7 +97,7 @@ class Runs(Documents):
         if kinds is not None:
             query = query.where(runs.c.kind.in_(list(kinds)))
         with self._reading() as connection:
-            if name_or_alias is None:
+            if name_or_alias in (None, LATEST):
                 return _first(connection, query)
             # As text: PostgreSQL refuses to compare its UUIDs with what is none.
             by_id = cast(runs.c.id, Text) == name_or_alias
@@ -200,6 +204,8 @@ def _first(connection: Connection, query: Select[Any]) -> RunRecord | None:
 
 
 def _refuse_taken(connection: Connection, alias: str) -> None:
+    if alias == LATEST:
+        raise LedgerError(f"{LATEST!r} always names the latest run; choose another --alias")
     taken = connection.execute(
         select(runs.c.name).where(or_(runs.c.alias == alias, runs.c.name == alias)).limit(1)
     ).scalar()

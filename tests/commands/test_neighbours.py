@@ -51,9 +51,8 @@ def test_the_overlap_is_the_share_of_neighbours_in_common() -> None:
 
 
 def test_equal_texts_are_no_difference() -> None:
-    same = np.ones(8, np.float32)
-    one: dict[str, Vector] = {f"d{number}": same for number in range(50)}
-    other: dict[str, Vector] = {f"d{number}": same / 3 for number in range(50)}
+    one: dict[str, Vector] = {f"d{number}": np.full(8, 1, np.float32) for number in range(50)}
+    other: dict[str, Vector] = {f"d{number}": np.full(8, 1 / 3, np.float32) for number in range(50)}
     found = overlap(one, other)
     assert found is not None
     assert found.mean == 1.0

@@ -84,7 +84,7 @@ def test_a_run_is_found_by_name_alias_id_and_unambiguous_beginning(ledger: Ledge
     second = ledger.start_run("openai-small-768-20261121-090000", "backup")
     assert ledger.find_run(first.name) == ledger.find_run("spring") == ledger.find_run(first.id) == first
     assert ledger.find_run("openai-small-768-20261121") == second
-    assert ledger.find_run() == second
+    assert ledger.find_run() == ledger.find_run("latest") == second
     assert ledger.find_run(kinds=["migrate", "restore"]) == first
     assert ledger.find_run("openai", kinds=["backup"]) == second
     assert ledger.find_run("winter") is None
@@ -113,6 +113,8 @@ def test_an_alias_is_given_once(ledger: Ledger) -> None:
     for alias in ("best", "one"):
         with pytest.raises(LedgerError, match=f"the alias '{alias}' belongs to run one already"):
             ledger.start_run("two", "migrate", alias=alias)
+    with pytest.raises(LedgerError, match="'latest' always names the latest run"):
+        ledger.start_run("two", "migrate", alias="latest")
     assert ledger.runs() == [first]
 
 
