@@ -152,7 +152,7 @@ def test_compare_says_so_where_no_backup_holds_the_vectors(ask: Invoke, twice: W
 def test_compare_does_without_a_server_as_far_as_it_can(ask: Invoke) -> None:
     for variables, words in (
         ({"TYPESENSE_API_KEY": ""}, "Typesense is not configured (TYPESENSE_API_KEY"),
-        ({"TYPESENSE_PORT": "9"}, "Typesense cannot be read"),
+        ({"TYPESENSE_API_KEY": "another-key"}, "Typesense cannot be read"),
     ):
         answer = ask("compare", "one", "two", "--json", **variables)
         assert answer.status == 0
@@ -195,6 +195,7 @@ def test_explain_says_whether_the_model_is_the_configured_one_without_its_key(as
 
 
 def test_explain_sees_what_was_done_to_a_document_since(ask: Invoke, twice: World) -> None:
+    before = twice.documents("context_stores")
     twice.import_("context_stores", [{"id": "q2", "prompt_text": "something else"}], "update")
     twice.import_("context_stores", [{"id": "q3", "prompt_embedding": [0.5] * 64}], "update")
     twice.import_("context_stores", [{"id": "q4", "prompt_embedding": None}], "update")
@@ -208,6 +209,8 @@ def test_explain_sees_what_was_done_to_a_document_since(ask: Invoke, twice: Worl
     ):
         assert ask("explain", collection, document_id, "--json").json["status"] == status
         assert ask("explain", collection, document_id).text.startswith(f"{collection}/{document_id}: {status}\n")
+    twice.import_("context_stores", [before[document_id] for document_id in ("q2", "q3", "q4")], "upsert")
+    twice.http.delete("/collections/instructions/documents/new").raise_for_status()
 
 
 def test_explain_says_when_the_filter_leaves_a_document_out(ask: Invoke) -> None:
@@ -244,3 +247,34 @@ def test_no_command_shows_the_key(ask: Invoke, twice: World) -> None:
     for arguments in (["history"], ["show", "one"], ["compare", "one", "two"], ["explain", "context_stores", "q1"]):
         for more in ([], ["--json"]):
             assert twice.key not in ask(*arguments, *more).text
+
+
+# -- after a way back, and after other dimensions; last, because they change what stands there --------------
+
+
+def test_compare_finds_the_vectors_after_a_rollback(ask: Invoke, twice: World) -> None:
+    before = ask("compare", "one", "two", "--json").json["neighbours"]
+    done = twice.run("rollback", "two", "--yes", module="migration")
+    assert done.status == 0, done.text
+    back = ask("show", "latest", "--json").json
+    name = back["run"]["name"]
+    assert back["reverts"] == ask("show", "two", "--json").json["run"]["name"]
+    after = ask("compare", "one", "two", "--json").json["neighbours"]
+    assert [found["overlap"] for found in after] == [found["overlap"] for found in before]
+    assert after[0]["origins"] == ["server", f"backup of {name}"]
+    assert ask("explain", "context_stores", "q1", "--json").json["model"]["model"] == SMALL
+    reason = ask("compare", "one", name, "--json").json["neighbours"][0]["reason"]
+    assert reason == f"not available: the ledger does not know which model {name} used"
+
+
+def test_compare_finds_the_vectors_across_a_change_of_dimensions(
+    ask: Invoke, twice: World, provider: OpenAIStandIn
+) -> None:
+    done = twice.run("--collections", "context_stores", "--alias", "three", **openai(provider, 32, SMALL))
+    assert done.status == 0, done.text
+    found = ask("compare", "one", "three", "--json").json
+    assert found["differences"][1] == {"measure": "dimensions", "first": 64, "second": 32, "change": -0.5}
+    (stores,) = found["neighbours"]
+    overwritten_by = ask("show", "two", "--json").json["run"]["name"]
+    assert stores["origins"] == [f"backup of {overwritten_by}", "server"]
+    assert stores["overlap"]["corpus"] == 80
