@@ -13,7 +13,7 @@ from migration.embed import TextFailure
 from migration.fetch import PAGE_SIZE, Page, Selection, export_pages
 from migration.pipeline import run_pages
 from migration.status import Status
-from migration.update import Written, import_documents
+from migration.update import Written, import_documents, update_line
 
 if TYPE_CHECKING:
     from migration.embed import Embedder
@@ -32,6 +32,13 @@ def copy_everything(server: Typesense, source: str, target: str) -> dict[str, st
     for page in _pages(server, source):
         failed |= import_documents(server, target, page, "upsert").failed
     return failed
+
+
+def remove_vectors(server: Typesense, name: str, embedding_field: str) -> None:
+    """Take the vector away from every document that has one."""
+    for page in export_pages(server, name, Selection(embedding_field, fields=())):
+        lines = {d.id: update_line(d.id, embedding_field, None) for d in page if d.vector is not None}
+        import_documents(server, name, lines)
 
 
 class CopyBack:

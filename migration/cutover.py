@@ -26,12 +26,12 @@ import orjson
 from kai.models import fingerprint
 from kai.typesense import Schema, TypesenseError
 from migration.context import Context, Failure, Outcome
-from migration.copying import Adoption, CopyBack, copy_everything
+from migration.copying import Adoption, CopyBack, copy_everything, remove_vectors
 from migration.fetch import Selection, export_pages
 from migration.hazards import referring_fields
 from migration.passes import InPlace
 from migration.references import renew_references, wrong_joins
-from migration.schemas import schema_differences
+from migration.schemas import schema_differences, set_dimensions
 from migration.shadow import MARK, clone, drop, own_metadata, role_of, set_role, standing
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ _EMBEDDING_CATCH_UPS: Final = 4
 """How many of them wait for vectors of what changed; the others leave that to the passes."""
 _LOOKS: Final = 30
 """How often the newest documents are looked at for a quiet moment, after catch-ups that never found one."""
+_CONVERSIONS: Final = 10
 _CREATIONS: Final = 50
 """How often the application may put another collection in the way before the cut-over is left for later."""
 
@@ -124,12 +125,12 @@ class CutOver:
                 continue
             looked = time.time()
             if builder.is_abreast():
-                return read, looked
+                return (looked if builder.sees_all else read), looked
         self._outcome.notes.append(f"the application kept writing: {_LAST_CATCH_UPS} last catch-ups each found changes")
         for _ in range(_LOOKS):
             looked = time.time()
             if builder.is_abreast() or stopped.is_set():
-                return read, looked
+                return (looked if builder.sees_all else read), looked
             read = time.time()
             builder.catch_up(embed=False)
         return read, read
@@ -231,7 +232,8 @@ class CutOver:
             if not schema_differences(wanted, found):
                 self._take_over(found)
                 return
-            self._replace(found)
+            if not self._convert(wanted, found):
+                self._replace(found)
         raise CutOverStopped(f"something else keeps creating {self._name!r} with another schema")
 
     def _take_over(self, found: Schema) -> None:
@@ -253,6 +255,30 @@ class CutOver:
                 put(self._name, part)
         metadata = {**(self._builder.mark.live_metadata or {}), **(own_metadata(found) or {})}
         set_role(server, self._name, metadata, "copy", self._context.run.name)
+
+    def _convert(self, wanted: Schema, found: Schema) -> bool:
+        """Give the application's collection the wanted length, where that is all that differs; whether it was done.
+
+        Nothing that the application writes meanwhile is lost by that: the server itself lets its writes wait.
+        """
+        name = self._plan.collection.embedding_field
+        if not self._builder.vector_is_optional or schema_differences(wanted, found, but=name):
+            return False
+        for _ in range(_CONVERSIONS):
+            remove_vectors(self._server, self._name, name)
+            try:
+                set_dimensions(self._server, self._name, name, self._builder.mark.dimensions)
+            except TypesenseError as error:
+                if error.missing:
+                    return True  # The application has removed it again.
+                if error.transient or error.status != 400:
+                    raise
+                continue  # A document with a vector of the old length came in between.
+            self._outcome.notes.append(
+                f"the application had created {self._name!r} with another length of vectors; it was given the new one"
+            )
+            return True
+        return False
 
     def _replace(self, found: Schema) -> None:
         """What the application wrote into a collection of its own making goes into the shadow, then it goes."""
@@ -325,18 +351,21 @@ class CutOver:
                     f"{len(renewed.orphans)} documents of '{other}' refer to nothing, {document_id!r} among them: {why}"
                 )
             schema = next(schema for schema in everything if schema["name"] == other)
-            for name in fields:
-                reference = next(f["reference"] for f in schema["fields"] if f["name"] == name)
+            by_reference: dict[str, list[str]] = {}
+            for spec in schema["fields"]:
+                if spec["name"] in fields:
+                    by_reference.setdefault(spec["reference"], []).append(spec["name"])
+            for reference, names in by_reference.items():
                 try:
-                    wrong = wrong_joins(self._server, other, name, reference)
+                    wrong = wrong_joins(self._server, other, reference, names)
                 except TypesenseError as error:
                     if error.transient:
                         raise
-                    self._outcome.notes.append(f"the joins of '{other}' by '{name}' could not be checked: {error}")
+                    self._outcome.notes.append(f"the joins of '{other}' could not be checked: {error}")
                     continue
                 if wrong:
                     raise CutOverStopped(
-                        f"{len(wrong)} joins of '{other}' by '{name}' still lead to wrong documents, "
+                        f"{len(wrong)} joins of '{other}' by {', '.join(names)} still lead to wrong documents, "
                         f"that of {min(wrong)!r} among them"
                     )
 

@@ -47,19 +47,21 @@ def renew_references(server: Typesense, referring: str, fields: list[str]) -> Re
     return result
 
 
-def wrong_joins(server: Typesense, referring: str, field_name: str, reference: str) -> list[str]:
-    """Ids of documents that a join by this field does not lead to the very documents that they name.
+def wrong_joins(server: Typesense, referring: str, reference: str, fields: list[str]) -> list[str]:
+    """Ids of documents that a join does not lead to the documents that they name.
 
+    Where several fields refer to one collection, its join brings the targets of some or all of them.
     Targets that do not exist do not count. Fields inside objects are not checked: a search cannot ask for
     their joins alone.
 
     Args:
         server: where they are.
-        referring: the collection with the field.
-        field_name: the field.
-        reference: as the field's schema has it, `<collection or alias>.<field>`.
+        referring: the collection with the fields.
+        reference: as the fields' schema has it, `<collection or alias>.<field>`.
+        fields: the fields with this very reference.
     """
-    if "." in field_name:
+    fields = [name for name in fields if "." not in name]
+    if not fields:
         return []
     target, target_field = reference.split(".", 1)
     existing = {
@@ -69,10 +71,12 @@ def wrong_joins(server: Typesense, referring: str, field_name: str, reference: s
     }
     wrong: list[str] = []
     for ids in _ids(server, referring):
-        for document in _joined(server, referring, ids, field_name, target, target_field):
-            named = {str(item) for item in _as_list(document.get(field_name))} & existing
-            joined = {str(item.get(target_field)) for item in _as_list(document.get(target)) if isinstance(item, dict)}
-            if joined != named:
+        for document in _joined(server, referring, ids, fields, target, target_field):
+            named = {str(item) for name in fields for item in _as_list(document.get(name))} & existing
+            found = (item for item in _as_list(document.get(target)) if isinstance(item, dict))
+            joined = {str(item.get(target_field)) for item in found}
+            lost = named - joined if len(fields) == 1 else named and not joined
+            if joined - named or lost:
                 wrong.append(str(document["id"]))
     return wrong
 
@@ -84,7 +88,7 @@ def _ids(server: Typesense, collection: str) -> Iterator[list[str]]:
 
 
 def _joined(
-    server: Typesense, referring: str, ids: list[str], name: str, target: str, target_field: str
+    server: Typesense, referring: str, ids: list[str], fields: list[str], target: str, target_field: str
 ) -> Iterator[dict[str, Any]]:
     """These documents with what the join brings. Search only: the export has no joins to check by."""
     wanted = ",".join(f"`{document_id}`" for document_id in ids)
@@ -93,7 +97,7 @@ def _joined(
         {
             "q": "*",
             "per_page": len(ids),
-            "include_fields": f"id,{name},${target}({target_field})",
+            "include_fields": f"id,{','.join(fields)},${target}({target_field})",
             "filter_by": f"id:[{wanted}]",
         },
     )

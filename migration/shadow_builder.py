@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 NO_VECTOR: Final = b""
 _BROKEN_EXPORTS: Final = 8
+_NEWEST: Final = 50
+"""Documents that the last look before the drop compares."""
 
 
 class CannotCopy(Exception):  # noqa: N818 - named for what it means to the run
@@ -101,6 +103,11 @@ class ShadowBuilder:
     def standing(self) -> int:
         """How many documents should stand in the shadow."""
         return len(self._known) - len(self.refused)
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether there are so few documents that `is_abreast` compares them all."""
+        return len(self._known) <= PAGE_SIZE
 
     @property
     def mark(self) -> Mark:
@@ -210,9 +217,10 @@ class ShadowBuilder:
     def is_abreast(self) -> bool:
         """Whether neither the number of live documents nor the newest of them have changed; one request.
 
-        A change of an older document stays hidden from it.
+        A change of an older document stays hidden from it, unless it `sees_all`.
         """
-        parameters = {"q": "*", "per_page": PAGE_SIZE, **self._without_vector.parameters()}
+        newest_only = {} if self.sees_all else {"per_page": _NEWEST}
+        parameters = {"q": "*", "per_page": PAGE_SIZE, **newest_only, **self._without_vector.parameters()}
         answer = self._context.server.search(self.name, parameters)
         newest = (hit["document"] for hit in answer["hits"])
         return answer["found"] == len(self._known) and all(

@@ -1,0 +1,1 @@
+"""A change of dimensions under everything that can go wrong."""

@@ -1,0 +1,78 @@
+"""Kill -9 between every two requests; after each restart everything is there and right, and nothing is left.
+
+`KILL_SWEEP=all` tries every combination of circumstances at every request; without it each request gets one
+of them, in turn.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from tests.killing import Moment, run_forked
+from tests.recreate.small import MODEL, OLD_DIMENSIONS, SmallWorld
+
+TARGET = 32
+ALL = os.environ.get("KILL_SWEEP") == "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """Which side of the request, where the restart happens, and what it wants."""
+
+    moment: Moment
+    same_machine: bool
+    dimensions: int
+    model: str
+
+    def __str__(self) -> str:
+        return f"{self.moment}, {'same' if self.same_machine else 'another'} machine, {self.dimensions}, {self.model}"
+
+
+MOMENTS: tuple[Moment, ...] = ("before", "after")
+TARGETS = [(TARGET, MODEL), (24, MODEL), (TARGET, "text-embedding-3-large"), (OLD_DIMENSIONS, MODEL)]
+EVERY = [Circumstances(moment, same, *target) for target, same, moment in product(TARGETS, (True, False), MOMENTS)]
+# The usual restart more often than the strange ones.
+IN_TURN = [EVERY[0], EVERY[3], EVERY[1], EVERY[2], EVERY[4], EVERY[3], EVERY[1], EVERY[11], EVERY[2], EVERY[12]]
+
+
+@pytest.mark.usefixtures("warm")
+@pytest.mark.parametrize("circumstances", EVERY if ALL else [None], ids=str)
+def test_killed_between_any_two_requests_and_started_again_it_comes_to_the_same_end(
+    small: SmallWorld, tmp_path: Path, circumstances: Circumstances | None
+) -> None:
+    number = 0
+    while True:
+        number += 1
+        small.fill()
+        chosen = circumstances or IN_TURN[number % len(IN_TURN)]
+        home = tmp_path / f"{number}"
+        killed = run_forked(
+            small.options(),
+            small.environment(TARGET, home / "one"),
+            home,
+            kill_at=number,
+            moment=chosen.moment,
+        )
+        if not killed.killed:
+            assert killed.status == 0, killed.text
+            assert number == len(killed.requests) + 1
+            small.check(TARGET)
+            break
+        where = f"request {number} ({chosen}): {killed.requests[-1]}"
+        environment = small.environment(
+            chosen.dimensions, home / ("one" if chosen.same_machine else "other"), chosen.model
+        )
+        again = run_forked(small.options(), environment, home)
+        assert again.status == 0, f"{where}\n{killed.text}\n{again.text}"
+        try:
+            small.check(chosen.dimensions, chosen.model)
+        except BaseException:
+            print(where, killed.text, again.text, *again.requests, sep="\n")
+            raise
+    print(f"killed at each of {number - 1} requests ({circumstances or 'in turn'})")
+    assert number > 60
