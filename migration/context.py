@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -58,7 +59,8 @@ class Context(Workshop):
         allow_partial: whether a recreate may leave out documents that cannot be copied.
         keep_old: whether a recreate keeps the previous collection under another name.
         verify_sample: documents that are embedded again and searched for at the end.
-        limit: most documents to write in this run; None for all.
+        limit: most documents of a collection to write in this run; None for all.
+        until: the same as a share of the eligible ones, 0 to 1.
     """
 
     embedding: EmbeddingSettings
@@ -70,6 +72,12 @@ class Context(Workshop):
     keep_old: bool = False
     verify_sample: int = 10
     limit: int | None = None
+    until: float | None = None
+
+    def limit_of(self, eligible: int) -> int | None:
+        """Most documents to write of a collection with so many eligible ones; None for all."""
+        bounds = [self.limit, None if self.until is None else math.ceil(self.until * eligible)]
+        return min((bound for bound in bounds if bound is not None), default=None)
 
 
 @dataclass(slots=True)

@@ -99,6 +99,7 @@ class Embedder:
         patience: seconds of failures in a row after which the provider counts as out of reach.
         stopped: ends waiting.
         secrets: what must not show in any reason.
+        most_tokens: estimated tokens after which no further text is bought; None for no bound.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class Embedder:
         patience: float = 300.0,
         stopped: threading.Event | None = None,
         secrets: tuple[str, ...] = (),
+        most_tokens: int | None = None,
     ) -> None:
         self.dimensions = dimensions
         self.space = space
@@ -125,8 +127,11 @@ class Embedder:
         self._patience = patience
         self._stopped = stopped or threading.Event()
         self._secrets = secrets
+        self._most_tokens = most_tokens
         self._under_way: dict[bytes, Future[Vector | TextFailure]] = {}
         self._refused_in_a_row = 0
+        self._reserved = 0
+        """Tokens bought or about to be."""
         self._lock = threading.Lock()
 
     def embed(
@@ -155,6 +160,7 @@ class Embedder:
         results: dict[str, Vector | TextFailure] = {t: found[digest] for t, digest in hashes.items() if digest in found}
         try:
             for batch in self._batches(list(mine)):
+                self._check_spending(batch)
                 embedded = self._embed_batch(batch)
                 if self._cache:
                     bought = [(hashes[t], v) for t, v in embedded.items() if not isinstance(v, TextFailure)]
@@ -239,6 +245,14 @@ class Embedder:
             tokens += more
         if batch:
             yield batch
+
+    def _check_spending(self, texts: list[str]) -> None:
+        if self._most_tokens is None:
+            return
+        with self._lock:
+            self._reserved += sum(map(estimate_tokens, texts))
+            if self._reserved > self._most_tokens:
+                raise ProviderStopped("the bound on cost is reached (--max-cost); run again with a higher one to go on")
 
     def _embed_batch(self, texts: list[str]) -> dict[str, Vector | TextFailure]:
         """Embed one batch; halve it as long as the provider refuses it."""

@@ -49,6 +49,19 @@ def program_version() -> str:
         return "unknown (not installed)"
 
 
+def _share(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    """`5%` as 0.05."""
+    if value is None:
+        return None
+    try:
+        share = float(value.removesuffix("%")) / 100
+    except ValueError:
+        share = 0.0
+    if not value.endswith("%") or not 0 < share <= 1:
+        raise click.BadParameter(f"{value!r} is no share such as 5%, above 0% and up to 100%")
+    return share
+
+
 @click.command(
     cls=SeveralValues,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -96,6 +109,23 @@ def program_version() -> str:
     show_default=True,
     metavar="SECONDS",
     help="How long a request is repeated while Typesense is unreachable or overloaded.",
+)
+@click.option(
+    "--strategy",
+    type=click.Choice(["auto", "rebuild", "alter"]),
+    default="auto",
+    show_default=True,
+    help="auto: in place, or recreate where the dimensions change. rebuild: take the vector field out while its "
+    "values are rewritten; faster for large collections, vector search pauses. alter: the same across a change of "
+    "dimensions; the collection never disappears.",
+)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Write at most N documents, then stop; a canary.")
+@click.option("--until", metavar="SHARE", callback=_share, help="As --limit, for a share of each collection: 5%.")
+@click.option(
+    "--max-cost",
+    type=click.FloatRange(0.0, min_open=True),
+    metavar="USD",
+    help="Stop before embedding costs more than this, by list price and estimated tokens.",
 )
 @click.option("--no-backup", "backup", flag_value=False, default=True, help="Overwrite old vectors without a backup.")
 @click.option("--force", is_flag=True, help="Embed every document again, also the ones that are current.")

@@ -64,6 +64,15 @@ class Meter:
             elif (place := self._random(self._seen)) < _SAMPLE:
                 self._latencies[place] = seconds
 
+    def restart(self) -> None:
+        """Begin anew: what came before, the probe, is not the run's."""
+        with self._lock:
+            self.requests = self.retries = self.request_failures = self.texts = self.tokens = 0
+            self.embedding_seconds = 0.0
+            self._latencies.clear()
+            self._seen = 0
+            self.started = time.monotonic()
+
     def retry(self) -> None:
         """Count one repetition."""
         with self._lock:

@@ -131,6 +131,7 @@ def make_embedder(
     *,
     cache: VectorCache | None = None,
     patience: float = 300.0,
+    most_tokens: int | None = None,
 ) -> Embedder:
     """The target's embedder.
 
@@ -154,6 +155,7 @@ def make_embedder(
         patience=patience,
         stopped=control.stopped,
         secrets=settings.secrets,
+        most_tokens=most_tokens,
     )
 
 

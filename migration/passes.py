@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -95,6 +96,7 @@ class InPlace:
         name: the real collection's name.
         open_backup: opens the backup, which takes each page's old vectors, durably, before the page is
             written; called before the first page is. None for no backup.
+        doing: what the first pass is called on the progress bar and in the status.
         schema: the collection's, as the server gave it.
     """
 
@@ -106,11 +108,13 @@ class InPlace:
         *,
         schema: Schema,
         open_backup: Callable[[], BackupWriter] | None = None,
+        doing: str = "Migrating",
     ) -> None:
         self._context = context
         self._collection = collection
         self._name = name
         self._open_backup = open_backup
+        self._doing = doing
         self._backup: BackupWriter | None = None
         self._source = context.server.address
         field_name, filter_by = collection.embedding_field, collection.filter_by
@@ -125,6 +129,8 @@ class InPlace:
         self._lock = threading.Lock()
         self._tally = _Tally()
         self._catching_up = False
+        self._to_go: int | None = None
+        """Documents that may still be written under a limit."""
         self.outcome = Outcome(complete=False)
         """What was done so far; whole once `run` has returned."""
 
@@ -141,16 +147,23 @@ class InPlace:
                 self._backup.close(complete=self.outcome.complete)
 
     def _passes(self, total: int) -> Outcome:
+        self._to_go = self._context.limit_of(total)
         for number in range(1, MOST_PASSES + 1):
             self._catching_up = number > 1
             self._tally = tally = _Tally()
-            doing = "Checking" if self._catching_up else "Migrating"
+            doing = "Checking" if self._catching_up else self._doing
             self._context.status.phase(doing.lower(), collection=self._name, total=total)
             try:
                 with self._context.console.progress(f"  {doing} {self._name}", total) as bar:
                     self._one_pass(self._pages(), bar.update)
             finally:
                 self._account(number)
+            if self._to_go == 0 and tally.wrote:
+                self.outcome.notes.append(
+                    f"the limit of {self._context.limit_of(total)} documents is reached, so two models' vectors stand "
+                    f"in '{self._name}' now; run again without the limit to go on"
+                )
+                return self.outcome
             if self._stopped():
                 return self.outcome
             # A document that failed and was deleted, or left the filter, is no failure any more.
@@ -207,8 +220,16 @@ class InPlace:
             self._write,
             record,
             workers=self._context.workers,
-            stopped=self._stopped,
+            stopped=lambda: self._stopped() or self._to_go == 0,
         )
+
+    def _within_limit(self, texts: dict[str, str]) -> dict[str, str]:
+        if self._to_go is None:
+            return texts
+        with self._lock:
+            kept = dict(islice(texts.items(), self._to_go))
+            self._to_go -= len(kept)
+        return kept
 
     def _stopped(self) -> bool:
         return self._context.control.stopped.is_set()
@@ -233,7 +254,8 @@ class InPlace:
                 self._look_at(document, text, known[document.id], prepared)
             else:
                 texts[document.id] = text
-        vectors = context.embedder.embed(texts.values())
+        texts = self._within_limit(texts)
+        vectors = context.embedder.embed(texts.values(), fresh=context.force and not self._catching_up)
         to_write: list[Document] = []
         for document in page:
             text = texts.get(document.id, "")

@@ -16,10 +16,11 @@ from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 from migration.embed import text_hash
 from migration.fetch import Selection, fetch_pages
 from migration.hazards import find_hazards, referring_fields
+from migration.rebuild import unfinished_rebuild
 from migration.shadow import Mark, find_shadow, is_foreign, past_the_drop, read_mark
 
 Strategy = Literal["in place", "recreate", "rebuild", "alter", "skipped"]
-ChosenStrategy = Literal["auto", "recreate", "rebuild", "alter"]
+ChosenStrategy = Literal["auto", "rebuild", "alter"]
 
 _UPDATES_A_SECOND: Final = 115 * 768
 _INSERTS_A_SECOND: Final = 758 * 768
@@ -159,12 +160,13 @@ def plan_collection(
                 "check TYPESENSE_HOST and TYPESENSE_PORT, or name the collections to migrate with --collections"
             ]
         )
-    if problem := _field_problem(collection, schema):
+    rebuilding = unfinished_rebuild(schema)
+    if rebuilding is None and (problem := _field_problem(collection, schema)):
         raise Refused([problem])
-    vector_field = embedding_field(schema, collection.embedding_field) or {}
-    old = vector_field.get("num_dim")
+    vector_field = embedding_field(schema, collection.embedding_field) or (rebuilding or {}).get("field", {})
+    old = rebuilding["old_dimensions"] if rebuilding else vector_field.get("num_dim")
     dimensions = embedding.dimensions
-    decided = _decide(old, dimensions, strategy)
+    decided = _decide(old, dimensions, "alter" if rebuilding else strategy)
     if is_dropped:
         decided = "recreate"
     if decided == "recreate" and vector_field.get("embed"):
@@ -199,10 +201,13 @@ def plan_collection(
             "in place": documents * dimensions / _UPDATES_A_SECOND,
             "recreate": 2 * documents * dimensions / _INSERTS_A_SECOND,
             "rebuild": documents * dimensions * _REBUILD_SECONDS,
+            "alter": documents * dimensions * _REBUILD_SECONDS,
         },
         leftover=mark,
     )
     hazards = list(find_hazards(server, collection, schema, everything, decided, dimensions))
+    if rebuilding is not None:
+        hazards.insert(0, f"run {rebuilding.get('run')} took the vector field out and did not finish; this run does")
     if mark is not None:
         hazards.insert(0, f"run {mark.run} left a shadow behind ({mark.phase}); this run goes on from there")
     return replace(plan, hazards=tuple(hazards))
@@ -270,9 +275,12 @@ def _field_problem(collection: EmbeddedCollection, schema: Schema) -> str | None
 
 
 def _decide(old: int | None, new: int, chosen: ChosenStrategy) -> Strategy:
-    """In place where the length stays (or is none of the server's business), recreate where it changes."""
+    """In place where the length stays (or is none of the server's business), recreate where it changes.
+
+    `rebuild` and `alter` are one way, with and without a change of dimensions; either name asks for it.
+    """
     if old is None:
         return "in place"
     if old == new:
-        return "rebuild" if chosen in ("rebuild", "alter") else "in place"
-    return "alter" if chosen == "alter" else "recreate"
+        return "in place" if chosen == "auto" else "rebuild"
+    return "recreate" if chosen == "auto" else "alter"

@@ -16,6 +16,7 @@ from migration.embed import ProviderStopped
 from migration.ledger import LedgerError
 from migration.passes import InPlace
 from migration.plan import CollectionPlan, Plan, plan_collection
+from migration.rebuild import Rebuild, RebuildStopped
 from migration.recreate import CannotCopy, Recreate, settle_leftover
 from migration.shadow import past_the_drop
 from migration.throttle import Stopped
@@ -118,7 +119,7 @@ def _migrate(context: Context, plan: CollectionPlan) -> CollectionResult:
         steps.run(plan.eligible)
     except Stopped:
         pass
-    except (CannotCopy, CutOverStopped) as error:
+    except (CannotCopy, CutOverStopped, RebuildStopped) as error:
         cause = str(error)
     except ProviderStopped as error:
         cause = f"the embedding provider: {error}"
@@ -130,7 +131,8 @@ def _migrate(context: Context, plan: CollectionPlan) -> CollectionResult:
     if outcome.complete:
         _verify(context, plan, outcome)
         _sign(context, plan, outcome)
-    status = "completed" if outcome.complete else "stopped" if cause else "interrupted"
+    asked = context.control.interrupted and not cause
+    status = "completed" if outcome.complete else "interrupted" if asked else "stopped"
     state: Any = status if status != "completed" else "partial" if outcome.failures else "completed"
     context.ledger.update_collection(
         identity,
@@ -181,12 +183,14 @@ def _sign(context: Context, plan: CollectionPlan, outcome: Outcome) -> None:
     context.server.set_metadata(plan.name, metadata)
 
 
-def _steps(context: Context, plan: CollectionPlan) -> InPlace | Recreate:
+def _steps(context: Context, plan: CollectionPlan) -> InPlace | Recreate | Rebuild:
     if plan.strategy == "recreate":
         dropped = past_the_drop(plan.leftover, plan.schema)
         backup = open_backup(context, plan, "documents") if context.backup and not dropped else None
         return Recreate(context, plan, backup)
     opener = (lambda: open_backup(context, plan, "vectors")) if context.backup else None
+    if plan.strategy in ("rebuild", "alter"):
+        return Rebuild(context, plan, opener)
     return InPlace(context, plan.collection, plan.name, schema=plan.schema, open_backup=opener)
 
 

@@ -32,13 +32,13 @@ from migration.opening import (
     selected_collections,
     with_settings,
 )
-from migration.plan import Plan, Refused, look_at_texts, make_plan
+from migration.plan import ChosenStrategy, Plan, Refused, look_at_texts, make_plan
 from migration.run import RunResult, execute
 from migration.status import Status
 from migration.throttle import Throttle
 
 if TYPE_CHECKING:
-    from migration.ledger import Ledger, ModelRecord, RunRecord
+    from migration.ledger import Ledger, MetricsRecord, ModelRecord, RunRecord
 
 _PROVIDER_PATIENCE: Final = 2.5
 """How much longer than for Typesense a run waits for the provider, whose outages last longer."""
@@ -57,6 +57,10 @@ class RunOptions:
     max_tpm: int | None = None
     nice: float = 0.0
     patience: float = 120.0
+    strategy: ChosenStrategy = "auto"
+    limit: int | None = None
+    until: float | None = None
+    max_cost: float | None = None
     force: bool = False
     backup: bool = True
     allow_partial: bool = False
@@ -86,7 +90,7 @@ def _with_server(
     control: Control,
     console: Console,
 ) -> int:
-    plan = make_plan(server, settings.embedding, collections)
+    plan = make_plan(server, settings.embedding, collections, strategy=options.strategy)
     meter = Meter()
     throttle = Throttle(options.concurrency, max_rpm=options.max_rpm, max_tpm=options.max_tpm, stopped=control.stopped)
     if options.dry_run:
@@ -99,10 +103,19 @@ def _with_server(
     _refuse_what_loses(plan, options)
     with contextlib.ExitStack() as stack:
         ledger = stack.enter_context(open_ledger(settings))
-        cache = None if options.force else stack.enter_context(VectorCache(settings.home))
+        cache = stack.enter_context(VectorCache(settings.home))
         patience = options.patience * _PROVIDER_PATIENCE
-        embedder = make_embedder(settings, control, meter, throttle, cache=cache, patience=patience)
+        embedder = make_embedder(
+            settings,
+            control,
+            meter,
+            throttle,
+            cache=cache,
+            patience=patience,
+            most_tokens=_affordable_tokens(settings.embedding, options.max_cost),
+        )
         probe(embedder, settings)
+        meter.restart()
         server.patience = options.patience
         name = run_name(settings.embedding)
         for item in plan.collections:
@@ -129,12 +142,15 @@ def _with_server(
             force=options.force,
             allow_partial=options.allow_partial,
             keep_old=options.keep_old,
+            limit=options.limit,
+            until=options.until,
         )
         with status.kept():
             result = execute(context, plan)
             exit_status = _exit_status(result, control)
             status.phase({DONE: "done", SOME_FAILED: "done, some failed"}.get(exit_status, "stopped"))
         _finish(ledger, run, result, exit_status)
+        ledger.record_metrics(run.id, _metrics(meter, result, settings.embedding))
         report.summary(console, result)
         if exit_status in (STOPPED, INTERRUPTED):
             console.warn("Nothing is lost. Run the same command again: it goes on where this one ended.")
@@ -147,8 +163,23 @@ def run_name(embedding: EmbeddingSettings) -> str:
     return f"{embedding.family}-{model}-{embedding.dimensions}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
 
 
+def _affordable_tokens(embedding: EmbeddingSettings, max_cost: float | None) -> int | None:
+    """How many tokens the bound on cost buys; None for no bound."""
+    if max_cost is None:
+        return None
+    million = estimate_cost(embedding.model, 1_000_000)
+    if million is None:
+        raise Refused([f"--max-cost: the price of {embedding.model!r} is not known, so its cost cannot be bounded"])
+    return int(max_cost / million * 1_000_000) if million else None
+
+
 def _refuse_what_loses(plan: Plan, options: RunOptions) -> None:
     """A recreate copies what is on disk; values that only the index has would be lost."""
+    whole = [item.name for item in plan.collections if item.strategy in ("recreate", "rebuild", "alter")]
+    if whole and (options.limit or options.until):
+        raise Refused(
+            [f"--limit, --until: {', '.join(whole)} can only be migrated as a whole ({plan.collections[0].strategy})"]
+        )
     problems = [
         f"the field {field['name']!r} of {item.name!r} has `store: false`: recreating the collection would lose its "
         "values; give --allow-partial if that is all right"
@@ -225,6 +256,26 @@ def _exit_status(result: RunResult, control: Control) -> int:
     if result.stopped:
         return INTERRUPTED if control.interrupted else STOPPED
     return DONE if result.right else SOME_FAILED
+
+
+def _metrics(meter: Meter, result: RunResult, embedding: EmbeddingSettings) -> MetricsRecord:
+    from migration.ledger import MetricsRecord
+
+    written = sum(item.outcome.written for item in result.collections if item.outcome)
+    p50, p95 = meter.latency(0.5), meter.latency(0.95)
+    return MetricsRecord(
+        documents_per_second=written / meter.seconds if written else None,
+        tokens_per_second=meter.tokens / meter.embedding_seconds if meter.embedding_seconds else None,
+        latency_p50_ms=None if p50 is None else 1000 * p50,
+        latency_p95_ms=None if p95 is None else 1000 * p95,
+        requests=meter.requests,
+        retries=meter.retries,
+        failures=meter.request_failures,
+        bytes_sent=meter.bytes_sent,
+        tokens=meter.tokens,
+        cost_usd=estimate_cost(embedding.model, meter.tokens),
+        seconds=meter.seconds,
+    )
 
 
 def _figures(meter: Meter, embedding: EmbeddingSettings) -> dict[str, Any]:

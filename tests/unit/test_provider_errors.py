@@ -112,6 +112,9 @@ def test_an_sdk_that_stumbles_over_an_answer_makes_it_transient() -> None:
     assert provider_fault(caught.value).kind == "transient"
 
 
+IN_AN_HOUR = "the HTTP date of an hour from now, whenever the test runs"
+
+
 def in_an_hour() -> str:
     return format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
 
@@ -122,7 +125,7 @@ def in_an_hour() -> str:
         ({"Retry-After": "7"}, 7),
         ({"retry-after": "0.5"}, 0.5),
         ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
-        ({"retry-after": in_an_hour()}, 3600),
+        ({"retry-after": IN_AN_HOUR}, 3600),
         ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0),
         ({"retry-after": "-1"}, None),
         ({"retry-after": "nan"}, None),
@@ -131,9 +134,8 @@ def in_an_hour() -> str:
     ],
 )
 @pytest.mark.parametrize("status", [429, 503])
-def test_the_time_to_wait_is_read_from_the_headers(
-    headers: dict[str, str], seconds: float | None, status: int
-) -> None:
+def test_the_time_to_wait_is_read_from_the_headers(headers: dict[str, str], seconds: float | None, status: int) -> None:
+    headers = {name: in_an_hour() if value == IN_AN_HOUR else value for name, value in headers.items()}
     after = provider_fault(openai_error(status, headers=headers)).retry_after
     assert after == seconds if not seconds else after == pytest.approx(seconds, abs=60)
 
