@@ -12,18 +12,27 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from unittest.mock import patch
 
 import httpx
+import tenacity
 
 from migration.session import RunOptions, migrate
 
 Moment = Literal["before", "after"]
 """Of a request: before it is sent, or after the server acted upon it and before the answer is seen."""
+
+
+def impatient() -> None:
+    """For a child whose requests get into trouble: wait a moment instead of seconds before repeating one."""
+    quick = patch.object(tenacity.nap, "sleep_using_event", lambda _: lambda seconds: time.sleep(min(seconds, 0.01)))
+    quick.start()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,7 @@ def run_forked(
     kill_at: int = 0,
     moment: Moment = "before",
     at_request: Callable[[int, str], object] | None = None,
+    in_child: Callable[[], object] | None = None,
 ) -> Ended:
     """Run `migrate(options)` in a child to its end, or to the SIGKILL at its `kill_at`-th request.
 
@@ -64,6 +74,7 @@ def run_forked(
         kill_at: number of the request, from 1; 0 never kills.
         moment: on which side of the request.
         at_request: called in the child before each request with its number and name.
+        in_child: called in the child before the run.
     """
     folder.mkdir(parents=True, exist_ok=True)
     output, journal = folder / "output.txt", folder / "requests.txt"
@@ -76,6 +87,8 @@ def run_forked(
         try:
             _become_child(environment, folder, output)
             _watch_requests(environment["TYPESENSE_PORT"], journal, kill_at, moment, at_request)
+            if in_child is not None:
+                in_child()
             status = migrate(options)
         except BaseException:
             traceback.print_exc()

@@ -1,0 +1,108 @@
+"""Requests that are refused, broken off, or acted upon without an answer; a server that dies and comes back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.killing import Ended, impatient, run_forked
+from tests.providers import OpenAIStandIn
+from tests.recreate.proxy import TROUBLES, Proxy, Trouble, at_random, once_for_every_kind
+from tests.recreate.small import MODEL, NAME, OLD_DIMENSIONS, SmallWorld, schemas
+from tests.recreate.writer import windows
+from tests.sandbox.server import RunningSandbox
+from tests.world import World
+
+TARGET = 32
+SEEDS = int(os.environ.get("TROUBLE_SEEDS", "3"))
+pytestmark = pytest.mark.usefixtures("warm")
+
+
+def run(small: SmallWorld, proxy: Proxy, folder: Path, home: str = "home") -> Ended:
+    """A run through the proxy."""
+    environment = small.environment(TARGET, folder / home) | {"TYPESENSE_PORT": str(proxy.port)}
+    return run_forked(small.options(), environment, folder, in_child=impatient)
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_each_kind_of_call_may_fail_once(small: SmallWorld, tmp_path: Path, trouble: Trouble) -> None:
+    with Proxy(small.world.url, once_for_every_kind(trouble)) as proxy:
+        ended = run(small, proxy, tmp_path)
+    assert ended.status == 0, ended.text
+    assert proxy.troubles == len(set(proxy.kinds)) - 1
+    small.check(TARGET)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_a_fifth_of_all_calls_may_fail(small: SmallWorld, tmp_path: Path, seed: int) -> None:
+    with Proxy(small.world.url, at_random(seed, 0.2)) as proxy:
+        ended = run(small, proxy, tmp_path)
+    assert ended.status == 0, ended.text
+    assert proxy.troubles
+    small.check(TARGET)
+
+
+@pytest.mark.parametrize("dimensions", [OLD_DIMENSIONS, TARGET], ids=["wrong dimensions", "right dimensions"])
+def test_the_answer_to_the_drop_is_lost_and_the_application_creates_the_name_at_once(
+    small: SmallWorld, tmp_path: Path, dimensions: int
+) -> None:
+    new = {"id": "new", "source_id": "s1", "title": "new", "text": "written while it was away", "draft": False}
+    changed = {key: value for key, value in small.expected["n5"].items() if key != "vector"} | {"text": "newer"}
+
+    def create(_: int, kind: str) -> None:
+        if kind == f"DELETE /collections/{NAME}":
+            small.world.http.post("/collections", json=schemas(dimensions)[1]).raise_for_status()
+            small.world.import_(NAME, [{**new, "vector": [0.5] * dimensions}, changed])
+
+    lost = once_for_every_kind("lost")
+    with Proxy(
+        small.world.url, lambda number, kind: lost(number, kind) if kind.startswith("DELETE") else None, after=create
+    ) as proxy:
+        ended = run(small, proxy, tmp_path)
+    assert ended.status == 0, ended.text
+    assert proxy.kinds.count(f"DELETE /collections/{NAME}") == 1
+    documents = {**small.expected, "n5": changed, "new": new}
+    now = small.world.documents(NAME)
+    small.check(TARGET, documents={id_: documents[id_] for id_ in now} | documents)
+    assert windows(ended.text, 0)
+
+
+@pytest.fixture
+def own(provider: OpenAIStandIn, tmp_path: Path) -> Iterator[tuple[SmallWorld, RunningSandbox]]:
+    """A server that may be killed, and the small world on it."""
+    with RunningSandbox(tmp_path / "data") as sandbox:
+        world = World(sandbox.url, sandbox.api_key, tmp_path / "home")
+        small = SmallWorld(world, provider, tmp_path / "small")
+        small.fill()
+        yield small, sandbox
+        world.close()
+
+
+@pytest.mark.parametrize("at", ["/collections/notes__shadow/documents/import", "DELETE /collections/notes"])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_server_that_dies_and_comes_back_is_waited_for(
+    own: tuple[SmallWorld, RunningSandbox], tmp_path: Path, at: str, moment: str
+) -> None:
+    small, sandbox = own
+    died: list[str] = []
+
+    def die(_: int, kind: str) -> None:
+        if at in kind and not died:
+            died.append(kind)
+            sandbox.kill()
+            sandbox.start()
+
+    script = once_for_every_kind("lost") if moment == "after" else lambda _number, _kind: None
+    with Proxy(
+        small.world.url,
+        lambda number, kind: script(number, kind) if at in kind else None,
+        before=die if moment == "before" else None,
+        after=die if moment == "after" else None,
+    ) as proxy:
+        ended = run(small, proxy, tmp_path)
+    assert died
+    assert ended.status == 0, ended.text
+    small.check(TARGET, MODEL)
