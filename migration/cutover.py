@@ -44,6 +44,7 @@ _EMBEDDING_CATCH_UPS: Final = 4
 _LOOKS: Final = 30
 """How often the newest documents are looked at for a quiet moment, after catch-ups that never found one."""
 _CONVERSIONS: Final = 10
+_NAMED: Final = 20
 _CREATIONS: Final = 50
 """How often the application may put another collection in the way before the cut-over is left for later."""
 
@@ -346,9 +347,12 @@ class CutOver:
             renewed = renew_references(self._server, other, fields)
             self._outcome.notes.append(f"{renewed.renewed} references of '{other}' renewed")
             if renewed.orphans:
-                document_id, why = next(iter(renewed.orphans.items()))
+                why = next(iter(renewed.orphans.values()))
+                named = ", ".join(map(repr, list(renewed.orphans)[:_NAMED]))
                 self._outcome.notes.append(
-                    f"{len(renewed.orphans)} documents of '{other}' refer to nothing, {document_id!r} among them: {why}"
+                    f"{len(renewed.orphans)} documents of '{other}' refer to a document that is gone, so that the "
+                    f"server does not renew that reference; their joins may lead to wrong documents until you give "
+                    f"them another one: {named}{' …' if len(renewed.orphans) > _NAMED else ''} ({why})"
                 )
             schema = next(schema for schema in everything if schema["name"] == other)
             by_reference: dict[str, list[str]] = {}
@@ -363,10 +367,10 @@ class CutOver:
                         raise
                     self._outcome.notes.append(f"the joins of '{other}' could not be checked: {error}")
                     continue
-                if wrong:
+                if wrong := sorted(set(wrong) - renewed.orphans.keys()):
                     raise CutOverStopped(
                         f"{len(wrong)} joins of '{other}' by {', '.join(names)} still lead to wrong documents, "
-                        f"that of {min(wrong)!r} among them"
+                        f"that of {wrong[0]!r} among them"
                     )
 
     def _check(self) -> None:
@@ -407,6 +411,11 @@ class CutOver:
         context, collection = self._context, self._plan.collection
         if self._builder.mark.fingerprint != fingerprint(context.embedding, collection.template):
             # An earlier run's target: finished as it was begun; the run then migrates to its own.
+            self._outcome.complete = True
+            return
+        if self._builder.old_vectors is not None:
+            # The way back embeds nothing: what the application wrote meanwhile stays as it wrote it.
+            self._outcome.success = self._outcome.written = self._builder.standing
             self._outcome.complete = True
             return
         schema = self._server.collection(self._name) or self._plan.schema

@@ -35,6 +35,7 @@ from migration.shadow_builder import CannotCopy, ShadowBuilder
 if TYPE_CHECKING:
     from migration.backup import BackupWriter
     from migration.plan import CollectionPlan
+    from migration.restore import OldVectors
 
 __all__ = ["CannotCopy", "Recreate", "remove_shadow", "settle_leftover"]
 
@@ -48,18 +49,25 @@ class Recreate:
         context: the tools of the run.
         plan: what to do.
         backup: takes each page, durably, before it goes to the shadow; None for no backup. It is closed.
+        old_vectors: where the vectors come from on the way back; None to embed.
 
     Attributes:
         outcome: what was done so far.
     """
 
-    def __init__(self, context: Context, plan: CollectionPlan, backup: BackupWriter | None = None) -> None:
+    def __init__(
+        self,
+        context: Context,
+        plan: CollectionPlan,
+        backup: BackupWriter | None = None,
+        old_vectors: OldVectors | None = None,
+    ) -> None:
         self._context = context
         self._server = context.server
         self._plan = plan
         self._name = plan.name
         self._backup = backup
-        self._builder = ShadowBuilder(context, plan, backup)
+        self._builder = ShadowBuilder(context, plan, backup, old_vectors)
         self.outcome = Outcome(complete=False)
 
     def run(self, total: int) -> Outcome:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import orjson
 
 from kai.models import fingerprint
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from migration.backup import BackupWriter
     from migration.ledger import DocumentRecord
     from migration.plan import CollectionPlan
+    from migration.restore import OldVectors
 
 NO_VECTOR: Final = b""
 _BROKEN_EXPORTS: Final = 8
@@ -61,6 +63,7 @@ class ShadowBuilder:
         context: the tools of the run.
         plan: what to do.
         backup: takes each page, durably, before it goes to the shadow; None for no backup.
+        old_vectors: where the vectors come from on the way back; None to embed.
 
     Attributes:
         name: the live collection.
@@ -72,8 +75,15 @@ class ShadowBuilder:
         failures: documents that came along without a vector.
     """
 
-    def __init__(self, context: Context, plan: CollectionPlan, backup: BackupWriter | None) -> None:
+    def __init__(
+        self,
+        context: Context,
+        plan: CollectionPlan,
+        backup: BackupWriter | None,
+        old_vectors: OldVectors | None = None,
+    ) -> None:
         self._context = context
+        self.old_vectors = old_vectors
         self._collection = plan.collection
         self._backup = backup
         self.name = plan.name
@@ -303,6 +313,8 @@ class ShadowBuilder:
         prepared = Prepared(seen=len(page))
         if not page:
             return prepared
+        if self.old_vectors is not None:
+            return self._prepare_old(page, self.old_vectors, prepared)
         texts = self._texts(page, prepared) if embed else {}
         vectors = context.embedder.embed(texts.values())
         for document in page:
@@ -316,6 +328,18 @@ class ShadowBuilder:
             prepared.lines[document.id] = _line(document, self._field, vector)
             stored = NO_VECTOR if vector is None else vector.tobytes()
             record = self._record_of(document, texts.get(document.id, ""), stored)
+            prepared.records[document.id] = record
+            prepared.contents[document.id] = record.content_hash or b""
+        return prepared
+
+    def _prepare_old(self, page: Page, old_vectors: OldVectors, prepared: Prepared) -> Prepared:
+        """Every document with the vector that it had, the very numbers, where it had one."""
+        old = old_vectors.get([document.id for document in page])
+        for document in page:
+            vector = old.get(document.id)
+            prepared.lines[document.id] = _line(document, self._field, None if vector is None else vector.tolist())
+            stored = NO_VECTOR if vector is None else np.asarray(vector, np.float64).astype(np.float32).tobytes()
+            record = self._record_of(document, self._collection.text_of(document.fields), stored)
             prepared.records[document.id] = record
             prepared.contents[document.id] = record.content_hash or b""
         return prepared

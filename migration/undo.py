@@ -22,6 +22,8 @@ from migration.lock import hold
 from migration.opening import DONE, INTERRUPTED, SOME_FAILED, STOPPED, open_ledger, open_server
 from migration.plan import Refused
 from migration.restore import OldVectors, RestoreInPlace
+from migration.restore_recreate import RestoreByRecreating, RestoreStopped
+from migration.shadow import find_shadow
 from migration.status import Status
 
 if TYPE_CHECKING:
@@ -170,13 +172,13 @@ def _go_back(
     confirmed: Callable[[str], bool],
     collections_file: Path | None,
 ) -> int:
-    from migration.restore_recreate import RestoreByRecreating
-
     known = load_collections(collections_file)
+    everything = server.collections()
     ways = [Way(name, backup, server.collection(name)) for name, backup in backups.items()]
     for way in ways:
         way.backup.verify()
-        if way.schema is None and way.backup.manifest.kind == "vectors":
+        shadow = find_shadow(everything, way.name)
+        if way.schema is None and shadow is None and way.backup.manifest.kind == "vectors":
             raise Refused([f"collection {way.name!r} is gone, and the backup holds vectors, not documents"])
     if not confirmed(_announcement(ways, reverts)):
         raise Refused(["not confirmed; give --yes to go back without being asked"])
@@ -203,9 +205,7 @@ def _go_back(
         outcomes: dict[str, Outcome] = {}
         causes: dict[str, str] = {}
         for way in ways:
-            outcomes[way.name], causes[way.name] = _restore_one(
-                workshop, way, known.get(way.name), reverts, RestoreByRecreating
-            )
+            outcomes[way.name], causes[way.name] = _restore_one(workshop, way, known.get(way.name), reverts)
             if causes[way.name] or control.stopped.is_set():
                 break
         exit_status = _exit_status(outcomes, causes, control, complete=len(outcomes) == len(ways))
@@ -227,7 +227,6 @@ def _restore_one(
     way: Way,
     collection: EmbeddedCollection | None,
     reverts: RunRecord | None,
-    by_recreating: Any,
 ) -> tuple[Outcome, str]:
     console, ledger = workshop.console, workshop.ledger
     field = way.backup.manifest.embedding_field
@@ -267,7 +266,7 @@ def _restore_one(
         return made[-1]
 
     model_id = _earlier_model(ledger, way.name, reverts)
-    steps = (
+    steps: RestoreInPlace | RestoreByRecreating = (
         RestoreInPlace(
             workshop,
             way.name,
@@ -279,14 +278,16 @@ def _restore_one(
             open_backup=open_backup,
         )
         if way.strategy == "in place"
-        else by_recreating(workshop, way, vectors, collection=collection, model_id=model_id, open_backup=open_backup)
+        else RestoreByRecreating(
+            workshop, way, vectors, collection=collection, model_id=model_id, open_backup=open_backup
+        )
     )
     cause = ""
     try:
         steps.run(total)
     except TypesenseError as error:
         cause = f"Typesense: {error}"
-    except BackupError as error:
+    except (BackupError, RestoreStopped) as error:
         cause = str(error)
     finally:
         vectors.close()

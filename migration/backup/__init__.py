@@ -14,6 +14,7 @@ Nothing here talks to a server.
 """
 
 from migration.backup.errors import BackupError
+from migration.backup.guide import creatable
 from migration.backup.lines import vector_line
 from migration.backup.manifest import FileFacts, Kind, Manifest
 from migration.backup.reader import Backup
@@ -31,6 +32,7 @@ __all__ = [
     "Manifest",
     "Seen",
     "backup_folder",
+    "creatable",
     "list_backups",
     "prune",
     "vector_line",

@@ -181,3 +181,49 @@ def test_backups_are_listed_and_pruned(world: World, provider: OpenAIStandIn) ->
     assert world.run("backups", "--prune", module=KAI_MIGRATE).status == 2
     assert world.run("backups", "--prune", "--keep", "0", module=KAI_MIGRATE).status == 0
     assert "No backups." in world.run("backups", module=KAI_MIGRATE).out
+
+
+def test_a_rollback_across_a_change_of_dimensions_recreates_the_collection(
+    world: World, provider: OpenAIStandIn
+) -> None:
+    world.fill(made_up(), 64)
+    world.http.put("/collections/context_stores/synonyms/money", json={"synonyms": ["loan", "credit"]})
+    before = world.state()
+    assert world.run(**openai(provider, 128)).status == 0
+    requests = provider.requests
+    done = world.run("rollback", "--yes", module=KAI_MIGRATE)
+    assert done.status == 0, done.text
+    assert provider.requests == requests
+    for name, (schema, documents) in before.items():
+        assert world.documents(name) == documents
+        after = world.schema(name)
+        assert {f["name"]: f for f in after["fields"]} == {f["name"]: f for f in schema["fields"]}
+    assert not [c["name"] for c in world.http.get("/collections").json() if "__" in c["name"]]
+    assert len(world.http.get("/collections/context_stores/synonyms").json()["synonyms"]) == 1
+    migrated_again = world.run("rollback", "--yes", module=KAI_MIGRATE)
+    assert migrated_again.status == 0, migrated_again.text
+    assert len(world.documents("context_stores")["q1"]["prompt_embedding"]) == 128
+
+
+def test_an_alter_is_rolled_back_too(world: World, provider: OpenAIStandIn) -> None:
+    world.fill(made_up(questions=60), 64)
+    before = vectors(world)
+    assert world.run("--strategy", "alter", **openai(provider, 128)).status == 0
+    done = world.run("rollback", "--yes", module=KAI_MIGRATE)
+    assert done.status == 0, done.text
+    assert vectors(world) == before
+
+
+def test_a_collection_that_is_gone_is_restored_from_a_backup_of_whole_documents(
+    world: World, provider: OpenAIStandIn
+) -> None:
+    world.fill(made_up(questions=60), 64)
+    before = world.state(("instructions",))
+    assert world.run("backup", "--collections", "instructions", module=KAI_MIGRATE).status == 0
+    world.http.delete("/collections/instructions").raise_for_status()
+    folder = next(world.home.glob("backups/backup-*/instructions"))
+    done = world.run("restore", str(folder), "--yes", module=KAI_MIGRATE)
+    assert done.status == 0, done.text
+    schema, documents = before["instructions"]
+    assert world.documents("instructions") == documents
+    assert world.schema("instructions")["fields"] == schema["fields"]
