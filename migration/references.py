@@ -25,7 +25,8 @@ class Renewed:
 
     Attributes:
         renewed: documents whose reference was set again.
-        orphans: id -> the server's words, for documents whose target is gone.
+        orphans: id -> the server's words, for documents with a target that is gone. The server refuses to set
+            such a reference again, so it still has the old number.
     """
 
     renewed: int = 0
@@ -44,6 +45,11 @@ def renew_references(server: Typesense, referring: str, fields: list[str]) -> Re
         written = import_documents(server, referring, {id_: line for id_, line in lines.items() if line})
         result.renewed += len(written.written)
         result.orphans.update(written.failed)
+        # One target that is gone must not keep the others from being looked up.
+        orphans = [document for document in page if document.id in written.failed]
+        for name in attributes if len(attributes) > 1 else ():
+            some = {document.id: _line(document.fields, (name,)) for document in orphans}
+            import_documents(server, referring, {id_: line for id_, line in some.items() if line})
     return result
 
 

@@ -73,7 +73,7 @@ def run_forked(
         folder: working folder of the run, created if missing.
         kill_at: number of the request, from 1; 0 never kills.
         moment: on which side of the request.
-        at_request: called in the child before each request with its number and name.
+        at_request: called in the child before each request with its number and name; it must make its own client.
         in_child: called in the child before the run.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -123,22 +123,25 @@ def _watch_requests(
     """Count the requests to this port at the transport of every httpx client, and kill at the wanted one."""
     send = httpx.HTTPTransport.handle_request
     lock = threading.Lock()
+    within = threading.local()
     descriptor = os.open(journal, os.O_WRONLY | os.O_APPEND)
     count = 0
 
     def watched(transport: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
         nonlocal count
-        if str(request.url.port) != port:
+        if str(request.url.port) != port or getattr(within, "callback", False):
             return send(transport, request)
         with lock:
             count += 1
             number = count
             name = f"{request.method} {request.url.raw_path.decode()[:120]}"
             os.write(descriptor, f"{name}\n".encode())
-            if at_request is not None:
-                at_request(number, name)
             if number == kill_at and moment == "before":
                 os.kill(os.getpid(), signal.SIGKILL)
+        if at_request is not None:
+            within.callback = True
+            at_request(number, name)
+            within.callback = False
         response = send(transport, request)
         if number == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
