@@ -210,7 +210,13 @@ def settle_leftover(context: Context, plan: CollectionPlan) -> Outcome | None:
     """
     mark = plan.leftover
     wanted = fingerprint(context.embedding, plan.collection.template)
-    if mark is None or (mark.fingerprint == wanted and plan.strategy == "recreate"):
+    if plan.strategy == "recreate" and (mark is None or mark.fingerprint == wanted):
+        return None
+    if mark is None:
+        # A run that died right after creating the shadow left it without a mark.
+        shadow = context.server.collection(shadow_name(plan.name)) if plan.strategy != "skipped" else None
+        if shadow is not None and not is_foreign(shadow, plan.schema):
+            remove_shadow(context, plan.name)
         return None
     if past_the_drop(mark, standing(context.server, plan.name)):
         return Recreate(context, plan).run(plan.eligible)

@@ -1,0 +1,289 @@
+"""What belongs to a collection survives; what cannot survive is refused, or told beforehand."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.killing import Ended, run_forked
+from tests.providers.vectors import vector_for
+from tests.recreate.small import (
+    LINKS,
+    MODEL,
+    NAME,
+    OLD_DIMENSIONS,
+    SOURCES,
+    SmallWorld,
+    check_documents,
+    text_of,
+    wrong_joins,
+)
+from tests.world import as_float32, field
+
+TARGET = 32
+pytestmark = pytest.mark.usefixtures("warm")
+
+
+def run(small: SmallWorld, folder: Path, **options: Any) -> Ended:
+    """A run to the target."""
+    return run_forked(small.options(**options), small.environment(TARGET, folder / "home"), folder)
+
+
+# -- references of others --------------------------------------------------------------------------------
+
+
+def test_the_server_joins_to_wrong_documents_when_a_collection_is_recreated_by_hand(small: SmallWorld) -> None:
+    http = small.world.http
+    documents = list(small.world.documents(NAME).values())
+    schema = small.world.schema(NAME)
+    assert wrong_joins(small.world) == {}
+    http.delete(f"/collections/{NAME}").raise_for_status()
+    http.post("/collections", json={k: v for k, v in schema.items() if k != "created_at"}).raise_for_status()
+    small.world.import_(NAME, documents)
+    assert len(wrong_joins(small.world)) > 30
+
+
+def test_references_of_other_collections_are_renewed(small: SmallWorld, tmp_path: Path) -> None:
+    before = small.world.documents(LINKS)
+    ended = run(small, tmp_path)
+    assert ended.status == 0, ended.text
+    assert f"{len(before)} references of 'links' renewed" in ended.text
+    assert wrong_joins(small.world) == {}
+    assert small.world.documents(LINKS) == before
+    # Deleting a note takes the links to it along, and no others.
+    gone = {id_ for id_, link in before.items() if "n20" in (link["note_id"], *link["others"])}
+    small.world.http.delete(f"/collections/{NAME}/documents/n20").raise_for_status()
+    assert set(small.world.documents(LINKS)) == set(before) - gone
+
+
+def test_references_by_an_alias_are_renewed_too(small: SmallWorld, tmp_path: Path) -> None:
+    schema = {"name": "marks", "fields": [field("note_id", reference="current.id")]}
+    small.world.http.post("/collections", json=schema).raise_for_status()
+    small.world.import_("marks", [{"id": id_, "note_id": id_} for id_ in small.expected])
+    ended = run(small, tmp_path)
+    assert ended.status == 0, ended.text
+    assert f"{len(small.expected)} references of 'marks' renewed" in ended.text
+    small.world.http.delete(f"/collections/{NAME}/documents/n20").raise_for_status()
+    assert set(small.world.documents("marks")) == set(small.expected) - {"n20"}
+
+
+def test_a_collection_that_refers_to_itself_is_refused(small: SmallWorld, tmp_path: Path) -> None:
+    altered = {"fields": [field("parent", reference=f"{NAME}.id", optional=True)]}
+    small.world.http.patch(f"/collections/{NAME}", json=altered).raise_for_status()
+    ended = run(small, tmp_path)
+    assert ended.status == 2, ended.text
+    assert "refers to itself by parent" in ended.text
+
+
+# -- the schema ------------------------------------------------------------------------------------------
+
+
+def test_where_a_vector_is_required_the_documents_outside_the_filter_are_embedded_too(
+    small: SmallWorld, tmp_path: Path
+) -> None:
+    for id_ in ("n7", "n8"):
+        small.expected[id_]["vector"] = [0.5] * OLD_DIMENSIONS
+    documents = dict(small.expected)
+    small.world.clear()
+    http = small.world.http
+    http.post("/collections", json={"name": SOURCES, "fields": [field("label")]}).raise_for_status()
+    small.world.import_(SOURCES, [{"id": f"s{number}", "label": "x"} for number in range(3)])
+    fields = [
+        field("source_id", reference=f"{SOURCES}.id"),
+        field("title"),
+        field("text"),
+        field("draft", "bool"),
+        field("vector", "float[]", num_dim=OLD_DIMENSIONS),
+    ]
+    http.post("/collections", json={"name": NAME, "fields": fields}).raise_for_status()
+    small.world.import_(NAME, documents.values())
+    dry = run(small, tmp_path, dry_run=True)
+    assert "7 documents outside the filter are embedded too, because the field is not optional" in dry.text
+    ended = run(small, tmp_path)
+    assert ended.status == 0, ended.text
+    now = small.world.documents(NAME)
+    assert list(now) == list(documents)
+    for document in now.values():
+        wanted = vector_for(text_of(document), model=MODEL, dimensions=TARGET)
+        assert as_float32(document["vector"]) == wanted.tobytes()
+
+
+def test_every_attribute_of_a_rich_schema_survives(small: SmallWorld, tmp_path: Path) -> None:
+    rich = {
+        "name": "rich",
+        "enable_nested_fields": True,
+        "token_separators": ["-", "/"],
+        "symbols_to_index": ["+", "#"],
+        "default_sorting_field": "rank",
+        "metadata": {"owner": "search team"},
+        "fields": [
+            field("title", infix=True, locale="en", stem=True),
+            field("rank", "int32"),
+            field("price", "float", range_index=True, optional=True),
+            field("tags", "string[]", facet=True),
+            field("loc", "geopoint", optional=True),
+            field("v", "float[]", num_dim=4, vec_dist="ip", hnsw_params={"M": 8, "ef_construction": 100}),
+            field("other", "float[]", num_dim=3, optional=True),
+            field("raw", "object", optional=True),
+        ],
+    }
+    http = small.world.http
+    http.post("/collections", json=rich).raise_for_status()
+    documents = [
+        {
+            "id": f"r/{number} ü&?",
+            "title": f"title {number}",
+            "rank": number,
+            "price": number / 7,
+            "tags": ["a", "b"],
+            "loc": [48.1, 11.5],
+            "v": [0.1, 0.2, 0.3, 0.4],
+            "other": [1.5, 2.5, number],
+            "raw": {"x": {"y": number}},
+        }
+        for number in range(5)
+    ]
+    small.world.import_("rich", documents)
+    before, everything = small.world.schema("rich"), small.world.documents("rich")
+    file = tmp_path / "rich.toml"
+    file.write_text('[rich]\nembedding_field = "v"\ntemplate = "{title}"\n')
+    options = small.options()
+    options = type(options)(collections=("rich",), collections_file=file)
+    ended = run_forked(options, small.environment(TARGET, tmp_path / "home"), tmp_path)
+    assert ended.status == 0, ended.text
+    after, now = small.world.schema("rich"), small.world.documents("rich")
+    after["metadata"].pop("embedding")
+    by_name = {f["name"]: f for f in after.pop("fields")}
+    wanted = {f["name"]: f for f in before.pop("fields")}
+    wanted["v"]["num_dim"] = TARGET
+    assert by_name == wanted
+    before.pop("created_at"), after.pop("created_at")
+    assert after == before
+    assert list(now) == list(everything)
+    for id_, document in now.items():
+        assert len(document.pop("v")) == TARGET
+        assert document == {key: value for key, value in everything[id_].items() if key != "v"}
+
+
+@pytest.mark.parametrize(("attribute", "said"), [("store", "`store: false`"), ("embed", "has an `embed` setting")])
+def test_what_a_copy_cannot_have_is_refused(small: SmallWorld, tmp_path: Path, attribute: str, said: str) -> None:
+    http = small.world.http
+    if attribute == "store":
+        altered = {"fields": [field("hidden", store=False, optional=True)]}
+        http.patch(f"/collections/{NAME}", json=altered).raise_for_status()
+    else:
+        http.delete(f"/collections/{LINKS}").raise_for_status()
+        http.delete(f"/collections/{NAME}").raise_for_status()
+        embed = {"from": ["title"], "model_config": {"model_name": "openai/x", "api_key": "sk-secret-key"}}
+        fields = [field("title"), field("text"), field("draft", "bool")]
+        fields.append(field("vector", "float[]", num_dim=OLD_DIMENSIONS, embed=embed))
+        http.post("/collections", json={"name": NAME, "fields": fields}).raise_for_status()
+    before = small.world.state((NAME,))
+    ended = run(small, tmp_path)
+    assert ended.status == 2, ended.text
+    assert said in ended.text
+    assert small.world.state((NAME,)) == before
+
+
+def test_synonyms_and_metadata_that_change_while_the_shadow_is_built_are_taken_along(
+    small: SmallWorld, tmp_path: Path
+) -> None:
+    def change(number: int, _: str) -> None:
+        if number != 25:
+            return
+        import httpx
+
+        with httpx.Client(base_url=small.world.url, headers={"X-TYPESENSE-API-KEY": small.world.key}) as http:
+            http.put(f"/collections/{NAME}/synonyms/new", json={"synonyms": ["a", "b"]})
+            http.delete(f"/collections/{NAME}/synonyms/houses")
+            http.patch(f"/collections/{NAME}", json={"metadata": {"revision": 8}})
+
+    environment = small.environment(TARGET, tmp_path / "home")
+    ended = run_forked(small.options(), environment, tmp_path, at_request=change)
+    assert ended.status == 0, ended.text
+    synonyms = small.world.http.get(f"/collections/{NAME}/synonyms").json()["synonyms"]
+    assert [synonym["id"] for synonym in synonyms] == ["new"]
+    metadata = small.world.schema(NAME)["metadata"]
+    metadata.pop("embedding")
+    assert metadata == {"revision": 8}
+    check_documents(small.world, small.expected, TARGET)
+
+
+# -- names -----------------------------------------------------------------------------------------------
+
+
+def test_the_old_collection_can_be_kept(small: SmallWorld, tmp_path: Path) -> None:
+    before = small.world.documents(NAME)
+    ended = run(small, tmp_path, keep_old=True)
+    assert ended.status == 0, ended.text
+    (kept,) = [s["name"] for s in small.world.http.get("/collections").json() if "__before_" in s["name"]]
+    assert f"kept as '{kept}'; remove it with `curl -X DELETE" in ended.text
+    assert small.world.key not in ended.text
+    assert small.world.documents(kept) == before
+    schema = small.world.schema(kept)
+    assert schema["metadata"] == {"owner": {"team": "search"}, "revision": 7}
+    assert next(f["num_dim"] for f in schema["fields"] if f["name"] == "vector") == OLD_DIMENSIONS
+    small.check(TARGET, kept=kept)
+
+
+def test_a_run_that_died_while_it_kept_the_old_collection_leaves_no_half_of_it(
+    small: SmallWorld, tmp_path: Path
+) -> None:
+    environment = small.environment(TARGET, tmp_path / "home")
+    whole = run_forked(small.options(keep_old=True), environment, tmp_path)
+    at = next(n for n, name in enumerate(whole.requests, 1) if "__before_" in name and "import" in name)
+    small.fill()
+    killed = run_forked(small.options(keep_old=True), environment, tmp_path, kill_at=at)
+    assert killed.killed
+    other = small.environment(TARGET, tmp_path / "other")
+    assert run_forked(small.options(), other, tmp_path).status == 0
+    small.check(TARGET)
+
+
+def test_an_alias_may_be_asked_for_even_after_its_target_was_dropped(small: SmallWorld, tmp_path: Path) -> None:
+    small.file.write_text(small.file.read_text().replace(f"[{NAME}]", "[current]"))
+    options = type(small.options())(collections=("current",), collections_file=small.file)
+    environment = small.environment(TARGET, tmp_path / "home")
+    whole = run_forked(options, environment, tmp_path)
+    assert whole.status == 0, whole.text
+    small.check(TARGET)
+    small.fill()
+    at = whole.requests.index(f"DELETE /collections/{NAME}") + 1
+    killed = run_forked(options, environment, tmp_path, kill_at=at, moment="after")
+    assert killed.killed
+    assert small.world.http.get("/collections/current").status_code == 404
+    again = run_forked(options, environment, tmp_path)
+    assert again.status == 0, again.text
+    small.check(TARGET)
+
+
+# -- what is told ----------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_tells_what_would_happen_and_writes_nothing(small: SmallWorld, tmp_path: Path) -> None:
+    ended = run(small, tmp_path, dry_run=True)
+    assert ended.status == 0, ended.text
+    for line in (
+        "Strategy: recreate",
+        f"Dimensions: {OLD_DIMENSIONS} -> {TARGET}",
+        "7 documents outside the filter come along without a vector",
+        "'links' refers to this collection by note_id, others: its references are renewed afterwards",
+        "documents refer to sources.id by 'source_id'",
+        "the shadow needs about",
+        "MB free: ",
+    ):
+        assert line in ended.text, ended.text
+    assert not [name for name in ended.requests if not name.startswith("GET")]
+    small.untouched()
+
+
+def test_the_time_without_the_full_collection_is_told_and_kept(small: SmallWorld, tmp_path: Path) -> None:
+    ended = run(small, tmp_path)
+    assert "Full collection not searchable for " in ended.text
+    with sqlite3.connect(next((tmp_path / "home").glob("ledger*"))) as ledger:
+        ((seconds,),) = ledger.execute("select downtime_seconds from collection_runs").fetchall()
+    assert seconds > 0
+    assert f"not searchable for {seconds:.2f} s" in ended.text
