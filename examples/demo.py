@@ -157,7 +157,7 @@ class Stage:
             "MIGRATION_HOME": str(self.folder / "home"),
         }
         command = [sys.executable, "-m", MODULE, *arguments]
-        process = subprocess.Popen(  # noqa: S603 - this Python, fixed arguments
+        process = subprocess.Popen(
             command,
             env=environment,
             cwd=self.folder,
@@ -300,7 +300,7 @@ def stage() -> Iterator[Stage]:
 def sandbox(data: Path) -> Iterator[int]:
     """The sandbox server as a process; yields its port."""
     arguments = ["--port", "0", "--api-key", KEY, "--data-dir", str(data), "--sample"]
-    process = subprocess.Popen(  # noqa: S603 - this Python, fixed arguments
+    process = subprocess.Popen(
         [sys.executable, "-m", "kai.sandbox", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -13,7 +13,7 @@ Whatever the family:
 Importing this module is cheap. The SDK of the chosen family, and only that, is imported by `make_embeddings`,
 which is why its classes are made inside functions.
 """
-# ruff: noqa: PLC0415 - see above
+
 
 from __future__ import annotations
 

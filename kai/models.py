@@ -160,7 +160,7 @@ def nearest_model(family: str, name: str) -> str | None:
     `nearest_model("openai", "text-embedding-003-small")` is `text-embedding-3-small`. `None` if nothing is
     near, or if the name is a known one.
     """
-    import difflib  # noqa: PLC0415 - only a wrong name needs it
+    import difflib
 
     names = [model.name for model in CATALOGUE if model.family == family]
     wanted = canonical_model(family, name).lower()

@@ -243,7 +243,7 @@ def _number(text: str | None) -> float | None:
 
 
 def _seconds_until(http_date: str) -> float | None:
-    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - hardly ever needed
+    from email.utils import parsedate_to_datetime
 
     try:
         moment = parsedate_to_datetime(http_date)

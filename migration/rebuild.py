@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from migration.plan import CollectionPlan
 
 ROLE: Final = "rebuilding"
-_ADDITIONS: Final = 6
+_ADDITIONS: Final = 40
 """How often the field is added back while the application keeps writing vectors of another length."""
 _SETTLED: Final = 3.0
 """Seconds for which the server must show no alter before it counts as having none."""
@@ -195,20 +195,20 @@ class Rebuild:
     def _put_back(self, field: dict[str, Any], total: int) -> None:
         """Rewrite the values until a pass finds nothing, then add the field; again if the application got between."""
         wanted = field | {"num_dim": self._plan.new_dimensions}
+        steps = self._in_place("Rewriting")
+        steps.run(total)
+        self.outcome.written += steps.outcome.written
+        self._drop_failed_vectors(list(steps.outcome.failures))
+        self._mark("adding", wanted, own_metadata(self._schema()), self._begun)
+        self._context.status.phase("indexing", collection=self._name, total=total)
         for _ in range(_ADDITIONS):
-            steps = self._in_place("Rewriting")
-            steps.run(total)
-            self.outcome.written += steps.outcome.written
-            self._drop_failed_vectors(list(steps.outcome.failures))
-            schema = self._schema()
-            self._mark("adding", wanted, own_metadata(schema), self._begun)
-            self._context.status.phase("indexing", collection=self._name, total=total)
             try:
                 self._alter([wanted], lambda now: embedding_field(now, self._field) is not None)
             except TypesenseError as error:
                 if error.status != 400 or "incompatible" not in str(error):
                     raise
                 self._context.console.detail(f"the field cannot come back yet: {error}")
+                # At once after this: what the application writes with its old model comes without a pause.
                 self._drop_outsiders()
             else:
                 return
@@ -233,7 +233,7 @@ class Rebuild:
             import_documents(self._server, self._name, lines)
 
     def _drop_outsiders(self) -> None:
-        """Vectors of a wrong length outside the filter, written meanwhile, would keep the field from coming back."""
+        """Take away vectors of a wrong length, written meanwhile; the passes at the end bring the right ones."""
         wanted = self._plan.new_dimensions
         selection = Selection(self._field, fields=())
         for page in export_pages(self._server, self._name, selection):

@@ -70,9 +70,9 @@ def test_deleting_a_run_deletes_no_data(ledger: Ledger, model: ModelRecord, run:
     ledger.record_metrics(run.id, MetricsRecord(seconds=1))
     assert rollback.reverts_run_id == run.id
     with ledger._writing() as connection:
-        connection.exec_driver_sql(f"DELETE FROM runs WHERE id = '{run.id}'")  # noqa: S608
+        connection.exec_driver_sql(f"DELETE FROM runs WHERE id = '{run.id}'")
         for name in ("collection_runs", "failures", "verification_results", "metrics"):
-            rows = connection.exec_driver_sql(f"SELECT run_id FROM {name}").all()  # noqa: S608
+            rows = connection.exec_driver_sql(f"SELECT run_id FROM {name}").all()
             assert rows == [(None,)], name
     assert ledger.documents("host:1", "c", ["one"])["one"].run_id is None
     assert ledger.documents("host:1", "c", ["one"])["one"].model_id == model.id

@@ -102,7 +102,7 @@ def test_an_upgrade_to_where_a_ledger_stands_changes_nothing(ledger_url: str) ->
 
 def test_a_newer_ledger_is_refused_in_words_that_help(ledger_url: str, tmp_path: Path) -> None:
     upgrade(ledger_url)
-    execute(ledger_url, f"UPDATE {VERSION_TABLE} SET version_num = '9999'")  # noqa: S608
+    execute(ledger_url, f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
     with pytest.raises(LedgerError) as refused:
         Ledger.open(ledger_url, tmp_path)
     message = str(refused.value)
