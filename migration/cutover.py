@@ -16,21 +16,18 @@ lock for writers; the time is kept as short as it can be, measured, and told.
 
 from __future__ import annotations
 
-import os
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-import orjson
-
 from kai.models import fingerprint
 from kai.typesense import Schema, TypesenseError
 from migration.context import Context, Failure, Outcome
-from migration.copying import Adoption, CopyBack, copy_everything, remove_vectors
+from migration.copying import Adoption, CopyBack, remove_vectors
 from migration.fetch import Selection, export_pages
-from migration.hazards import referring_fields
+from migration.keeping import keep_collection, kept_name, write_refused
 from migration.passes import InPlace
-from migration.references import renew_references, wrong_joins
+from migration.references import WrongJoins, renew_references_to
 from migration.schemas import schema_differences, set_dimensions
 from migration.shadow import MARK, clone, drop, own_metadata, role_of, set_role, standing
 
@@ -44,7 +41,6 @@ _EMBEDDING_CATCH_UPS: Final = 4
 _LOOKS: Final = 30
 """How often the newest documents are looked at for a quiet moment, after catch-ups that never found one."""
 _CONVERSIONS: Final = 10
-_NAMED: Final = 20
 _CREATIONS: Final = 50
 """How often the application may put another collection in the way before the cut-over is left for later."""
 
@@ -164,35 +160,23 @@ class CutOver:
                 delete(self._shadow, part_id)
 
     def _write_refused(self, reasons: dict[str, str], documents: dict[str, bytes]) -> None:
-        """The documents that are left out, with the server's words, in a file of the run's folder."""
         file = self._context.home / "runs" / self._context.run.name / f"refused-{self._name}.jsonl"
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "ab") as stream:
-            for document_id, line in documents.items():
-                entry = {"reason": reasons[document_id], "document": orjson.loads(line)}
-                stream.write(orjson.dumps(entry) + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        write_refused(file, reasons, documents)
         self._outcome.notes.append(f"{len(documents)} documents that cannot be copied are in {file}")
 
     def _keep_old(self) -> None:
-        """Copy the collection as it is to `<name>__before_<run>`; until it is whole it is marked as begun."""
-        server = self._server
-        kept = f"{self._name}__before_{self._context.run.name}"
-        own = own_metadata(clone(server, self._name, kept)) or own_metadata(server.collection(self._name) or {})
-        set_role(server, kept, own, "kept", self._context.run.name)
-        failed = copy_everything(server, self._name, kept)
+        kept = kept_name(self._name, self._context.run.name)
+        failed = keep_collection(self._server, self._name, kept, self._context.run.name)
         if failed.keys() - self._builder.refused.keys():
-            server.delete_collection(kept)
+            self._server.delete_collection(kept)
             raise CutOverStopped(
                 f"{len(failed)} documents could not be kept in {kept!r}: {next(iter(failed.values()))}; nothing was "
                 "dropped"
             )
-        set_role(server, kept, own, None)
+        set_role(self._server, kept, own_metadata(self._server.collection(kept) or {}), None)
         self._outcome.notes.append(
             f"the previous collection is kept as {kept!r}; remove it with "
-            f'`curl -X DELETE -H "X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY" {server.url}/collections/{kept}`'
+            f'`curl -X DELETE -H "X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY" {self._server.url}/collections/{kept}`'
         )
 
     # -- after the drop --------------------------------------------------------------------------------
@@ -339,39 +323,10 @@ class CutOver:
 
     def _renew_references(self) -> None:
         """The joins of other collections lead to the right documents again."""
-        everything = self._server.collections()
-        aliases = self._server.aliases()
-        for other, fields in referring_fields(everything, self._name, aliases).items():
-            if other == self._shadow:
-                continue
-            renewed = renew_references(self._server, other, fields)
-            self._outcome.notes.append(f"{renewed.renewed} references of '{other}' renewed")
-            if renewed.orphans:
-                why = next(iter(renewed.orphans.values()))
-                named = ", ".join(map(repr, list(renewed.orphans)[:_NAMED]))
-                self._outcome.notes.append(
-                    f"{len(renewed.orphans)} documents of '{other}' refer to a document that is gone, so that the "
-                    f"server does not renew that reference; their joins may lead to wrong documents until you give "
-                    f"them another one: {named}{' …' if len(renewed.orphans) > _NAMED else ''} ({why})"
-                )
-            schema = next(schema for schema in everything if schema["name"] == other)
-            by_reference: dict[str, list[str]] = {}
-            for spec in schema["fields"]:
-                if spec["name"] in fields:
-                    by_reference.setdefault(spec["reference"], []).append(spec["name"])
-            for reference, names in by_reference.items():
-                try:
-                    wrong = wrong_joins(self._server, other, reference, names)
-                except TypesenseError as error:
-                    if error.transient:
-                        raise
-                    self._outcome.notes.append(f"the joins of '{other}' could not be checked: {error}")
-                    continue
-                if wrong := sorted(set(wrong) - renewed.orphans.keys()):
-                    raise CutOverStopped(
-                        f"{len(wrong)} joins of '{other}' by {', '.join(names)} still lead to wrong documents, "
-                        f"that of {wrong[0]!r} among them"
-                    )
+        try:
+            self._outcome.notes += renew_references_to(self._server, self._name, but=self._shadow)
+        except WrongJoins as error:
+            raise CutOverStopped(str(error)) from error
 
     def _check(self) -> None:
         """The schema is the wanted one, and nothing of the shadow's is missing but what was deleted since."""

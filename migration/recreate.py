@@ -13,9 +13,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kai.models import fingerprint
-from kai.typesense import Schema, Typesense
+from kai.typesense import Schema
 from migration.context import Context, Failure, Outcome
 from migration.cutover import CutOver, CutOverStopped
+from migration.keeping import remove_unfinished_copies
 from migration.shadow import (
     Mark,
     MarkKeeper,
@@ -96,7 +97,7 @@ class Recreate:
             raise CannotCopy(
                 f"a collection {shadow['name']!r} is there that this tool did not make; rename or delete it first"
             )
-        _remove_unfinished_copies(self._server, everything, self._name)
+        remove_unfinished_copies(self._server, everything, self._name)
         cut_over = CutOver(self._context, self._plan, self._builder, self.outcome)
         if mark is not None and past_the_drop(mark, live):
             self._builder.keeper = MarkKeeper(self._server, mark)
@@ -243,10 +244,3 @@ def remove_shadow(context: Context, name: str) -> None:
         set_role(server, name, own_metadata(live), None)
     server.delete_collection(shadow_name(name))
     context.ledger.forget_collection(server.address, shadow_name(name))
-
-
-def _remove_unfinished_copies(server: Typesense, everything: list[Schema], name: str) -> None:
-    """Remove what a run that died while it kept the old collection (`--keep-old`) left of its copy."""
-    for schema in everything:
-        if str(schema["name"]).startswith(f"{name}__before_") and role_of(schema) == "kept":
-            server.delete_collection(str(schema["name"]))

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
-from kai.typesense import Typesense
+from kai.typesense import Typesense, TypesenseError
 from migration.fetch import Selection, export_pages, fetch_documents
+from migration.hazards import referring_fields
 from migration.update import import_documents
+
+_NAMED: Final = 20
 
 
 @dataclass(slots=True)
@@ -31,6 +34,60 @@ class Renewed:
 
     renewed: int = 0
     orphans: dict[str, str] = field(default_factory=dict)
+
+
+class WrongJoins(Exception):  # noqa: N818 - named for what it means
+    """Joins lead to other documents than the ones that are named, although their references were renewed."""
+
+
+def renew_references_to(server: Typesense, name: str, *, but: str) -> list[str]:
+    """Renew the references of every other collection to this one, by an alias too, and check the joins.
+
+    Args:
+        server: where they are.
+        name: the collection that was recreated.
+        but: a collection to leave out.
+
+    Returns:
+        What was done and what could not be, a sentence each.
+
+    Raises:
+        WrongJoins: some still lead elsewhere.
+    """
+    notes: list[str] = []
+    everything = server.collections()
+    for other, fields in referring_fields(everything, name, server.aliases()).items():
+        if other == but:
+            continue
+        renewed = renew_references(server, other, fields)
+        notes.append(f"{renewed.renewed} references of {other!r} renewed")
+        if renewed.orphans:
+            why = next(iter(renewed.orphans.values()))
+            named = ", ".join(map(repr, list(renewed.orphans)[:_NAMED]))
+            notes.append(
+                f"{len(renewed.orphans)} documents of {other!r} refer to a document that is gone, so that the "
+                f"server does not renew that reference; their joins may lead to wrong documents until you give "
+                f"them another one: {named}{' …' if len(renewed.orphans) > _NAMED else ''} ({why})"
+            )
+        schema = next(schema for schema in everything if schema["name"] == other)
+        by_reference: dict[str, list[str]] = {}
+        for spec in schema["fields"]:
+            if spec["name"] in fields:
+                by_reference.setdefault(spec["reference"], []).append(spec["name"])
+        for reference, names in by_reference.items():
+            try:
+                found = wrong_joins(server, other, reference, names)
+            except TypesenseError as error:
+                if error.transient:
+                    raise
+                notes.append(f"the joins of {other!r} could not be checked: {error}")
+                continue
+            if wrong := sorted(set(found) - renewed.orphans.keys()):
+                raise WrongJoins(
+                    f"{len(wrong)} joins of {other!r} by {', '.join(names)} still lead to wrong documents, "
+                    f"that of {wrong[0]!r} among them"
+                )
+    return notes
 
 
 def renew_references(server: Typesense, referring: str, fields: list[str]) -> Renewed:

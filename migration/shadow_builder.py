@@ -12,30 +12,25 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import orjson
 
 from kai.models import fingerprint
-from kai.typesense import Schema, TypesenseError, embedding_field
+from kai.typesense import Schema, TypesenseError
 from migration.context import Context, Failure
-from migration.embed import TextFailure, Vector, text_hash
 from migration.fetch import PAGE_SIZE, Document, Page, Selection, export_pages, fetch_documents
-from migration.passes import NO_TEXT, TENANT_FIELD
 from migration.pipeline import run_pages
 from migration.schemas import schema_differences, set_dimensions
 from migration.shadow import Mark, MarkKeeper, clone, own_metadata, read_mark, shadow_name
+from migration.shadow_pages import NO_VECTOR, PagePreparer, Prepared, line_of
 from migration.update import Written, import_documents
 
 if TYPE_CHECKING:
     from migration.backup import BackupWriter
-    from migration.ledger import DocumentRecord
     from migration.plan import CollectionPlan
     from migration.restore import OldVectors
 
-NO_VECTOR: Final = b""
 _BROKEN_EXPORTS: Final = 8
 _NEWEST: Final = 50
 """Documents that the last look before the drop compares."""
@@ -43,17 +38,6 @@ _NEWEST: Final = 50
 
 class CannotCopy(Exception):  # noqa: N818 - named for what it means to the run
     """The shadow refuses documents, or is not what it should be. The live collection is untouched."""
-
-
-@dataclass(slots=True)
-class Prepared:
-    """A page ready for the shadow."""
-
-    lines: dict[str, bytes] = field(default_factory=dict)
-    contents: dict[str, bytes] = field(default_factory=dict)
-    records: dict[str, DocumentRecord] = field(default_factory=dict)
-    failures: dict[str, Failure] = field(default_factory=dict)
-    seen: int = 0
 
 
 class ShadowBuilder:
@@ -94,7 +78,8 @@ class ShadowBuilder:
         self.failures: dict[str, Failure] = {}
         self._source = context.server.address
         self._field = plan.collection.embedding_field
-        self.vector_is_optional = bool((embedding_field(plan.schema, self._field) or {}).get("optional"))
+        self._pages = PagePreparer(context, plan, old_vectors)
+        self.vector_is_optional = self._pages.vector_is_optional
         self.whole = Selection(self._field)
         self._without_vector = Selection(self._field, with_vector=False)
         self._known: dict[str, bytes] = {}
@@ -173,7 +158,10 @@ class ShadowBuilder:
         self.refused_documents.clear()
         context.ledger.forget_collection(self._source, self.shadow)
         for page in export_pages(context.server, self.shadow, self.whole):
-            rows = [self._record_of(d, self._collection.text_of(d.fields), d.vector_bytes() or NO_VECTOR) for d in page]
+            rows = [
+                self._pages.record_of(d, self._collection.text_of(d.fields), d.vector_bytes() or NO_VECTOR)
+                for d in page
+            ]
             context.ledger.record_documents(self._source, self.shadow, rows)
             self._known.update((row.document_id, row.content_hash or b"") for row in rows)
 
@@ -287,7 +275,7 @@ class ShadowBuilder:
         """Read documents that changed once more, with their vectors for the backup."""
         fresh = fetch_documents(self._context.server, self.name, self.whole, [document.id for document in page])
         self.back_up(fresh)
-        return self._prepare(fresh, embed=embed)
+        return self._pages.prepare(fresh, embed=embed)
 
     def _prepare_new(self, page: Page) -> Prepared:
         """Put the page on disk before it goes anywhere, and take what the shadow does not have yet."""
@@ -295,84 +283,16 @@ class ShadowBuilder:
         new_ids = {d.id for d in new}
         # A shadow that another machine began has no backup here.
         self.back_up([d for d in page if d.id in new_ids or d.id not in self._backed_up])
-        prepared = self._prepare(new)
+        prepared = self._pages.prepare(new)
         prepared.seen = len(page)
         return prepared
 
     def back_up(self, page: Page) -> None:
         """Put whole documents, old vectors included, on disk."""
         if self._backup is not None and page:
-            lines = [_line(d, self._field, None if d.vector is None else d.vector.tolist()) for d in page]
+            lines = [line_of(d, self._field, None if d.vector is None else d.vector.tolist()) for d in page]
             self._backup.add(lines, [d.content_hash() for d in page])
             self._backed_up.update(document.id for document in page)
-
-    def _prepare(self, page: Page, *, embed: bool = True) -> Prepared:
-        """Embed what the application embeds."""
-        context = self._context
-        context.control.wait_while_paused()
-        prepared = Prepared(seen=len(page))
-        if not page:
-            return prepared
-        if self.old_vectors is not None:
-            return self._prepare_old(page, self.old_vectors, prepared)
-        texts = self._texts(page, prepared) if embed else {}
-        vectors = context.embedder.embed(texts.values())
-        for document in page:
-            vector: Vector | None = None
-            if document.id in texts:
-                outcome = vectors[texts[document.id]]
-                if isinstance(outcome, TextFailure):
-                    prepared.failures[document.id] = Failure("embed", outcome.reason)
-                else:
-                    vector = outcome
-            prepared.lines[document.id] = _line(document, self._field, vector)
-            stored = NO_VECTOR if vector is None else vector.tobytes()
-            record = self._record_of(document, texts.get(document.id, ""), stored)
-            prepared.records[document.id] = record
-            prepared.contents[document.id] = record.content_hash or b""
-        return prepared
-
-    def _prepare_old(self, page: Page, old_vectors: OldVectors, prepared: Prepared) -> Prepared:
-        """Every document with the vector that it had, the very numbers, where it had one."""
-        old = old_vectors.get([document.id for document in page])
-        for document in page:
-            vector = old.get(document.id)
-            prepared.lines[document.id] = _line(document, self._field, None if vector is None else vector.tolist())
-            stored = NO_VECTOR if vector is None else np.asarray(vector, np.float64).astype(np.float32).tobytes()
-            record = self._record_of(document, self._collection.text_of(document.fields), stored)
-            prepared.records[document.id] = record
-            prepared.contents[document.id] = record.content_hash or b""
-        return prepared
-
-    def _texts(self, page: Page, prepared: Prepared) -> dict[str, str]:
-        """The texts to embed: of eligible documents, and of the others only where a vector is required."""
-        eligible = self._eligible([document.id for document in page]) if self.vector_is_optional else None
-        texts: dict[str, str] = {}
-        for document in page:
-            if eligible is not None and document.id not in eligible:
-                continue
-            text = self._collection.text_of(document.fields)
-            if text:
-                texts[document.id] = text
-            else:
-                prepared.failures[document.id] = Failure("embed", NO_TEXT)
-        return texts
-
-    def _eligible(self, ids: list[str]) -> set[str]:
-        """Which of these documents the filter lets through; the server is asked, for the filter is its own."""
-        if not self._collection.filter_by:
-            return set(ids)
-        wanted = ",".join(f"`{document_id}`" for document_id in ids)
-        answer = self._context.server.search(
-            self.name,
-            {
-                "q": "*",
-                "per_page": len(ids),
-                "include_fields": "id",
-                "filter_by": f"({self._collection.filter_by}) && id:[{wanted}]",
-            },
-        )
-        return {str(hit["document"]["id"]) for hit in answer["hits"]}
 
     def _write(self, prepared: Prepared) -> tuple[Prepared, Written]:
         if not prepared.lines:
@@ -422,7 +342,7 @@ class ShadowBuilder:
             fresh = fetch_documents(self._context.server, self.name, self.whole, some)
             for document_id in set(some) - {document.id for document in fresh}:
                 self._forget(document_id)
-            self._record(*self._write(self._prepare(fresh)))
+            self._record(*self._write(self._pages.prepare(fresh)))
         if self.refused and not self._context.allow_partial:
             raise CannotCopy(
                 f"{len(self.refused)} documents cannot be copied, so nothing was dropped; "
@@ -443,20 +363,6 @@ class ShadowBuilder:
         for known in (self._known, self.failures, self.refused, self.refused_documents):
             known.pop(document_id, None)
         self._rewritten.add(document_id)
-
-    def _record_of(self, document: Document, text: str, stored: bytes) -> DocumentRecord:
-        from migration.ledger import DocumentRecord
-
-        tenant = document.fields.get(TENANT_FIELD)
-        return DocumentRecord(
-            document.id,
-            text_hash(text),
-            hashlib.sha256(stored).digest(),
-            model_id=self._context.model.id,
-            run_id=self._context.run.id,
-            tenant=str(tenant) if tenant is not None else None,
-            content_hash=document.content_hash(),
-        )
 
     # -- checking --------------------------------------------------------------------------------------
 
@@ -491,11 +397,3 @@ class ShadowBuilder:
             self._rewritten.update(document_ids)
             self._known.update(dict.fromkeys(document_ids, b"not known"))
         return wrong
-
-
-def _line(document: Document, field_name: str, vector: Vector | list[float] | None) -> bytes:
-    """The whole document as a line of an import."""
-    fields: dict[str, Any] = dict(document.fields)
-    if vector is not None:
-        fields[field_name] = vector
-    return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -1,0 +1,146 @@
+"""Pages of documents made ready for the shadow: embedded, written out as lines, noted for the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import orjson
+
+from kai.typesense import embedding_field
+from migration.context import Context, Failure
+from migration.embed import TextFailure, Vector, text_hash
+from migration.fetch import Document, Page
+from migration.passes import NO_TEXT, TENANT_FIELD
+
+if TYPE_CHECKING:
+    from migration.ledger import DocumentRecord
+    from migration.plan import CollectionPlan
+    from migration.restore import OldVectors
+
+NO_VECTOR: Final = b""
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A page ready for the shadow."""
+
+    lines: dict[str, bytes] = field(default_factory=dict)
+    contents: dict[str, bytes] = field(default_factory=dict)
+    records: dict[str, DocumentRecord] = field(default_factory=dict)
+    failures: dict[str, Failure] = field(default_factory=dict)
+    seen: int = 0
+
+
+class PagePreparer:
+    """Makes pages of one collection ready.
+
+    Args:
+        context: the tools of the run.
+        plan: what to do.
+        old_vectors: where the vectors come from on the way back; None to embed.
+
+    Attributes:
+        vector_is_optional: whether a document may come without a vector.
+    """
+
+    def __init__(self, context: Context, plan: CollectionPlan, old_vectors: OldVectors | None = None) -> None:
+        self._context = context
+        self._old_vectors = old_vectors
+        self._collection = plan.collection
+        self._name = plan.name
+        self._field = plan.collection.embedding_field
+        self.vector_is_optional = bool((embedding_field(plan.schema, self._field) or {}).get("optional"))
+
+    def prepare(self, page: Page, *, embed: bool = True) -> Prepared:
+        """Embed what the application embeds."""
+        context = self._context
+        context.control.wait_while_paused()
+        prepared = Prepared(seen=len(page))
+        if not page:
+            return prepared
+        if self._old_vectors is not None:
+            return self._prepare_old(page, self._old_vectors, prepared)
+        texts = self._texts(page, prepared) if embed else {}
+        vectors = context.embedder.embed(texts.values())
+        for document in page:
+            vector: Vector | None = None
+            if document.id in texts:
+                outcome = vectors[texts[document.id]]
+                if isinstance(outcome, TextFailure):
+                    prepared.failures[document.id] = Failure("embed", outcome.reason)
+                else:
+                    vector = outcome
+            prepared.lines[document.id] = line_of(document, self._field, vector)
+            stored = NO_VECTOR if vector is None else vector.tobytes()
+            record = self.record_of(document, texts.get(document.id, ""), stored)
+            prepared.records[document.id] = record
+            prepared.contents[document.id] = record.content_hash or b""
+        return prepared
+
+    def _prepare_old(self, page: Page, old_vectors: OldVectors, prepared: Prepared) -> Prepared:
+        """Every document with the vector that it had, the very numbers, where it had one."""
+        old = old_vectors.get([document.id for document in page])
+        for document in page:
+            vector = old.get(document.id)
+            prepared.lines[document.id] = line_of(document, self._field, None if vector is None else vector.tolist())
+            stored = NO_VECTOR if vector is None else np.asarray(vector, np.float64).astype(np.float32).tobytes()
+            record = self.record_of(document, self._collection.text_of(document.fields), stored)
+            prepared.records[document.id] = record
+            prepared.contents[document.id] = record.content_hash or b""
+        return prepared
+
+    def _texts(self, page: Page, prepared: Prepared) -> dict[str, str]:
+        """The texts to embed: of eligible documents, and of the others only where a vector is required."""
+        eligible = self._eligible([document.id for document in page]) if self.vector_is_optional else None
+        texts: dict[str, str] = {}
+        for document in page:
+            if eligible is not None and document.id not in eligible:
+                continue
+            text = self._collection.text_of(document.fields)
+            if text:
+                texts[document.id] = text
+            else:
+                prepared.failures[document.id] = Failure("embed", NO_TEXT)
+        return texts
+
+    def _eligible(self, ids: list[str]) -> set[str]:
+        """Which of these documents the filter lets through; the server is asked, for the filter is its own."""
+        if not self._collection.filter_by:
+            return set(ids)
+        wanted = ",".join(f"`{document_id}`" for document_id in ids)
+        answer = self._context.server.search(
+            self._name,
+            {
+                "q": "*",
+                "per_page": len(ids),
+                "include_fields": "id",
+                "filter_by": f"({self._collection.filter_by}) && id:[{wanted}]",
+            },
+        )
+        return {str(hit["document"]["id"]) for hit in answer["hits"]}
+
+    def record_of(self, document: Document, text: str, stored: bytes) -> DocumentRecord:
+        """What the ledger is to know of a document with this vector, by its bytes."""
+        from migration.ledger import DocumentRecord
+
+        tenant = document.fields.get(TENANT_FIELD)
+        return DocumentRecord(
+            document.id,
+            text_hash(text),
+            hashlib.sha256(stored).digest(),
+            model_id=self._context.model.id,
+            run_id=self._context.run.id,
+            tenant=str(tenant) if tenant is not None else None,
+            content_hash=document.content_hash(),
+        )
+
+
+def line_of(document: Document, field_name: str, vector: Vector | list[float] | None) -> bytes:
+    """The whole document as a line of an import."""
+    fields: dict[str, Any] = dict(document.fields)
+    if vector is not None:
+        fields[field_name] = vector
+    return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
