@@ -140,10 +140,14 @@ class Typesense:
     # -- the server ------------------------------------------------------------------------------------
 
     def health(self) -> None:
-        """Raise `TypesenseError` unless the server says that it is healthy. Needs no key, is not repeated."""
-        answer = _attempt(lambda: self._json(self._http.get("/health", timeout=10.0)))
-        if not isinstance(answer, dict) or answer.get("ok") is not True:
-            raise TypesenseError(f"Typesense at {self.url} is not healthy", status=503, transient=True)
+        """Raise `TypesenseError` unless the server says, within its patience, that it is healthy. Needs no key."""
+
+        def ask() -> None:
+            answer = self._json(self._http.get("/health", timeout=10.0))
+            if not isinstance(answer, dict) or answer.get("ok") is not True:
+                raise TypesenseError(f"Typesense at {self.url} is not healthy", status=503, transient=True)
+
+        self._repeat(ask)
 
     def metrics(self) -> dict[str, Any]:
         """`/metrics.json`: memory and disk of the machine, figures as strings, bytes."""

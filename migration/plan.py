@@ -16,8 +16,7 @@ from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 from migration.embed import text_hash
 from migration.fetch import Selection, fetch_pages
 from migration.hazards import find_hazards, referring_fields
-from migration.rebuild import unfinished_rebuild
-from migration.shadow import Mark, find_shadow, is_foreign, past_the_drop, read_mark
+from migration.shadow import Mark, find_shadow, is_foreign, past_the_drop, read_mark, unfinished_rebuild
 
 Strategy = Literal["in place", "recreate", "rebuild", "alter", "skipped"]
 ChosenStrategy = Literal["auto", "rebuild", "alter"]
@@ -221,7 +220,8 @@ def look_at_texts(server: Typesense, plan: CollectionPlan, embedding: EmbeddingS
     seen: set[bytes] = set()
     without = tokens = 0
     selection = Selection(collection.embedding_field, collection.filter_by, collection.text_fields, with_vector=False)
-    for page in fetch_pages(server, plan.name, selection):
+    # Not the plan's name: after a crash in a cut-over only the shadow is there.
+    for page in fetch_pages(server, str(plan.schema["name"]), selection):
         for document in page:
             text = collection.text_of(document.fields)
             if not text:

@@ -27,14 +27,13 @@ from migration.control import Control
 from migration.fetch import Page, Selection, export_pages, other_vector_fields
 from migration.passes import InPlace
 from migration.pipeline import run_pages
-from migration.shadow import MARK, own_metadata
+from migration.shadow import MARK, REBUILDING, own_metadata, unfinished_rebuild
 from migration.update import import_documents, update_line
 
 if TYPE_CHECKING:
     from migration.backup import BackupWriter
     from migration.plan import CollectionPlan
 
-ROLE: Final = "rebuilding"
 _ADDITIONS: Final = 40
 """How often the field is added back while the application keeps writing vectors of another length."""
 _SETTLED: Final = 3.0
@@ -44,14 +43,6 @@ _POLL: Final = 0.25
 
 class RebuildStopped(Exception):  # noqa: N818
     """The field could not be put back; the next start goes on from here."""
-
-
-def unfinished_rebuild(schema: Schema) -> dict[str, Any] | None:
-    """What a dead run wrote down before it took the vector field out: phase and field; None if nothing."""
-    mark = (schema.get("metadata") or {}).get(MARK)
-    if isinstance(mark, dict) and mark.get("role") == ROLE and isinstance(mark.get("field"), dict):
-        return mark
-    return None
 
 
 class Rebuild:
@@ -182,7 +173,7 @@ class Rebuild:
         self, phase: str, field: dict[str, Any], metadata: dict[str, Any] | None, dropped_at: float = 0.0
     ) -> dict[str, Any]:
         mark = {
-            "role": ROLE,
+            "role": REBUILDING,
             "phase": phase,
             "field": field | {"num_dim": self._plan.new_dimensions},
             "run": self._context.run.name,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from kai.typesense import Schema
+from kai.typesense import Schema, embedding_field
 from migration.backup import Backup, BackupWriter, vector_line
 from migration.context import Failure, Outcome, Workshop
 from migration.fetch import Document, Page, Selection, export_pages
@@ -31,6 +31,38 @@ if TYPE_CHECKING:
     from migration.ledger import DocumentRecord
 
 MOST_PASSES: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One collection's way back.
+
+    Attributes:
+        name: the collection.
+        backup: what it goes back to.
+        schema: the collection as it is now; None if it is gone.
+    """
+
+    name: str
+    backup: Backup
+    schema: Schema | None
+
+    @property
+    def old_dimensions(self) -> int | None:
+        """The length of the backup's vectors, as the schema had it then."""
+        found = embedding_field(self.backup.schema, self.backup.manifest.embedding_field)
+        return found.get("num_dim") if found else None
+
+    @property
+    def dimensions(self) -> int | None:
+        """The length of the collection's vectors now."""
+        found = embedding_field(self.schema, self.backup.manifest.embedding_field) if self.schema else None
+        return found.get("num_dim") if found else None
+
+    @property
+    def strategy(self) -> str:
+        """How it goes: in place, or by recreating the collection."""
+        return "in place" if self.schema is not None and self.old_dimensions == self.dimensions else "recreate"
 
 
 class OldVectors:

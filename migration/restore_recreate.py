@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import fields
-from typing import TYPE_CHECKING
 
 from kai.collections import EmbeddedCollection
 from kai.settings import EmbeddingSettings
@@ -20,12 +19,9 @@ from migration.embed import Embedder, TextFailure, Vector
 from migration.meter import Meter
 from migration.plan import CollectionPlan
 from migration.recreate import CannotCopy, Recreate
-from migration.restore import OldVectors
+from migration.restore import OldVectors, Way
 from migration.shadow import find_shadow, read_mark
 from migration.update import import_documents
-
-if TYPE_CHECKING:
-    from migration.undo import Way
 
 
 class RestoreStopped(Exception):  # noqa: N818

@@ -28,6 +28,8 @@ from migration.schemas import schema_differences
 
 SUFFIX: Final = "__shadow"
 MARK: Final = "kai_migration"
+REBUILDING: Final = "rebuilding"
+"""Role of a collection whose vector field is out of the schema (`migration.rebuild`)."""
 BEAT_EVERY: Final = 15.0
 """Seconds between two signs of life in the mark of a shadow."""
 DEAD_AFTER: Final = 60.0
@@ -207,6 +209,14 @@ def set_role(server: Typesense, name: str, metadata: dict[str, Any] | None, role
     """Mark the collection beside its own metadata; None takes the mark away."""
     mark = {MARK: {"role": role, "run": run}} if role else {}
     server.set_metadata(name, {**(metadata or {}), **mark})
+
+
+def unfinished_rebuild(schema: Schema) -> dict[str, Any] | None:
+    """What a dead run wrote down before it took the vector field out: phase and field; None if nothing."""
+    mark = (schema.get("metadata") or {}).get(MARK)
+    if isinstance(mark, dict) and mark.get("role") == REBUILDING and isinstance(mark.get("field"), dict):
+        return mark
+    return None
 
 
 def standing(server: Typesense, name: str) -> Schema | None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kai.collections import EmbeddedCollection, load_collections
 from kai.settings import Settings
-from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
+from kai.typesense import Typesense, TypesenseError
 from migration.backup import Backup, BackupError, BackupWriter
 from migration.console import RULE, Console
 from migration.context import Outcome, Workshop
@@ -21,7 +20,7 @@ from migration.fetch import Document
 from migration.lock import hold
 from migration.opening import DONE, INTERRUPTED, SOME_FAILED, STOPPED, open_ledger, open_server
 from migration.plan import Refused
-from migration.restore import OldVectors, RestoreInPlace
+from migration.restore import OldVectors, RestoreInPlace, Way
 from migration.restore_recreate import RestoreByRecreating, RestoreStopped
 from migration.shadow import find_shadow
 from migration.status import Status
@@ -30,38 +29,6 @@ if TYPE_CHECKING:
     from migration.ledger import Ledger, RunRecord
 
 UNDOABLE = ("migrate", "rollback", "restore")
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """One collection's way back.
-
-    Attributes:
-        name: the collection.
-        backup: what it goes back to.
-        schema: the collection as it is now; None if it is gone.
-    """
-
-    name: str
-    backup: Backup
-    schema: Schema | None
-
-    @property
-    def old_dimensions(self) -> int | None:
-        """The length of the backup's vectors, as the schema had it then."""
-        found = embedding_field(self.backup.schema, self.backup.manifest.embedding_field)
-        return found.get("num_dim") if found else None
-
-    @property
-    def dimensions(self) -> int | None:
-        """The length of the collection's vectors now."""
-        found = embedding_field(self.schema, self.backup.manifest.embedding_field) if self.schema else None
-        return found.get("num_dim") if found else None
-
-    @property
-    def strategy(self) -> str:
-        """How it goes: in place, or by recreating the collection."""
-        return "in place" if self.schema is not None and self.old_dimensions == self.dimensions else "recreate"
 
 
 def rollback(
