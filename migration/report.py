@@ -56,7 +56,7 @@ def _preview_collection(console: Console, plan: CollectionPlan, embedding: Embed
     console.line(f"  - Documents: {plan.documents}, eligible: {plan.eligible}")
     if plan.texts is not None:
         console.line(f"  - Distinct texts: {plan.texts.distinct}, documents without text: {plan.texts.without}")
-        cost = "unknown price" if plan.texts.cost_usd is None else f"about ${plan.texts.cost_usd:.4f}"
+        cost = _price(plan.texts.cost_usd)
         requests = requests_needed(plan, embedding)
         console.line(f"  - Embedding: about {plan.texts.tokens} tokens in {requests} requests, {cost}")
     old = "none" if plan.old_dimensions is None else plan.old_dimensions
@@ -65,6 +65,12 @@ def _preview_collection(console: Console, plan: CollectionPlan, embedding: Embed
     _preview_time(console, plan)
     for hazard in plan.hazards:
         console.line(f"  ! {hazard}")
+
+
+def _price(usd: float | None) -> str:
+    if usd is None:
+        return "price unknown"
+    return f"about ${usd:.4f}" if usd else "free"
 
 
 def _preview_time(console: Console, plan: CollectionPlan) -> None:

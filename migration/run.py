@@ -224,6 +224,8 @@ def _tell(context: Context, plan: CollectionPlan, outcome: Outcome, status: str,
     if outcome.downtime_seconds is not None:
         console.line(f"  Full collection not searchable for {outcome.downtime_seconds:.2f} s")
     if status == "completed":
+        if outcome.success and not outcome.written:
+            console.warn(f"  All {outcome.success} were current already; nothing was written.")
         console.line(f"  Migration complete: {outcome.success} succeeded, {failed} failed")
     else:
         console.line(f"  Migration {status}: {cause or 'as asked'}")
@@ -235,5 +237,20 @@ def _tell(context: Context, plan: CollectionPlan, outcome: Outcome, status: str,
         )
     if failed > NAMED_FAILURES:
         console.warn(f"  … and {failed - NAMED_FAILURES} more; the ledger has them all")
-    for note in outcome.notes:
+    for note in (*outcome.notes, *_mixture(context, plan, outcome)):
         console.warn(f"  Note: {note}")
+
+
+def _mixture(context: Context, plan: CollectionPlan, outcome: Outcome) -> list[str]:
+    """That vectors of several models stand in one collection, where a run ended before all were of one."""
+    if outcome.complete and not outcome.failures:
+        return []
+    standing = [
+        f"{use.documents} of {known.model.model} ({known.model.dimensions})"
+        for known in context.ledger.models()
+        for use in known.collections
+        if (use.source, use.collection) == (context.server.address, plan.name) and use.documents
+    ]
+    if len(standing) < 2:
+        return []
+    return [f"'{plan.name}' mixes vectors of several models now, which cannot be compared: {', '.join(standing)}"]
