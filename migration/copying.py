@@ -10,7 +10,7 @@ import orjson
 from kai.collections import EmbeddedCollection
 from kai.typesense import Typesense, TypesenseError
 from migration.embed import TextFailure
-from migration.fetch import PAGE_SIZE, Page, Selection, export_pages
+from migration.fetch import PAGE_SIZE, Page, Selection, export_pages, fetch_documents
 from migration.pipeline import run_pages
 from migration.status import Status
 from migration.update import Written, import_documents, update_line
@@ -112,11 +112,9 @@ class CopyBack:
         ids = list(self.refused)
         for start in range(0, len(ids), PAGE_SIZE):
             some = ids[start : start + PAGE_SIZE]
-            wanted = ",".join(f"`{document_id}`" for document_id in some)
-            parameters = {"q": "*", "per_page": PAGE_SIZE, "include_fields": "id", "filter_by": f"id:[{wanted}]"}
-            hits = self._server.search(self._shadow, parameters)["hits"]
-            there = {str(hit["document"]["id"]) for hit in hits}
-            page = {document_id: self.refused_documents[document_id] for document_id in some if document_id in there}
+            found = fetch_documents(self._server, self._shadow, Selection("", fields=(), with_vector=False), some)
+            there = {document.id for document in found}
+            page = {id_: self.refused_documents[id_] for id_ in some if id_ in there or "`" in id_}
             failed = import_documents(self._server, self._name, page, "create").failed
             for document_id in some:
                 if "already exists" in failed.get(document_id, "already exists"):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -126,7 +126,7 @@ def export_pages(server: Typesense, collection: str, selection: Selection) -> It
             broken += 1
             if not error.transient or broken >= _BROKEN_STREAMS:
                 raise
-            if delivered is not None and not server.count(collection, f"id:=`{delivered}`"):
+            if delivered is not None and ("`" in delivered or not server.count(collection, f"id:=`{delivered}`")):
                 delivered = None  # Deleted meanwhile: start over; seeing documents twice is harmless.
         else:
             return
@@ -170,10 +170,20 @@ def _search_pages(server: Typesense, collection: str, selection: Selection) -> I
                 yield missed
 
 
+def id_filter(ids: Iterable[str]) -> str:
+    """A filter for these documents; empty if there are none that it can name.
+
+    Ids stand in backticks, so one with a backtick in it cannot be named and is left out.
+    """
+    wanted = ",".join(f"`{document_id}`" for document_id in ids if "`" not in document_id)
+    return f"id:[{wanted}]" if wanted else ""
+
+
 def fetch_documents(server: Typesense, collection: str, selection: Selection, ids: Sequence[str]) -> Page:
     """The documents of these ids as they stand now, at most 250 of them; the ones deleted are left out."""
-    wanted = ",".join(f"`{document_id}`" for document_id in ids)
-    parameters = {"q": "*", "per_page": PAGE_SIZE, **selection.parameters(), "filter_by": f"id:[{wanted}]"}
+    if not (wanted := id_filter(ids)):
+        return []
+    parameters = {"q": "*", "per_page": PAGE_SIZE, **selection.parameters(), "filter_by": wanted}
     answer = server.search(collection, parameters)
     return [_document(hit["document"], selection) for hit in answer["hits"]]
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import orjson
 
 from kai.typesense import Typesense, TypesenseError
-from migration.fetch import Selection, export_pages, fetch_documents
+from migration.fetch import Selection, export_pages, fetch_documents, id_filter
 from migration.hazards import referring_fields
 from migration.update import import_documents
 
@@ -95,9 +95,10 @@ def renew_references(server: Typesense, referring: str, fields: list[str]) -> Re
     result = Renewed()
     attributes = tuple(dict.fromkeys(name.split(".")[0] for name in fields))
     selection = Selection("", fields=attributes, with_vector=False)
-    for ids in _ids(server, referring):
+    for exported in export_pages(server, referring, selection):
         # Read right before it is written: an older value must not replace one that the application changed.
-        page = fetch_documents(server, referring, selection, ids)
+        page = fetch_documents(server, referring, selection, [document.id for document in exported])
+        page += [document for document in exported if "`" in document.id]  # No filter finds such an id.
         lines = {document.id: _line(document.fields, attributes) for document in page}
         written = import_documents(server, referring, {id_: line for id_, line in lines.items() if line})
         result.renewed += len(written.written)
@@ -154,14 +155,15 @@ def _joined(
     server: Typesense, referring: str, ids: list[str], fields: list[str], target: str, target_field: str
 ) -> Iterator[dict[str, Any]]:
     """These documents with what the join brings. Search only: the export has no joins to check by."""
-    wanted = ",".join(f"`{document_id}`" for document_id in ids)
+    if not (wanted := id_filter(ids)):
+        return
     answer = server.search(
         referring,
         {
             "q": "*",
             "per_page": len(ids),
             "include_fields": f"id,{','.join(fields)},${target}({target_field})",
-            "filter_by": f"id:[{wanted}]",
+            "filter_by": wanted,
         },
     )
     yield from (hit["document"] for hit in answer["hits"])

@@ -274,6 +274,8 @@ class ShadowBuilder:
     def _prepare_changed(self, embed: bool, page: Page) -> Prepared:
         """Read documents that changed once more, with their vectors for the backup."""
         fresh = fetch_documents(self._context.server, self.name, self.whole, [document.id for document in page])
+        # No filter finds an id with a backtick in it: such a document is taken as the export gave it.
+        fresh += [document for document in page if "`" in document.id]
         self.back_up(fresh)
         return self._pages.prepare(fresh, embed=embed)
 

@@ -12,7 +12,7 @@ import orjson
 from kai.typesense import embedding_field
 from migration.context import Context, Failure
 from migration.embed import TextFailure, Vector, text_hash
-from migration.fetch import Document, Page
+from migration.fetch import Document, Page, id_filter
 from migration.passes import NO_TEXT, TENANT_FIELD
 
 if TYPE_CHECKING:
@@ -110,14 +110,15 @@ class PagePreparer:
         """Which of these documents the filter lets through; the server is asked, for the filter is its own."""
         if not self._collection.filter_by:
             return set(ids)
-        wanted = ",".join(f"`{document_id}`" for document_id in ids)
+        if not (wanted := id_filter(ids)):
+            return set()
         answer = self._context.server.search(
             self._name,
             {
                 "q": "*",
                 "per_page": len(ids),
                 "include_fields": "id",
-                "filter_by": f"({self._collection.filter_by}) && id:[{wanted}]",
+                "filter_by": f"({self._collection.filter_by}) && {wanted}",
             },
         )
         return {str(hit["document"]["id"]) for hit in answer["hits"]}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
+import ssl
 import sys
 import threading
 import time
@@ -103,6 +104,9 @@ def run_forked(
     return Ended(ended, journal.read_text().splitlines(), output.read_text())
 
 
+_TLS = ssl.create_default_context()
+
+
 def _become_child(environment: Mapping[str, str], folder: Path, output: Path) -> None:
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.dup2(descriptor, 1)
@@ -112,6 +116,8 @@ def _become_child(environment: Mapping[str, str], folder: Path, output: Path) ->
     sys.stderr = os.fdopen(2, "w", buffering=1)
     faulthandler.disable()
     faulthandler.dump_traceback_later(60, exit=True, file=2)
+    # Nothing is encrypted here, but every client of httpx reads all certificates once more.
+    ssl.create_default_context = lambda *_args, **_options: _TLS
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

@@ -236,7 +236,7 @@ def wrong_joins(world: World) -> dict[str, Any]:
     for hit in page.json()["hits"]:
         link = hit["document"]
         joined = link.get(NAME)
-        found = json.dumps(joined)
+        found = json.dumps(joined, ensure_ascii=False)
         named = [link["note_id"], *link.get("others", [])]
         if any(f'"{name}"' not in found for name in named):
             wrong[link["id"]] = (named, joined)

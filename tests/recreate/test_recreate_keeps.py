@@ -280,6 +280,30 @@ def test_a_dry_run_tells_what_would_happen_and_writes_nothing(small: SmallWorld,
     small.untouched()
 
 
+def test_a_dry_run_after_a_crash_in_the_cut_over_says_where_it_stands(small: SmallWorld, tmp_path: Path) -> None:
+    environment = small.environment(TARGET, tmp_path / "home")
+    whole = run_forked(small.options(), environment, tmp_path)
+    small.fill()
+    at = whole.requests.index(f"DELETE /collections/{NAME}") + 1
+    assert run_forked(small.options(), environment, tmp_path, kill_at=at, moment="after").killed
+    before = small.world.state((f"{NAME}__shadow",))
+    ended = run(small, tmp_path, dry_run=True)
+    assert ended.status == 0, ended.text
+    assert "left a shadow behind (cutting over); this run goes on from there" in ended.text
+    assert small.world.state((f"{NAME}__shadow",)) == before
+
+
+def test_ids_that_no_filter_can_name_come_along(small: SmallWorld, tmp_path: Path) -> None:
+    strange = ["back`tick", "a,b", "slash/and?mark", "per%20cent", " space ", "]&&[", "ü\u2028"]
+    template = {key: value for key, value in small.expected["n1"].items() if key != "vector"}
+    small.world.import_(NAME, [{**template, "id": id_} for id_ in strange])
+    small.world.import_(LINKS, [{"id": f"{id_}`", "note_id": id_} for id_ in strange])
+    small.expected |= {id_: {**template, "id": id_} for id_ in strange}
+    ended = run(small, tmp_path)
+    assert ended.status == 0, ended.text
+    small.check(TARGET)
+
+
 def test_the_time_without_the_full_collection_is_told_and_kept(small: SmallWorld, tmp_path: Path) -> None:
     ended = run(small, tmp_path)
     assert "Full collection not searchable for " in ended.text
