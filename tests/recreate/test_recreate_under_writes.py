@@ -16,7 +16,7 @@ from tests.recreate.small import LINKS, NAME, OLD_DIMENSIONS, SmallWorld, check_
 from tests.recreate.writer import Writer, windows
 
 TARGET = 32
-SEEDS = int(os.environ.get("WRITER_SEEDS", "4"))
+SEEDS = int(os.environ.get("WRITER_SEEDS", "3"))
 
 
 @pytest.mark.usefixtures("warm")
