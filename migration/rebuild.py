@@ -27,6 +27,7 @@ from migration.control import Control
 from migration.fetch import Page, Selection, export_pages, other_vector_fields
 from migration.passes import InPlace
 from migration.pipeline import run_pages
+from migration.schemas import vector_field
 from migration.shadow import MARK, REBUILDING, own_metadata, unfinished_rebuild
 from migration.update import import_documents, update_line
 
@@ -164,8 +165,7 @@ class Rebuild:
         found = embedding_field(schema, self._field)
         if found is None:
             raise RebuildStopped(f"collection {self._name!r} has no field {self._field!r}")
-        wanted = {key: value for key, value in found.items() if value not in ("", None)}
-        return wanted | {"num_dim": self._plan.new_dimensions}
+        return vector_field(found, self._plan.new_dimensions)
 
     # -- the pause -------------------------------------------------------------------------------------
 

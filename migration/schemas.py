@@ -74,7 +74,7 @@ def set_dimensions(server: Typesense, name: str, field_name: str, dimensions: in
         if found is not None and found.get("num_dim") == dimensions:
             return
         if found is not None:
-            wanted = {"name": field_name, "type": found["type"], "num_dim": dimensions, **_said(found)}
+            wanted = vector_field(found, dimensions)
         elif not wanted:
             raise KeyError(field_name)
         dropped = [{"name": field_name, "drop": True}] if found else []
@@ -89,9 +89,13 @@ def set_dimensions(server: Typesense, name: str, field_name: str, dimensions: in
                 time.sleep(0.5)
 
 
-def _said(field: dict[str, Any]) -> dict[str, Any]:
-    """The attributes that are not what the server takes anyway; none that it would not take."""
-    return {name: field[name] for name, default in _DEFAULTS.items() if name in field and field[name] != default}
+def vector_field(field: dict[str, Any], dimensions: int) -> dict[str, Any]:
+    """A vector field as the server describes it, in the form in which an alter adds it, with another length.
+
+    The attributes that are not what the server takes anyway; none that it would not take.
+    """
+    said = {name: field[name] for name, default in _DEFAULTS.items() if name in field and field[name] != default}
+    return {"name": field["name"], "type": field["type"], "num_dim": dimensions, **said}
 
 
 def _comparable(field: dict[str, Any], but: str) -> dict[str, Any]:
