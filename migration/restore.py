@@ -41,11 +41,13 @@ class Way:
         name: the collection.
         backup: what it goes back to.
         schema: the collection as it is now; None if it is gone.
+        shadow: what a dead run left of its way; None if nothing.
     """
 
     name: str
     backup: Backup
     schema: Schema | None
+    shadow: Schema | None = None
 
     @property
     def old_dimensions(self) -> int | None:
@@ -62,7 +64,8 @@ class Way:
     @property
     def strategy(self) -> str:
         """How it goes: in place, or by recreating the collection."""
-        return "in place" if self.schema is not None and self.old_dimensions == self.dimensions else "recreate"
+        fits = self.schema is not None and self.old_dimensions == self.dimensions
+        return "in place" if fits and self.shadow is None else "recreate"
 
 
 class OldVectors:

@@ -20,7 +20,7 @@ from migration.meter import Meter
 from migration.plan import CollectionPlan
 from migration.recreate import CannotCopy, Recreate
 from migration.restore import OldVectors, Way
-from migration.shadow import find_shadow, read_mark
+from migration.shadow import read_mark
 from migration.update import import_documents
 
 
@@ -80,8 +80,7 @@ class RestoreByRecreating:
         Raises:
             RestoreStopped: it could not be finished; run again.
         """
-        shadow = find_shadow(self._workshop.server.collections(), self._way.name)
-        if self._way.schema is None and shadow is None:
+        if self._way.schema is None and self._way.shadow is None:
             return self._create_anew()
         plan = self._plan(total)
         backup = self._open_backup() if self._open_backup is not None and self._way.schema is not None else None
@@ -97,7 +96,7 @@ class RestoreByRecreating:
         return self.outcome
 
     def _plan(self, total: int) -> CollectionPlan:
-        way, shadow = self._way, find_shadow(self._workshop.server.collections(), self._way.name)
+        way, shadow = self._way, self._way.shadow
         return CollectionPlan(
             self._collection,
             way.name,

@@ -141,11 +141,12 @@ def _go_back(
 ) -> int:
     known = load_collections(collections_file)
     everything = server.collections()
-    ways = [Way(name, backup, server.collection(name)) for name, backup in backups.items()]
+    ways = [
+        Way(name, backup, server.collection(name), find_shadow(everything, name)) for name, backup in backups.items()
+    ]
     for way in ways:
         way.backup.verify()
-        shadow = find_shadow(everything, way.name)
-        if way.schema is None and shadow is None and way.backup.manifest.kind == "vectors":
+        if way.schema is None and way.shadow is None and way.backup.manifest.kind == "vectors":
             raise Refused([f"collection {way.name!r} is gone, and the backup holds vectors, not documents"])
     if not confirmed(_announcement(ways, reverts)):
         raise Refused(["not confirmed; give --yes to go back without being asked"])

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 
+from migration.__main__ import cli
+from migration.session import RunOptions
+from tests.killing import run_forked
 from tests.providers import OpenAIStandIn
 from tests.world import EMBEDDING_FIELDS, World, made_up, openai
 
@@ -203,6 +209,36 @@ def test_a_rollback_across_a_change_of_dimensions_recreates_the_collection(
     migrated_again = world.run("rollback", "--yes", module=KAI_MIGRATE)
     assert migrated_again.status == 0, migrated_again.text
     assert len(world.documents("context_stores")["q1"]["prompt_embedding"]) == 128
+
+
+def test_a_rollback_killed_at_any_request_is_finished_by_the_next(
+    world: World, provider: OpenAIStandIn, tmp_path: Path
+) -> None:
+    world.fill(made_up(questions=30, instructions=4), 16)
+    before = vectors(world)["context_stores"]
+    assert world.run("--collections", "context_stores", **openai(provider, 32)).status == 0
+    migrated = next(world.home.glob("runs/openai-*")).name
+    command = ["rollback", migrated, "--yes"]
+    for kill_at in range(1, 500, 3):
+        with patch("tests.killing.migrate", lambda _options: _kai_migrate(command)):
+            child = run_forked(RunOptions(), world.environment(), tmp_path / "work", kill_at=kill_at)
+        documents = world.http.get("/collections/context_stores/documents/export")
+        shadow = world.http.get("/collections/context_stores__shadow/documents/export")
+        standing = [a.text.count("\n") + 1 for a in (documents, shadow) if a.status_code == 200 and a.text]
+        assert max(standing) == 30, child.text
+        if not child.killed:
+            break
+    assert child.status == 0, child.text
+    assert vectors(world)["context_stores"] == before
+    assert not [c["name"] for c in world.http.get("/collections").json() if "__" in c["name"]]
+
+
+def _kai_migrate(arguments: list[str]) -> int:
+    try:
+        cli.main(arguments)
+    except SystemExit as ending:
+        return int(ending.code or 0)
+    return 0
 
 
 def test_an_alter_is_rolled_back_too(world: World, provider: OpenAIStandIn) -> None:
