@@ -50,6 +50,10 @@ class TextFailure:
     reason: str
 
 
+Promise: TypeAlias = Future[dict[str, Vector | TextFailure]]
+"""The outcome of a batch, by text. One for each text would cost as much as reading its vector."""
+
+
 class ProviderStopped(Exception):  # noqa: N818 - named for what it does to the run
     """The provider cannot go on: key revoked, model gone, out of reach for too long. The run can be resumed."""
 
@@ -128,7 +132,7 @@ class Embedder:
         self._stopped = stopped or threading.Event()
         self._secrets = secrets
         self._most_tokens = most_tokens
-        self._under_way: dict[bytes, Future[Vector | TextFailure]] = {}
+        self._under_way: dict[bytes, Promise] = {}
         self._refused_in_a_row = 0
         self._reserved = 0
         """Tokens bought or about to be."""
@@ -159,18 +163,17 @@ class Embedder:
         mine, others = self._claim({text: digest for text, digest in hashes.items() if digest not in found})
         results: dict[str, Vector | TextFailure] = {t: found[digest] for t, digest in hashes.items() if digest in found}
         try:
-            for batch in self._batches(list(mine)):
+            for batch, promise in mine:
                 self._check_spending(batch)
                 embedded = self._embed_batch(batch)
                 if self._cache:
                     bought = [(hashes[t], v) for t, v in embedded.items() if not isinstance(v, TextFailure)]
                     self._cache.put_many(self.space, bought)
-                for text, outcome in embedded.items():
-                    mine[text].set_result(outcome)
+                promise.set_result(embedded)
                 results.update(embedded)
         finally:
             self._release(mine, hashes)
-        results.update({text: future.result() for text, future in others.items()})
+        results.update({text: promise.result()[text] for text, promise in others.items()})
         return results
 
     def probe(self) -> Vector:
@@ -209,27 +212,26 @@ class Embedder:
 
     # -- sharing between threads -----------------------------------------------------------------------
 
-    def _claim(
-        self, wanted: dict[str, bytes]
-    ) -> tuple[dict[str, Future[Vector | TextFailure]], dict[str, Future[Vector | TextFailure]]]:
-        mine: dict[str, Future[Vector | TextFailure]] = {}
-        others: dict[str, Future[Vector | TextFailure]] = {}
+    def _claim(self, wanted: dict[str, bytes]) -> tuple[list[tuple[list[str], Promise]], dict[str, Promise]]:
+        """The batches that the caller has to embed, and for the other texts where their vectors will be."""
+        others: dict[str, Promise] = {}
         with self._lock:
             for text, digest in wanted.items():
-                if digest in self._under_way:
-                    others[text] = self._under_way[digest]
-                else:
-                    mine[text] = self._under_way[digest] = Future()
+                if (promise := self._under_way.get(digest)) is not None:
+                    others[text] = promise
+            mine = [(batch, Promise()) for batch in self._batches([text for text in wanted if text not in others])]
+            for batch, promise in mine:
+                self._under_way.update((wanted[text], promise) for text in batch)
         return mine, others
 
-    def _release(self, mine: dict[str, Future[Vector | TextFailure]], hashes: dict[str, bytes]) -> None:
+    def _release(self, mine: list[tuple[list[str], Promise]], hashes: dict[str, bytes]) -> None:
         with self._lock:
-            for text, future in mine.items():
-                if self._under_way.get(hashes[text]) is future:
+            for batch, _ in mine:
+                for text in batch:
                     del self._under_way[hashes[text]]
-        for future in mine.values():
-            if not future.done():
-                future.set_exception(Stopped("the request for this text did not come to its end"))
+        for _, promise in mine:
+            if not promise.done():
+                promise.set_exception(Stopped("the request for this text did not come to its end"))
 
     # -- requests --------------------------------------------------------------------------------------
 

@@ -13,15 +13,17 @@ which reads one snapshot; and the caller repeats its passes until one finds noth
 from __future__ import annotations
 
 import hashlib
+import struct
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
-import numpy as np
 import orjson
 
 from kai.typesense import PAGE_LIMIT, Schema, Typesense, TypesenseError
+from migration.slices import read_line, read_search
 
 PAGE_SIZE: Final = PAGE_LIMIT
 SEARCH_UP_TO: Final = 10_000
@@ -38,21 +40,46 @@ class Document:
     Attributes:
         id: its id.
         fields: what was asked for, `id` among it, without the embedding.
-        vector: the stored embedding, the very numbers of the server's JSON, or None. An array of doubles:
-            a list of Python floats takes four times the memory.
+        numbers: the stored embedding as the server's JSON has it, or None where there is none. It becomes
+            numbers where it is asked for: as Python floats it takes four times the memory.
     """
 
     id: str
     fields: dict[str, Any]
-    vector: array[float] | None
+    numbers: bytes | None
+
+    @property
+    def vector(self) -> array[float] | None:
+        """The stored embedding, the very numbers of the server's JSON, or None.
+
+        Raises:
+            TypesenseError: it is not a list of numbers.
+        """
+        numbers = self._parsed()
+        return None if numbers is None else array("d", numbers)
 
     def content_hash(self) -> bytes:
         """SHA-256 over everything read but the vector, independent of the order of attributes."""
         return hashlib.sha256(orjson.dumps(self.fields, option=orjson.OPT_SORT_KEYS)).digest()
 
     def vector_bytes(self) -> bytes | None:
-        """The vector as float32, the way Typesense compares it; None where there is none."""
-        return None if self.vector is None else np.frombuffer(self.vector, np.float64).astype(np.float32).tobytes()
+        """The vector as float32, the way Typesense compares it; None where there is none.
+
+        Raises:
+            TypesenseError: it is not a list of numbers.
+        """
+        numbers = self._parsed()
+        # struct is three times as fast as NumPy here, and rounds the same way.
+        return None if numbers is None else struct.pack(f"{len(numbers)}f", *numbers)
+
+    def _parsed(self) -> list[float] | None:
+        if self.numbers is None:
+            return None
+        try:
+            numbers: list[float] = orjson.loads(self.numbers)
+        except orjson.JSONDecodeError as error:
+            raise TypesenseError(f"the vector of document {self.id!r} cannot be read", transient=True) from error
+        return numbers
 
 
 Page = list[Document]
@@ -136,7 +163,7 @@ def _pages_of_lines(lines: Iterator[bytes], selection: Selection, after: str | N
     page: Page = []
     for line in lines:
         try:
-            document = _document(orjson.loads(line), selection)
+            document = _document(read_line(line, selection.embedding_field), selection)
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise TypesenseError(f"a line of the export cannot be read: {line[:80]!r}", transient=True) from error
         if after is not None:
@@ -156,7 +183,7 @@ def _search_pages(server: Typesense, collection: str, selection: Selection) -> I
     while True:
         number += 1
         parameters = {"q": "*", "per_page": PAGE_SIZE, "page": number, **selection.parameters()}
-        answer = server.search(collection, parameters)
+        answer = server.search(collection, parameters, partial(read_search, field=selection.embedding_field))
         page = [_document(hit["document"], selection) for hit in answer["hits"]]
         fresh = [document for document in page if document.id not in seen]
         seen.update(document.id for document in fresh)
@@ -184,10 +211,12 @@ def fetch_documents(server: Typesense, collection: str, selection: Selection, id
     if not (wanted := id_filter(ids)):
         return []
     parameters = {"q": "*", "per_page": PAGE_SIZE, **selection.parameters(), "filter_by": wanted}
-    answer = server.search(collection, parameters)
+    answer = server.search(collection, parameters, partial(read_search, field=selection.embedding_field))
     return [_document(hit["document"], selection) for hit in answer["hits"]]
 
 
 def _document(fields: dict[str, Any], selection: Selection) -> Document:
     vector = fields.pop(selection.embedding_field, None)
-    return Document(str(fields["id"]), fields, array("d", vector) if vector else None)
+    if vector and not isinstance(vector, bytes):
+        vector = orjson.dumps(array("d", vector).tolist())
+    return Document(str(fields["id"]), fields, vector or None)

@@ -10,6 +10,7 @@ carries the target's vector. Resuming after a crash, catching up and checking ar
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import threading
 import time
@@ -273,9 +274,10 @@ class InPlace:
                 to_write.append(document)
                 stored = vector.tobytes()
             prepared.records[document.id] = self._record_of(document, text, stored)
-            self._pick(Sampled(document.id, text, stored), prepared)
+            if self._is_picked():
+                prepared.sample.append(Sampled(document.id, text, stored))
         if to_write and (backup := self._its_backup()) is not None:
-            backup.add_vectors([(d.id, d.vector, d.content_hash()) for d in to_write])
+            backup.add_vectors([(d.id, d.numbers, d.content_hash()) for d in to_write])
         return prepared
 
     def _its_backup(self) -> BackupWriter | None:
@@ -288,12 +290,12 @@ class InPlace:
         """A document that is current may still have lost something else."""
         if self._whole and record.content_hash is not None and record.run_id == self._context.run.id:
             prepared.other_fields_changed += record.content_hash != document.content_hash()
-        self._pick(Sampled(document.id, text, document.vector_bytes() or b""), prepared)
+        if self._is_picked():
+            prepared.sample.append(Sampled(document.id, text, document.vector_bytes() or b""))
 
-    def _pick(self, document: Sampled, prepared: _Prepared) -> None:
-        """Keep a few documents of the page; the pass keeps a few of those, each document as likely as any other."""
-        if self._random.random() < _PICKED:
-            prepared.sample.append(document)
+    def _is_picked(self) -> bool:
+        """Whether the pass may keep a document as a sample: of the few picked a few, each as likely as any other."""
+        return self._random.random() < _PICKED
 
     def _write(self, prepared: _Prepared) -> tuple[_Prepared, Written]:
         """One import request for the page."""
@@ -376,8 +378,8 @@ class InPlace:
         if stored is None or len(stored) != vector.nbytes:
             return False
         tolerance = _SAME_MODEL if self._catching_up else _EXACT
-        difference = np.linalg.norm(np.frombuffer(stored, np.float32) - vector)
-        return bool(difference <= tolerance * np.linalg.norm(vector))
+        difference = np.frombuffer(stored, np.float32) - vector
+        return math.sqrt(difference @ difference) <= tolerance * math.sqrt(vector @ vector)
 
     def _record_of(self, document: Document, text: str, stored: bytes) -> DocumentRecord:
         from migration.ledger import DocumentRecord

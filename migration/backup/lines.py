@@ -15,14 +15,15 @@ Vector = Sequence[float] | NDArray[np.floating[Any]]
 _SERIALIZE_NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
 
 
-def vector_line(document_id: str, field: str, vector: Vector | None) -> bytes:
+def vector_line(document_id: str, field: str, vector: Vector | bytes | None) -> bytes:
     """The line that puts this vector back, when imported with `action=update`: `{"id": …, "<field>": […]}`.
 
     Args:
         document_id: the document's id.
         field: the embedding field.
         vector: its numbers (a list, an `array`, a NumPy array). They read back as the very same float64
-            values. None where the document has no vector: importing `null` takes a vector away.
+            values. Bytes: the JSON list of them as the server sent it, which is taken as it is. None where
+            the document has no vector: importing `null` takes a vector away.
 
     Returns:
         UTF-8 without a newline; `id` comes first.
@@ -33,6 +34,8 @@ def vector_line(document_id: str, field: str, vector: Vector | None) -> bytes:
     try:
         if vector is None:
             numbers = b"null"
+        elif isinstance(vector, bytes):
+            numbers = vector
         else:
             # An array goes through float64: the short form of a float32 would read back as another float64.
             exact = vector if isinstance(vector, list | tuple) else np.ascontiguousarray(vector, np.float64)

@@ -180,7 +180,7 @@ class BackupWriter:
             raise ValueError("a record must be one line")
         self._append(lines, ids, contents)
 
-    def add_vectors(self, rows: Sequence[tuple[str, Vector | None, bytes | None]]) -> None:
+    def add_vectors(self, rows: Sequence[tuple[str, Vector | bytes | None, bytes | None]]) -> None:
         """Append one page of old vectors: id, vector (None where there is none), content hash (or None).
 
         As `add` with `vector_line`, but cheaper. Only for the kind `vectors`.
