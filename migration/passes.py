@@ -250,14 +250,14 @@ class InPlace:
                 prepared.failures[document.id] = Failure("embed", NO_TEXT)
             elif self._failed_before(document.id, text_hash(text)):
                 prepared.failing.add(document.id)
-            elif self._is_current(document, text, known.get(document.id)):
+            elif (stored := self._current(document, text, known.get(document.id))) is not None:
                 prepared.current += 1
-                self._look_at(document, text, known[document.id], prepared)
+                self._look_at(document, text, known[document.id], stored, prepared)
             else:
                 texts[document.id] = text
         texts = self._within_limit(texts)
         vectors = context.embedder.embed(texts.values(), fresh=context.force and not self._catching_up)
-        to_write: list[Document] = []
+        to_write: list[tuple[Document, Vector]] = []
         for document in page:
             text = texts.get(document.id, "")
             if not text:
@@ -270,14 +270,17 @@ class InPlace:
                 prepared.left_alone += 1
                 stored = document.vector_bytes() or b""
             else:
-                prepared.lines[document.id] = update_line(document.id, self._collection.embedding_field, vector)
-                to_write.append(document)
+                to_write.append((document, vector))
                 stored = vector.tobytes()
             prepared.records[document.id] = self._record_of(document, text, stored)
             if self._is_picked():
                 prepared.sample.append(Sampled(document.id, text, stored))
         if to_write and (backup := self._its_backup()) is not None:
-            backup.add_vectors([(d.id, d.numbers, d.content_hash()) for d in to_write])
+            contents = (prepared.records[document.id].content_hash for document, _ in to_write)
+            backup.add_vectors([(d.id, d.numbers, content) for (d, _), content in zip(to_write, contents, strict=True)])
+        for document, vector in to_write:
+            document.numbers = None  # The most memory of the page; it is in the backup.
+            prepared.lines[document.id] = update_line(document.id, self._collection.embedding_field, vector)
         return prepared
 
     def _its_backup(self) -> BackupWriter | None:
@@ -286,12 +289,12 @@ class InPlace:
                 self._backup = self._open_backup()
             return self._backup
 
-    def _look_at(self, document: Document, text: str, record: DocumentRecord, prepared: _Prepared) -> None:
+    def _look_at(self, document: Document, text: str, record: DocumentRecord, stored: bytes, prepared: _Prepared) -> None:
         """A document that is current may still have lost something else."""
         if self._whole and record.content_hash is not None and record.run_id == self._context.run.id:
             prepared.other_fields_changed += record.content_hash != document.content_hash()
         if self._is_picked():
-            prepared.sample.append(Sampled(document.id, text, document.vector_bytes() or b""))
+            prepared.sample.append(Sampled(document.id, text, stored))
 
     def _is_picked(self) -> bool:
         """Whether the pass may keep a document as a sample: of the few picked a few, each as likely as any other."""
@@ -306,6 +309,7 @@ class InPlace:
         written = import_documents(context.server, self._name, prepared.lines)
         seconds = time.monotonic() - begun
         context.meter.imported(sum(map(len, prepared.lines.values())), seconds)
+        prepared.lines.clear()
         context.control.rest(seconds)
         return prepared, written
 
@@ -364,13 +368,14 @@ class InPlace:
         failure = self._failures.get(document_id)
         return failure is not None and failure.text_hash == digest
 
-    def _is_current(self, document: Document, text: str, record: DocumentRecord | None) -> bool:
+    def _current(self, document: Document, text: str, record: DocumentRecord | None) -> bytes | None:
+        """The vector that stands there, as float32, if it is the one that the ledger knows of the target."""
         if record is None or record.model_id != self._context.model.id or record.text_hash != text_hash(text):
-            return False
+            return None
         if self._context.force and record.run_id != self._context.run.id:
-            return False
+            return None
         stored = document.vector_bytes()
-        return stored is not None and record.vector_hash == hashlib.sha256(stored).digest()
+        return stored if stored is not None and record.vector_hash == hashlib.sha256(stored).digest() else None
 
     def _is_already(self, document: Document, vector: Vector) -> bool:
         """Whether the vector that stands there is the target's, written by somebody else."""

@@ -16,8 +16,8 @@ P = TypeVar("P")
 Q = TypeVar("Q")
 R = TypeVar("R")
 
-_READY_AHEAD = 4
-"""Pages beyond the ones being prepared that may be ready, being written or being recorded."""
+_READY_AHEAD = 3
+"""Pages beyond the ones being prepared: one that is ready, one being written and one being recorded."""
 
 
 def run_pages(

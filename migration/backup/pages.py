@@ -85,8 +85,12 @@ def encode(lines: Sequence[bytes], ids: Sequence[str], contents: Sequence[bytes 
         ValueError: too many records for one page.
     """
     # A compressor of its own, because they may not be shared by threads; making one takes 10 µs.
-    compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
-    frame = compressor.compress(b"\n".join(lines) + b"\n")
+    compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj(
+        size=sum(map(len, lines)) + len(lines)
+    )
+    # Line by line, because joined they would stand in memory twice.
+    pieces = [compressor.compress(piece) for line in lines for piece in (line, b"\n")]
+    frame = b"".join((*pieces, compressor.flush()))
     about: dict[str, object] = {"ids": list(ids)}
     if contents is not None and any(contents):
         about["contents"] = [content and content.hex() for content in contents]
