@@ -269,9 +269,7 @@ class Typesense:
             self.search(name, {"q": "*", "per_page": 0, **({"filter_by": filter_by} if filter_by else {})})["found"]
         )
 
-    def search(
-        self, name: str, params: dict[str, Any], read: Callable[[bytes], Any] = orjson.loads
-    ) -> dict[str, Any]:
+    def search(self, name: str, params: dict[str, Any], read: Callable[[bytes], Any] = orjson.loads) -> dict[str, Any]:
         """One search, parameters as Typesense names them.
 
         By GET as KAI searches; one too long for a URL (the server takes 4,000 characters) by multi_search.

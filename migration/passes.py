@@ -289,7 +289,9 @@ class InPlace:
                 self._backup = self._open_backup()
             return self._backup
 
-    def _look_at(self, document: Document, text: str, record: DocumentRecord, stored: bytes, prepared: _Prepared) -> None:
+    def _look_at(
+        self, document: Document, text: str, record: DocumentRecord, stored: bytes, prepared: _Prepared
+    ) -> None:
         """A document that is current may still have lost something else."""
         if self._whole and record.content_hash is not None and record.run_id == self._context.run.id:
             prepared.other_fields_changed += record.content_hash != document.content_hash()
