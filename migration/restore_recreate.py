@@ -133,13 +133,16 @@ class RestoreByRecreating:
         """The collection is gone: from the backup alone, its documents, synonyms and overrides included."""
         server, way, backup = self._workshop.server, self._way, self._way.backup
         server.create_collection({**creatable(backup.schema), "name": way.name})
+        restored: set[str] = set()
         for synonym in backup.synonyms:
             server.put_synonym(way.name, synonym)
         for override in backup.overrides:
             server.put_override(way.name, override)
-        for page in backup.records():
+        # Every record in its order, so that of a document that is there twice the newest content stays.
+        for page in backup.records(first_wins=False):
             written = import_documents(server, way.name, dict(page), "upsert")
-            self.outcome.success += len(written.written)
+            restored.update(written.written)
             self.outcome.failures.update({id_: Failure("import", why) for id_, why in written.failed.items()})
+        self.outcome.success = len(restored)
         self.outcome.complete = True
         return self.outcome

@@ -68,7 +68,7 @@ curl -sS -X POST "$TYPESENSE_URL/collections" -H "X-TYPESENSE-API-KEY: $TYPESENS
 ## 2. The documents
 
 ```sh
-zstd -dc {records} | curl -sS -X POST "$TYPESENSE_URL/collections/{path}/documents/import?action=create" \\
+zstd -dc {records} | curl -sS -X POST "$TYPESENSE_URL/collections/{path}/documents/import?action=upsert" \\
   -H "X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY" -H "Content-Type: text/plain" --data-binary @- \\
   | grep -v '"success":true'
 ```
@@ -78,7 +78,7 @@ zstd -dc {records} | curl -sS -X POST "$TYPESENSE_URL/collections/{path}/documen
 ```sh
 zstd -dc {records} | split -a 5 -l 1000 - page.
 for page in page.*; do
-  curl -sS -X POST "$TYPESENSE_URL/collections/{path}/documents/import?action=create" \\
+  curl -sS -X POST "$TYPESENSE_URL/collections/{path}/documents/import?action=upsert" \\
     -H "X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY" -H "Content-Type: text/plain" --data-binary "@$page" \\
     | grep -v '"success":true'
   echo
@@ -86,8 +86,8 @@ done
 rm page.*
 ```
 
-What it prints are the lines that failed. `already exists` is no failure: that document was backed up again
-later, and the first one counts.
+What it prints are the lines that failed. A document that the application changed while the backup was made
+stands in it twice; the later one, its newest content, counts.
 """
 
 _SETTINGS: Final = """
