@@ -374,7 +374,7 @@ class CutOver:
             self._outcome.complete = True
             return
         schema = self._server.collection(self._name) or self._plan.schema
-        steps = InPlace(context, collection, self._name, schema=schema)
+        steps = InPlace(context, collection, self._name, schema=schema, doing="Checking")
         copied, outcome = self._outcome.written, self._outcome
         try:
             steps.run(self._server.count(self._name, collection.filter_by))
