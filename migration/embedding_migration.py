@@ -151,6 +151,9 @@ def command(**options: Any) -> None:
       python -m migration.embedding_migration --dry-run
       python -m migration.embedding_migration --collections instructions context_stores
     """
+    from migration import memory
+
+    memory.loading()
     from migration.session import RunOptions, migrate
 
     sys.exit(migrate(RunOptions(**options)))

@@ -13,7 +13,7 @@ from kai.collections import EmbeddedCollection
 from kai.models import estimate_cost, fingerprint
 from kai.settings import EmbeddingSettings, Settings
 from kai.typesense import Typesense
-from migration import report
+from migration import memory, report
 from migration.cache import VectorCache
 from migration.console import Console
 from migration.context import Context
@@ -95,6 +95,7 @@ def _with_server(
     throttle = Throttle(options.concurrency, max_rpm=options.max_rpm, max_tpm=options.max_tpm, stopped=control.stopped)
     if options.dry_run:
         probe(make_embedder(settings, control, meter, throttle), settings)
+        memory.loaded()
         server.patience = options.patience
         report.banner(console, plan)
         looked_at = [look_at_texts(server, item, settings.embedding) for item in plan.collections]
@@ -115,6 +116,7 @@ def _with_server(
             most_tokens=_affordable_tokens(settings.embedding, options.max_cost),
         )
         probe(embedder, settings)
+        memory.loaded()
         meter.restart()
         server.patience = options.patience
         name = run_name(settings.embedding)
