@@ -7,7 +7,7 @@ from typing import Any
 
 
 def markdown(facts: Mapping[str, Any]) -> str:
-    """Three small tables: the tool, the floors, and the tool beside one document at a time."""
+    """Small tables: the tool, how it grows, the floors, and the tool beside one document at a time."""
     machine, options, results = facts["machine"], facts["options"], facts["results"]
     loads = ", ".join(f"{result['load_before']:.1f} to {result['load_after']:.1f}" for result in results)
     about = (
@@ -61,7 +61,37 @@ def markdown(facts: Mapping[str, Any]) -> str:
         ],
     )
     note = f"\\* measured over {results[0]['one_at_a_time']['sample']} documents and extrapolated." if results else ""
-    return "\n\n".join([about, tool, floors, beside, note])
+    return "\n\n".join(filter(None, [about, tool, _growth(results), floors, beside, note]))
+
+
+def _growth(results: Sequence[Mapping[str, Any]]) -> str:
+    """What a document costs in a large collection, as multiples of what it costs in the smallest measured.
+
+    CPU time is the migration's own: the server, a process of its own, has no share in it.
+    """
+    rows: list[list[str]] = []
+    for dimensions in dict.fromkeys(result["dimensions"] for result in results):
+        small, *larger = sorted((r for r in results if r["dimensions"] == dimensions), key=_documents)
+        rows += [
+            [
+                f"{_size(large)} / {_size(small)}",
+                f"{large['tool']['peak_mb'] / small['tool']['peak_mb']:.2f}",
+                f"{large['tool']['cpu_ms_per_document'] / small['tool']['cpu_ms_per_document']:.2f}",
+                f"{_seconds_a_document(large) / _seconds_a_document(small):.2f}",
+            ]
+            for large in larger
+        ]
+    head = ["larger / smaller", "peak memory", "CPU/document", "time/document with the server"]
+    return _table(head, rows) if rows else ""
+
+
+def _documents(result: Mapping[str, Any]) -> int:
+    return int(result["documents"])
+
+
+def _seconds_a_document(result: Mapping[str, Any]) -> float:
+    tool = result["tool"]
+    return float(tool["seconds"] - tool["startup_seconds"]) / _documents(result)
 
 
 def _size(result: Mapping[str, Any]) -> str:
