@@ -9,6 +9,7 @@ carries the target's vector. Resuming after a crash, catching up and checking ar
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import random
@@ -23,6 +24,7 @@ import numpy as np
 
 from kai.collections import EmbeddedCollection
 from kai.typesense import Schema
+from migration.backup.errors import BackupError
 from migration.context import Context, Failure, Outcome, Sampled
 from migration.embed import TextFailure, Vector, text_hash
 from migration.fetch import (
@@ -142,10 +144,15 @@ class InPlace:
             total: eligible documents, for the progress bar.
         """
         try:
-            return self._passes(total)
-        finally:
+            self._passes(total)
+        except BaseException:
             if self._backup is not None:
-                self._backup.close(complete=self.outcome.complete)
+                with contextlib.suppress(BackupError):  # What stopped the run is worth more to know.
+                    self._backup.close(complete=False)
+            raise
+        if self._backup is not None:
+            self._backup.close(complete=self.outcome.complete)
+        return self.outcome
 
     def _passes(self, total: int) -> Outcome:
         self._to_go = self._context.limit_of(total)
@@ -154,11 +161,13 @@ class InPlace:
             self._tally = tally = _Tally()
             doing = "Checking" if self._catching_up else self._doing
             self._context.status.phase(doing.lower(), collection=self._name, total=total)
+            whole = False
             try:
                 with self._context.console.progress(f"  {doing} {self._name}", total) as bar:
                     self._one_pass(self._pages(), bar.update)
+                whole = not self._stopped()
             finally:
-                self._account(number)
+                self._account(number, whole)
             if self._to_go == 0 and tally.wrote:
                 self.outcome.notes.append(
                     f"the limit of {self._context.limit_of(total)} documents is reached, so two models' vectors stand "
@@ -182,14 +191,13 @@ class InPlace:
             )
         return self.outcome
 
-    def _account(self, number: int) -> None:
+    def _account(self, number: int, whole: bool) -> None:
         outcome, tally = self.outcome, self._tally
         outcome.passes = number
         outcome.written += tally.wrote
         outcome.left_alone += tally.left_alone
         # A later pass that was cut short has seen fewer documents than are done.
-        cut_short = number > 1 and self._stopped()
-        outcome.success = max(outcome.success, tally.success) if cut_short else tally.success
+        outcome.success = tally.success if whole or number == 1 else max(outcome.success, tally.success)
         outcome.failures = dict(self._failures)
         outcome.sample = tally.sample
         outcome.other_fields_changed = max(outcome.other_fields_changed, tally.other_fields_changed)

@@ -89,7 +89,10 @@ def _migrate(context: Context, plan: CollectionPlan) -> CollectionResult:
     console, name = context.console, plan.collection.name
     if plan.strategy == "skipped":
         console.line(f"Skipping '{name}': {plan.collection.skipped}")
-        context.ledger.start_collection(context.run.id, name, "skipped")
+        try:
+            context.ledger.start_collection(context.run.id, name, "skipped")
+        except LedgerError as error:
+            return CollectionResult(name, "stopped", cause=str(error))
         return CollectionResult(name, "skipped")
     console.line(f"Starting migration for '{name}'...")
     console.line(f"  - Embedding field: {plan.collection.embedding_field}")
@@ -97,17 +100,17 @@ def _migrate(context: Context, plan: CollectionPlan) -> CollectionResult:
     if plan.strategy == "recreate":
         console.line(f"  - Strategy: recreate ({plan.old_dimensions} -> {plan.new_dimensions} dimensions)")
     console.line(f"  Found {plan.eligible} documents to migrate")
-    identity = context.ledger.start_collection(
-        context.run.id,
-        plan.name,
-        plan.strategy,
-        old_dimensions=plan.old_dimensions,
-        new_dimensions=plan.new_dimensions,
-        eligible=plan.eligible,
-    )
-    cause = ""
+    cause, identity = "", None
     outcome = Outcome(complete=False)
     try:
+        identity = context.ledger.start_collection(
+            context.run.id,
+            plan.name,
+            plan.strategy,
+            old_dimensions=plan.old_dimensions,
+            new_dimensions=plan.new_dimensions,
+            eligible=plan.eligible,
+        )
         earlier = settle_leftover(context, plan)
         if earlier is not None:
             plan = plan_collection(context.server, context.embedding, plan.collection, context.server.collections())
@@ -117,6 +120,9 @@ def _migrate(context: Context, plan: CollectionPlan) -> CollectionResult:
             outcome.notes += earlier.notes
             outcome.downtime_seconds = earlier.downtime_seconds
         steps.run(plan.eligible)
+        if outcome.complete:
+            _verify(context, plan, outcome)
+            _sign(context, plan, outcome)
     except Stopped:
         pass
     except (CannotCopy, CutOverStopped, RebuildStopped) as error:
@@ -127,23 +133,37 @@ def _migrate(context: Context, plan: CollectionPlan) -> CollectionResult:
         cause = f"Typesense: {error}"
     except (LedgerError, CacheError, BackupError) as error:
         cause = str(error)
-    outcome.complete = outcome.complete and not cause
-    if outcome.complete:
-        _verify(context, plan, outcome)
-        _sign(context, plan, outcome)
-    asked = context.control.interrupted and not cause
-    status = "completed" if outcome.complete else "interrupted" if asked else "stopped"
-    state: Any = status if status != "completed" else "partial" if outcome.failures else "completed"
-    context.ledger.update_collection(
-        identity,
-        done=outcome.success,
-        failed=len(outcome.failures),
-        state=state,
-        backup_path=_backup_path(context, plan),
-        downtime_seconds=outcome.downtime_seconds,
-    )
+    except OSError as error:
+        cause = f"{error.filename or 'the disk'}: {error.strerror or error}"
+    if identity is not None:
+        cause = _note_end(context, plan, outcome, identity, cause)
+    status = _status_of(context, outcome, cause)
     _tell(context, plan, outcome, status, cause)
     return CollectionResult(name, status, outcome, cause)
+
+
+def _status_of(context: Context, outcome: Outcome, cause: str) -> str:
+    if outcome.complete and not cause:
+        return "completed"
+    return "interrupted" if context.control.interrupted and not cause else "stopped"
+
+
+def _note_end(context: Context, plan: CollectionPlan, outcome: Outcome, identity: str, cause: str) -> str:
+    """What became of the collection, into the ledger; returns the cause of a stop, perhaps the ledger itself."""
+    status = _status_of(context, outcome, cause)
+    state: Any = status if status != "completed" else "partial" if outcome.failures else "completed"
+    try:
+        context.ledger.update_collection(
+            identity,
+            done=outcome.success,
+            failed=len(outcome.failures),
+            state=state,
+            backup_path=_backup_path(context, plan),
+            downtime_seconds=outcome.downtime_seconds,
+        )
+    except LedgerError as error:
+        return cause or str(error)
+    return cause
 
 
 def _backup_path(context: Context, plan: CollectionPlan) -> str | None:
@@ -154,7 +174,9 @@ def _backup_path(context: Context, plan: CollectionPlan) -> str | None:
 def _verify(context: Context, plan: CollectionPlan, outcome: Outcome) -> None:
     """The checks at the end, into the ledger and to the operator."""
     context.status.phase("verifying", collection=plan.name)
-    schema = context.server.collection(plan.name) or plan.schema
+    schema = context.server.collection(plan.name)
+    if schema is None:
+        raise TypesenseError(f"the collection {plan.name!r} is not there any more", status=404)
     checks = check_run(context, plan.name, schema, plan.collection.embedding_field, outcome)
     outcome.verdict = "PASS" if all(check.passed for check in checks) else "FAIL"
     context.ledger.record_verification(context.run.id, plan.name, outcome.verdict, checks)
@@ -245,9 +267,13 @@ def _mixture(context: Context, plan: CollectionPlan, outcome: Outcome) -> list[s
     """That vectors of several models stand in one collection, where a run ended before all were of one."""
     if outcome.complete and not outcome.failures:
         return []
+    try:
+        models = context.ledger.models()
+    except LedgerError:
+        return []  # What stopped the run is told; this is a note on it.
     standing = [
         f"{use.documents} of {known.model.model} ({known.model.dimensions})"
-        for known in context.ledger.models()
+        for known in models
         for use in known.collections
         if (use.source, use.collection) == (context.server.address, plan.name) and use.documents
     ]
