@@ -139,22 +139,30 @@ def fetch_pages(server: Typesense, collection: str, selection: Selection) -> Ite
 def export_pages(server: Typesense, collection: str, selection: Selection) -> Iterator[Page]:
     """The selected documents by the export stream, in insertion order, from one snapshot.
 
-    A stream that breaks off is opened again and read on after the last document that was delivered.
+    A stream that breaks off is opened again and read on after the last document that was delivered; so is one
+    that ends without a sign of damage (a proxy cut it between two lines) but brought fewer documents than the
+    server counts before and after it.
     """
     delivered: str | None = None
-    broken = 0
+    broken = seen = 0
     while True:
         try:
+            expected = server.count(collection, selection.filter_by)
             lines = server.export_lines(collection, selection.parameters())
             for page in _pages_of_lines(lines, selection, after=delivered):
                 yield page
+                seen += len(page)
                 delivered, broken = page[-1].id, 0
+            if seen < expected and seen < (counted := server.count(collection, selection.filter_by)):
+                raise TypesenseError(
+                    f"the export ended after {seen} documents; the server counts {counted}", transient=True
+                )
         except TypesenseError as error:
             broken += 1
             if not error.transient or broken >= _BROKEN_STREAMS:
                 raise
             if delivered is not None and ("`" in delivered or not server.count(collection, f"id:=`{delivered}`")):
-                delivered = None  # Deleted meanwhile: start over; seeing documents twice is harmless.
+                delivered, seen = None, 0  # Deleted meanwhile: start over; seeing documents twice is harmless.
         else:
             return
 
