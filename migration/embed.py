@@ -38,7 +38,12 @@ _MALFORMED_ATTEMPTS: Final = 3
 _REFUSED_IN_A_ROW: Final = 50
 """Texts refused one by one, without a good answer between them, after which it is not the texts."""
 _PROBE_ATTEMPTS: Final = 5
+_FULL_WAITS: Final = 150.0
+"""Seconds of patience from which on the waits between repetitions have their full length."""
+_MOST_REPEATED: Final = 100
+"""Vectors that are remembered because the provider gave them for texts that have nothing in common."""
 PROBE_TEXT: Final = "probe"
+_REPEATED: Final = "the provider returned one vector for several texts"
 MAX_RETRY_AFTER: Final = 900.0
 """Seconds. A provider that asks for longer has a daily quota that is used up: better to stop and resume."""
 
@@ -136,6 +141,8 @@ class Embedder:
         self._refused_in_a_row = 0
         self._reserved = 0
         """Tokens bought or about to be."""
+        self._probed: Vector | None = None
+        self._repeated: set[bytes] = set()
         self._lock = threading.Lock()
 
     def embed(
@@ -162,6 +169,7 @@ class Embedder:
         self._meter.hit(sum(digest in found for digest in hashes.values()))
         mine, others = self._claim({text: digest for text, digest in hashes.items() if digest not in found})
         results: dict[str, Vector | TextFailure] = {t: found[digest] for t, digest in hashes.items() if digest in found}
+        cause: BaseException = Stopped("the request for this text did not come to its end")
         try:
             for batch, promise in mine:
                 self._check_spending(batch)
@@ -171,8 +179,11 @@ class Embedder:
                     self._cache.put_many(self.space, bought)
                 promise.set_result(embedded)
                 results.update(embedded)
+        except BaseException as error:
+            cause = error  # Whoever waits for one of these texts ends for the same reason.
+            raise
         finally:
-            self._release(mine, hashes)
+            self._release(mine, hashes, cause)
         results.update({text: promise.result()[text] for text, promise in others.items()})
         return results
 
@@ -189,8 +200,8 @@ class Embedder:
             retry=tenacity.retry_if_exception(
                 lambda error: isinstance(error, ProbeFailed) and error.fault.kind in _WORTH_REPEATING
             ),
-            stop=tenacity.stop_after_attempt(_PROBE_ATTEMPTS),
-            wait=lambda state: min(_asked_to_wait(state) or 0.25 * 2**state.attempt_number, 60.0),
+            stop=tenacity.stop_after_attempt(_PROBE_ATTEMPTS) | tenacity.stop_before_delay(self._patience),
+            wait=lambda state: min(_asked_to_wait(state) or 0.25 * self._scale * 2**state.attempt_number, 60.0),
             sleep=tenacity.nap.sleep_using_event(self._stopped),
             reraise=True,
         )
@@ -207,8 +218,8 @@ class Embedder:
                 raise
             raise ProbeFailed(fault) from error
         check_vectors(vectors, [PROBE_TEXT], self.dimensions)
-        probe: Vector = vectors[0]
-        return probe
+        self._probed = vectors[0]
+        return self._probed
 
     # -- sharing between threads -----------------------------------------------------------------------
 
@@ -224,14 +235,16 @@ class Embedder:
                 self._under_way.update((wanted[text], promise) for text in batch)
         return mine, others
 
-    def _release(self, mine: list[tuple[list[str], Promise]], hashes: dict[str, bytes]) -> None:
+    def _release(
+        self, mine: list[tuple[list[str], Promise]], hashes: dict[str, bytes], cause: BaseException
+    ) -> None:
         with self._lock:
             for batch, _ in mine:
                 for text in batch:
                     del self._under_way[hashes[text]]
         for _, promise in mine:
             if not promise.done():
-                promise.set_exception(Stopped("the request for this text did not come to its end"))
+                promise.set_exception(cause)
 
     # -- requests --------------------------------------------------------------------------------------
 
@@ -277,7 +290,8 @@ class Embedder:
             ProviderStopped: it will take no batch at all.
         """
         begun = time.monotonic()
-        backoff = tenacity.wait_exponential_jitter(initial=0.25, max=30.0, jitter=1.0)
+        scale = self._scale
+        backoff = tenacity.wait_exponential_jitter(initial=0.25 * scale, max=30.0 * scale, jitter=1.0 * scale)
 
         def worth_repeating(error: BaseException) -> bool:
             return isinstance(error, _Fault) and error.kind in _WORTH_REPEATING and not self._stopped.is_set()
@@ -324,6 +338,7 @@ class Embedder:
             vectors = self._call(texts)
             check_vectors(vectors, texts, self.dimensions)
             self._check_equal_vectors(vectors, texts)
+            self._check_not_repeated(vectors, texts)
         except Stopped:
             raise
         except (WrongVectors, MalformedAnswerError) as error:
@@ -338,7 +353,8 @@ class Embedder:
     def _check_equal_vectors(self, vectors: Vector, texts: Sequence[str]) -> None:
         """Distinct texts with the same vector are possible (case, word order), and a sign of a broken answer.
 
-        One of them is asked for alone; if it then has another vector, the answer was broken.
+        They are asked for alone; if one then has another vector, the answer was broken. If they agree, the
+        probe is asked for as well: one vector for all three is the provider's only one, and no text's.
         """
         first_with: dict[bytes, int] = {}
         for place, vector in enumerate(vectors):
@@ -348,8 +364,23 @@ class Embedder:
                     alone = self._call([texts[one]])
                     check_vectors(alone, [texts[one]], self.dimensions)
                     if not same_vector(alone[0], vectors[one]):
-                        raise WrongVectors("the provider returned one vector for several texts")
+                        raise WrongVectors(_REPEATED)
+                if not _is_the_probe(texts[earlier]):
+                    control = self._call([PROBE_TEXT])
+                    check_vectors(control, [PROBE_TEXT], self.dimensions)
+                    if same_vector(control[0], vector):
+                        with self._lock:
+                            if len(self._repeated) < _MOST_REPEATED:
+                                self._repeated.add(vector.tobytes())
+                        raise WrongVectors(_REPEATED)
                 return
+
+    def _check_not_repeated(self, vectors: Vector, texts: Sequence[str]) -> None:
+        """No text has the probe's vector, or one that the provider gave for everything; a lone text neither."""
+        for vector, text in zip(vectors, texts, strict=True):
+            is_probe = self._probed is not None and vector.tobytes() == self._probed.tobytes()
+            if vector.tobytes() in self._repeated or (is_probe and not _is_the_probe(text)):
+                raise WrongVectors(_REPEATED)
 
     def _call(self, texts: list[str]) -> Vector:
         tokens = sum(map(estimate_tokens, texts))
@@ -365,12 +396,22 @@ class Embedder:
         self._throttle.succeeded(seconds)
         return vectors
 
+    @property
+    def _scale(self) -> float:
+        """How long waits are: with little patience, shorter ones."""
+        return min(1.0, self._patience / _FULL_WAITS)
+
     def _count_refusal(self, reason: str) -> None:
         self._refused_in_a_row += 1
         if self._refused_in_a_row >= _REFUSED_IN_A_ROW:
             raise ProviderStopped(
                 f"the provider refused {self._refused_in_a_row} texts in a row; the last one: {reason}"
             )
+
+
+def _is_the_probe(text: str) -> bool:
+    """Whether a model may take the text for the probe: one that knows neither case nor punctuation does."""
+    return "".join(filter(str.isalnum, text)).casefold() == PROBE_TEXT
 
 
 def same_vector(one: Vector, other: Vector) -> bool:
