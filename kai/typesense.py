@@ -35,6 +35,9 @@ PAGE_LIMIT = 250
 MINIMUM_READ_TIMEOUT = 60.0
 """Seconds. KAI's own .env gives 2, which suits a search; an import of 250 vectors may take longer."""
 
+_FULL_WAITS = 60.0
+"""Seconds of patience from which on the waits between repetitions have their full length."""
+
 _LONGEST_QUERY = 1000
 """Characters of search parameters; percent-encoding may triple them."""
 
@@ -110,10 +113,11 @@ class Typesense:
         self.patience = patience
         self._on_wait = on_wait
         self._stopped = stopped or threading.Event()
+        self._timeout = max(settings.timeout, MINIMUM_READ_TIMEOUT)
         self._http = httpx.Client(
             base_url=self.url,
             headers={"X-TYPESENSE-API-KEY": settings.api_key},
-            timeout=httpx.Timeout(max(settings.timeout, MINIMUM_READ_TIMEOUT), connect=max(settings.timeout, 5.0)),
+            timeout=httpx.Timeout(self._timeout, connect=max(settings.timeout, 5.0)),
             event_hooks={"response": [_raise_for_status]},
         )
         self._client = typesense.Client(
@@ -121,7 +125,7 @@ class Typesense:
                 "api_key": settings.api_key,
                 "nodes": [{"host": settings.host, "port": settings.port, "protocol": settings.protocol}],
                 "num_retries": 0,
-                "connection_timeout_seconds": max(settings.timeout, MINIMUM_READ_TIMEOUT),
+                "connection_timeout_seconds": self._timeout,
                 "suppress_deprecation_warnings": True,
             },
             http_client=self._http,
@@ -143,7 +147,7 @@ class Typesense:
         """Raise `TypesenseError` unless the server says, within its patience, that it is healthy. Needs no key."""
 
         def ask() -> None:
-            answer = self._json(self._http.get("/health", timeout=10.0))
+            answer = self._json(self._http.get("/health", timeout=min(10.0, self._timeout)))
             if not isinstance(answer, dict) or answer.get("ok") is not True:
                 raise TypesenseError(f"Typesense at {self.url} is not healthy", status=503, transient=True)
 
@@ -151,11 +155,11 @@ class Typesense:
 
     def metrics(self) -> dict[str, Any]:
         """`/metrics.json`: memory and disk of the machine, figures as strings, bytes."""
-        return dict(self._repeat(lambda: self._json(self._http.get("/metrics.json"))))
+        return self._repeat(lambda: dict(self._json(self._http.get("/metrics.json"))))
 
     def stats(self) -> dict[str, Any]:
         """`/stats.json`: requests a second by kind, over the last ten seconds."""
-        return dict(self._repeat(lambda: self._json(self._http.get("/stats.json"))))
+        return self._repeat(lambda: dict(self._json(self._http.get("/stats.json"))))
 
     def version(self) -> str:
         """The server's version, e.g. `29.0`."""
@@ -170,12 +174,12 @@ class Typesense:
 
     def collections(self) -> list[Schema]:
         """Every collection's schema. An alias does not show here."""
-        return [dict(item) for item in self._repeat(lambda: self._client.collections.retrieve())]
+        return self._repeat(lambda: [_schema(item) for item in _listed(self._client.collections.retrieve())])
 
     def collection(self, name: str) -> Schema | None:
         """The schema of the collection, or of the one an alias of this name points to; None if neither is."""
         try:
-            return dict(self._repeat(lambda: self._client.collections[name].retrieve()))
+            return self._repeat(lambda: _schema(self._client.collections[name].retrieve()))
         except TypesenseError as error:
             if error.missing:
                 return None
@@ -289,18 +293,22 @@ class Typesense:
                 raise TypesenseError(str(answer["error"]), status=status, transient=status in _TRANSIENT_STATUSES)
         else:
             url = f"/collections/{_path(name)}/documents/search"
-            answer = self._repeat(lambda: self._json(self._http.get(url, params=params), read))
-        if not isinstance(answer, dict) or "hits" not in answer or "found" not in answer:
-            raise TypesenseError("the server's search answer has no hits in it", transient=True)
-        return answer
+            answer = self._repeat(lambda: _search_answer(self._json(self._http.get(url, params=params), read)))
+        return _search_answer(answer)
 
     def multi_search(
         self, searches: Sequence[dict[str, Any]], read: Callable[[bytes], Any] = orjson.loads
     ) -> list[dict[str, Any]]:
         """Several searches in one request; each result is an answer or `{"code": …, "error": …}`."""
         body = orjson.dumps({"searches": list(searches)}, option=orjson.OPT_SERIALIZE_NUMPY)
-        answer = self._repeat(lambda: self._json(self._http.post("/multi_search", content=body), read))
-        return list(answer["results"])
+
+        def send() -> list[dict[str, Any]]:
+            results = list(self._json(self._http.post("/multi_search", content=body), read)["results"])
+            if len(results) != len(searches):
+                raise TypesenseError(f"the server answered {len(results)} of {len(searches)} searches", transient=True)
+            return results
+
+        return self._repeat(send)
 
     def document(self, name: str, document_id: str) -> dict[str, Any] | None:
         """One document by id, without the server's internal reference fields; None if it is not there."""
@@ -353,10 +361,16 @@ class Typesense:
         """Stream the documents as JSON lines, in insertion order, as they arrive; a few lines in memory.
 
         Raises:
-            TypesenseError: transient if the stream broke off; the lines before that were complete.
+            TypesenseError: transient if the stream broke off; the lines before that were complete. Not transient
+                if it could not be opened: that was tried for as long as patience lasts.
         """
         url = f"/collections/{_path(name)}/documents/export"
-        with _translated(), self._repeat(lambda: self._open_stream(url, params or {})) as response:
+        try:
+            opened = self._repeat(lambda: self._open_stream(url, params or {}))
+        except TypesenseError as error:
+            error.transient = False
+            raise
+        with _translated(), opened as response:
             rest = b""
             for chunk in response.iter_bytes():
                 first, *others = chunk.split(b"\n")
@@ -424,9 +438,14 @@ class Typesense:
                 transient=True,
             ) from error
 
+    def backoff(self) -> tenacity.wait.wait_base:
+        """Longer and longer waits between repetitions; with little patience, shorter ones."""
+        scale = min(1.0, self.patience / _FULL_WAITS)
+        return tenacity.wait_exponential_jitter(initial=0.2 * scale, max=8.0 * scale, jitter=0.5 * scale)
+
     def _repeat(self, request: Callable[[], T]) -> T:
         """Make the request until it succeeds, fails for good, or patience ends."""
-        backoff = tenacity.wait_exponential_jitter(initial=0.2, max=8.0, jitter=0.5)
+        backoff = self.backoff()
 
         def wait(state: tenacity.RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
@@ -454,6 +473,24 @@ class Typesense:
 def embedding_field(schema: Schema, name: str) -> dict[str, Any] | None:
     """The field of this name in a collection's schema, or None."""
     return next((dict(field) for field in schema["fields"] if field["name"] == name), None)
+
+
+def _schema(answer: Any) -> Schema:
+    if not isinstance(answer, dict) or not isinstance(answer.get("fields"), list) or "name" not in answer:
+        raise TypesenseError("the server's answer is not a collection's schema", transient=True)
+    return dict(answer)
+
+
+def _listed(answer: Any) -> list[Any]:
+    if not isinstance(answer, list):
+        raise TypesenseError("the server's answer is not a list", transient=True)
+    return answer
+
+
+def _search_answer(answer: Any) -> dict[str, Any]:
+    if not isinstance(answer, dict) or not isinstance(answer.get("hits"), list) or "found" not in answer:
+        raise TypesenseError("the server's search answer has no hits in it", transient=True)
+    return answer
 
 
 def _path(part: str) -> str:

@@ -235,9 +235,7 @@ class Embedder:
                 self._under_way.update((wanted[text], promise) for text in batch)
         return mine, others
 
-    def _release(
-        self, mine: list[tuple[list[str], Promise]], hashes: dict[str, bytes], cause: BaseException
-    ) -> None:
+    def _release(self, mine: list[tuple[list[str], Promise]], hashes: dict[str, bytes], cause: BaseException) -> None:
         with self._lock:
             for batch, _ in mine:
                 for text in batch:

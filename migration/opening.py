@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from kai.collections import CollectionsError, EmbeddedCollection, load_collections, select_collections
-from kai.embeddings import ArrayEmbeddings, MissingPackageError, ModelNotAvailableError, make_embeddings
+from kai.embeddings import (
+    DEFAULT_TIMEOUT_S,
+    ArrayEmbeddings,
+    MissingPackageError,
+    ModelNotAvailableError,
+    make_embeddings,
+)
 from kai.models import fingerprint, nearest_model, request_limits
 from kai.settings import Need, Settings, SettingsError, load_settings
 from kai.typesense import Typesense, TypesenseError
@@ -34,6 +40,12 @@ INTERRUPTED: Final = 130
 TYPESENSE_ONLY: Final[tuple[Need, ...]] = ("typesense",)
 """What a command needs that embeds nothing."""
 
+LOCK_PATIENCE: Final = 30.0
+"""Seconds to wait, at most, for a lock that another process holds on ledger or cache."""
+
+PROVIDER_TIMEOUT: Final = DEFAULT_TIMEOUT_S
+"""Seconds after which a request to the provider is given up."""
+
 PREFLIGHT_PATIENCE: Final = 5.0
 """Seconds. Before anything is begun nobody wants to wait for a server that is not there."""
 
@@ -54,6 +66,7 @@ def with_settings(
         needs: which settings the work uses.
     """
     from migration.backup import BackupError
+    from migration.cache import CacheError
     from migration.ledger import LedgerError
 
     # Ledger, backups, status and locks are their owner's only, whatever makes the file.
@@ -67,10 +80,13 @@ def with_settings(
         return _refuse(console, [str(problem) for problem in error.problems])
     except Refused as error:
         return _refuse(console, error.problems)
-    except (CollectionsError, Held, LedgerError, BackupError) as error:
+    except (CollectionsError, Held, LedgerError, CacheError, BackupError) as error:
         return _refuse(console, [str(error)])
     except TypesenseError as error:
         return _refuse(console, [f"Typesense: {error}"])
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _refuse(console, [f"{where}{error.strerror or error} (see MIGRATION_HOME)"])
     except KeyboardInterrupt:
         console.warn("Interrupted. Nothing is lost: run the same command again to go on.")
         return INTERRUPTED
@@ -93,19 +109,20 @@ def selected_collections(names: Sequence[str], file: Path | None) -> list[Embedd
 
 
 @contextlib.contextmanager
-def open_server(settings: Settings, console: Console) -> Iterator[Typesense]:
+def open_server(settings: Settings, console: Console, patience: float = PREFLIGHT_PATIENCE) -> Iterator[Typesense]:
     """The server, with little patience at first; the caller raises it once everything is checked."""
 
     def waiting(error: TypesenseError, seconds: float) -> None:
         console.detail(f"Typesense: {error}; again in {seconds:.1f} s")
 
-    with Typesense(settings.typesense, patience=PREFLIGHT_PATIENCE, on_wait=waiting) as server:
+    patience = min(patience, PREFLIGHT_PATIENCE)
+    with Typesense(settings.typesense, patience=patience, on_wait=waiting) as server:
         yield server
 
 
 @contextlib.contextmanager
-def open_ledger(settings: Settings) -> Iterator[Ledger]:
-    """The ledger, upgraded if it is older.
+def open_ledger(settings: Settings, patience: float = LOCK_PATIENCE) -> Iterator[Ledger]:
+    """The ledger, upgraded if it is older; a lock of another process is waited for as long as patience lasts.
 
     Raises:
         Refused: it cannot be opened.
@@ -114,7 +131,7 @@ def open_ledger(settings: Settings) -> Iterator[Ledger]:
 
     try:
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ledger = Ledger.open(settings.ledger_url, settings.home)
+        ledger = Ledger.open(settings.ledger_url, settings.home, patience=min(patience, LOCK_PATIENCE))
     except OSError as error:
         raise Refused([f"MIGRATION_HOME: {settings.home} cannot be used: {error.strerror}"]) from error
     except LedgerError as error:
@@ -139,7 +156,7 @@ def make_embedder(
         Refused: the family's package is missing, or it has no such model.
     """
     try:
-        embeddings = cast(ArrayEmbeddings, make_embeddings(settings))
+        embeddings = cast(ArrayEmbeddings, make_embeddings(settings, timeout=PROVIDER_TIMEOUT))
     except MissingPackageError as error:
         raise Refused([f"EMBEDDING_FAMILY: {error}"]) from error
     except ModelNotAvailableError as error:

@@ -18,11 +18,13 @@ from migration.cache import VectorCache
 from migration.console import Console
 from migration.context import Context
 from migration.control import Control
+from migration.ledger.errors import LedgerError
 from migration.lock import hold
 from migration.meter import Meter
 from migration.opening import (
     DONE,
     INTERRUPTED,
+    LOCK_PATIENCE,
     SOME_FAILED,
     STOPPED,
     make_embedder,
@@ -76,7 +78,7 @@ def migrate(options: RunOptions) -> int:
     def work(settings: Settings, console: Console) -> int:
         collections = selected_collections(options.collections, options.collections_file)
         control = Control(pause_file=settings.home / "pause", nice=options.nice, announce=console.warn)
-        with control.signals(), open_server(settings, console) as server:
+        with control.signals(), open_server(settings, console, options.patience) as server:
             return _with_server(options, settings, collections, server, control, console)
 
     return with_settings(work, env_file=options.env_file, verbose=options.verbose)
@@ -103,8 +105,8 @@ def _with_server(
         return DONE
     _refuse_what_loses(plan, options)
     with contextlib.ExitStack() as stack:
-        ledger = stack.enter_context(open_ledger(settings))
-        cache = stack.enter_context(VectorCache(settings.home))
+        ledger = stack.enter_context(open_ledger(settings, options.patience))
+        cache = stack.enter_context(VectorCache(settings.home, patience=min(options.patience, LOCK_PATIENCE)))
         patience = options.patience * _PROVIDER_PATIENCE
         embedder = make_embedder(
             settings,
@@ -151,8 +153,12 @@ def _with_server(
             result = execute(context, plan)
             exit_status = _exit_status(result, control)
             status.phase({DONE: "done", SOME_FAILED: "done, some failed"}.get(exit_status, "stopped"))
-        _finish(ledger, run, result, exit_status)
-        ledger.record_metrics(run.id, _metrics(meter, result, settings.embedding))
+        try:
+            _finish(ledger, run, result, exit_status)
+            ledger.record_metrics(run.id, _metrics(meter, result, settings.embedding))
+        except LedgerError as error:
+            console.warn(f"The end of the run cannot be noted: {error}")
+            exit_status = INTERRUPTED if control.interrupted else STOPPED
         report.summary(console, result)
         if exit_status in (STOPPED, INTERRUPTED):
             console.warn("Nothing is lost. Run the same command again: it goes on where this one ended.")

@@ -13,7 +13,7 @@ from typing import Final
 import orjson
 import tenacity
 
-from kai.typesense import ImportAnswer, Typesense
+from kai.typesense import ImportAnswer, Typesense, TypesenseError
 from migration.embed import Vector
 
 _LINE_ATTEMPTS: Final = 4
@@ -55,19 +55,33 @@ def import_documents(server: Typesense, collection: str, lines: Mapping[str, byt
     backoff = tenacity.Retrying(
         retry=tenacity.retry_if_result(bool),
         stop=tenacity.stop_after_attempt(_LINE_ATTEMPTS),
-        wait=tenacity.wait_exponential_jitter(initial=0.2, max=5.0),
+        wait=server.backoff(),
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else {},
     )
 
     def send() -> dict[str, str]:
         nonlocal pending
-        answers = server.import_lines(collection, [lines[document_id] for document_id in pending], action)
+        answers = _import(server, collection, [lines[document_id] for document_id in pending], action)
         later = _sort(pending, answers, result)
         pending = list(later)
         return later
 
     result.failed.update(backoff(send))
     return result
+
+
+def _import(server: Typesense, collection: str, lines: Sequence[bytes], action: str) -> list[ImportAnswer]:
+    """One request; several where a proxy in front of the server finds one too large (413)."""
+    try:
+        return server.import_lines(collection, lines, action)
+    except TypesenseError as error:
+        if error.status != 413 or len(lines) < 2:
+            raise
+    middle = len(lines) // 2
+    return [
+        *_import(server, collection, lines[:middle], action),
+        *_import(server, collection, lines[middle:], action),
+    ]
 
 
 def _sort(ids: Sequence[str], answers: Sequence[ImportAnswer], result: Written) -> dict[str, str]:
