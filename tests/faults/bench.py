@@ -1,0 +1,171 @@
+"""A small world behind a faulty proxy, a scripted provider, and runs inside this process, one after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import io
+import os
+import shutil
+import tempfile
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+from unittest.mock import patch
+
+from migration.ledger import Ledger
+from migration.session import RunOptions, migrate
+from tests.faults.provider import PlannedAnswer, ScriptedProvider
+from tests.faults.proxy import FaultyProxy
+from tests.faults.script import Planned, Script
+from tests.sandbox.server import RunningSandbox
+from tests.world import Document, Finished, World, made_up, openai
+
+DIMENSIONS: Final = 12
+PATIENT: Final = 5.0
+"""Seconds of patience that outlast every passing fault, on a busy machine too."""
+IMPATIENT: Final = 0.3
+TIME_OUT: Final = 0.4
+"""Seconds after which a call that is not answered is given up, in place of the product's minute."""
+COLLECTIONS: Final = ("context_stores", "instructions")
+HANG: Final = 240.0
+PREVIOUS: Final = {"embedding": {"model": "the-previous-model"}}
+
+
+def memory_folder() -> Path:
+    """A new folder, in memory where the system has such a place: the suite waits for no disk."""
+    shared = Path("/dev/shm")  # noqa: S108
+    return Path(tempfile.mkdtemp(prefix="faults-", dir=shared if os.access(shared, os.W_OK) else None))
+
+
+class Bench:
+    """Everything a run needs, with faults in all places.
+
+    Attributes:
+        world: to look at the server past the proxy.
+        before: every document as it was before any run, by collection and id.
+        home: MIGRATION_HOME of the runs to come.
+    """
+
+    def __init__(self) -> None:
+        self.folder = memory_folder()
+        self._stack = contextlib.ExitStack()
+        self._homes = 0
+
+    def __enter__(self) -> Self:
+        stack = self._stack
+        stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        sandbox = stack.enter_context(RunningSandbox(self.folder / "data"))
+        self.proxy = stack.enter_context(FaultyProxy(sandbox.url, sandbox.api_key))
+        self.provider = ScriptedProvider()
+        stack.enter_context(self.provider)
+        self.world = World(sandbox.url, sandbox.api_key, self.folder)
+        stack.callback(self.world.close)
+        # Reading the system's certificates takes as long as the rest of a run, and nothing here speaks TLS.
+        stack.enter_context(patch("ssl.SSLContext.load_verify_locations", lambda *_args, **_options: None))
+        stack.enter_context(patch("kai.typesense.MINIMUM_READ_TIMEOUT", TIME_OUT))
+        stack.enter_context(patch("migration.opening.PROVIDER_TIMEOUT", 10 * TIME_OUT))
+        self.fill(made_up(questions=40, instructions=24))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def fill(self, documents: Mapping[str, Sequence[Document]]) -> None:
+        """Begin with other documents."""
+        self._documents = documents
+        self.before: dict[str, dict[str, Document]] = {}
+        self._refill()
+
+    def fresh(self) -> None:
+        """The world as it was at first, and a new home."""
+        self.proxy.reset(Script())
+        self.provider.script()
+        self._homes += 1
+        self.home = self.folder / f"home-{self._homes}" / "kai"
+        self.home.mkdir(mode=0o700, parents=True)
+        if self._homes % 5:  # else the run makes its ledger itself
+            shutil.copyfile(self._empty_ledger(), self.home / "ledger.sqlite")
+            (self.home / "ledger.sqlite").chmod(0o600)
+        for name in COLLECTIONS:
+            metadata = self.world.http.patch(f"/collections/{name}", json={"metadata": PREVIOUS})
+            if metadata.is_error or set(self.world.documents(name)) != set(self.before[name]):
+                self._refill()
+                return
+            self.world.import_(name, self.before[name].values(), "upsert")
+
+    def _empty_ledger(self) -> Path:
+        """A ledger without entries: making one takes longer than a run."""
+        folder = self.folder / "empty"
+        if not folder.exists():
+            Ledger.open(None, folder).close()
+        return folder / "ledger.sqlite"
+
+    def _refill(self) -> None:
+        self.world.clear()
+        self.world.fill(self._documents, DIMENSIONS)
+        if not self.before:
+            self.before = {name: self.world.documents(name) for name in COLLECTIONS}
+        for name in COLLECTIONS:
+            self.world.import_(name, self.before[name].values(), "upsert")
+            self.world.http.patch(f"/collections/{name}", json={"metadata": PREVIOUS}).raise_for_status()
+
+    def forget(self) -> None:
+        """Remove the home."""
+        shutil.rmtree(self.home.parent, ignore_errors=True)
+
+    def environment(self) -> dict[str, str]:
+        """Of a run: the server behind the proxy, and the provider."""
+        return self.world.environment(**openai(self.provider, DIMENSIONS)) | {
+            "TYPESENSE_PORT": str(self.proxy.port),
+            "TYPESENSE_TIMEOUT": str(TIME_OUT),
+            "MIGRATION_HOME": str(self.home),
+        }
+
+    def run(
+        self,
+        faults: Sequence[Planned] = (),
+        answers: Sequence[PlannedAnswer] = (),
+        *,
+        collections: Sequence[str] = ("context_stores",),
+        patience: float = PATIENT,
+        script: Script | None = None,
+        **options: Any,
+    ) -> Finished:
+        """One run to its end, with these faults of Typesense and these of the provider."""
+        self.proxy.reset(script or Script(faults))
+        constant = self.provider.constant
+        self.provider.script(*answers)
+        self.provider.constant = constant
+        wanted = RunOptions(collections=tuple(collections), patience=patience, **options)
+        return self._run(wanted)
+
+    def _run(self, options: RunOptions) -> Finished:
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            _as_a_process(self.environment(), self.home.parent),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            try:
+                status = migrate(options)
+            except BaseException:
+                traceback.print_exc()
+                status = 70
+        return Finished(status, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def _as_a_process(environment: Mapping[str, str], folder: Path) -> Iterator[None]:
+    """Environment, working folder and umask as a process of its own would have them; a hang is shown and ended."""
+    folder_before, mask = Path.cwd(), os.umask(0o022)
+    faulthandler.dump_traceback_later(HANG, exit=True)
+    try:
+        os.chdir(folder)
+        with patch.dict(os.environ, environment, clear=True):
+            yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        os.chdir(folder_before)
+        os.umask(mask)
