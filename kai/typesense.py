@@ -443,6 +443,10 @@ class Typesense:
         scale = min(1.0, self.patience / _FULL_WAITS)
         return tenacity.wait_exponential_jitter(initial=0.2 * scale, max=8.0 * scale, jitter=0.5 * scale)
 
+    def pause(self, seconds: float) -> None:
+        """Wait before a repetition, unless the run is to end."""
+        self._stopped.wait(seconds)
+
     def _repeat(self, request: Callable[[], T]) -> T:
         """Make the request until it succeeds, fails for good, or patience ends."""
         backoff = self.backoff()

@@ -6,6 +6,7 @@ a text field sent along would set off the server's own embedding where it has on
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,6 +18,7 @@ from kai.typesense import ImportAnswer, Typesense, TypesenseError
 from migration.embed import Vector
 
 _LINE_ATTEMPTS: Final = 4
+_BUSY: Final = frozenset({408, 429, 503})
 
 
 @dataclass(slots=True)
@@ -45,28 +47,40 @@ def update_line(document_id: str, embedding_field: str, vector: Vector | None) -
 def import_documents(server: Typesense, collection: str, lines: Mapping[str, bytes], action: str = "update") -> Written:
     """Import one line per document id, and tell what became of each.
 
-    Lines that the server could not take at the moment (busy, lagging) are sent again, alone.
+    Lines that the server could not take at the moment are sent again, alone: as long as its patience lasts where
+    it says that it is busy, a few times where it failed (500), which may be that document's own fault.
 
     Raises:
-        TypesenseError: the request as a whole failed beyond the server's patience.
+        TypesenseError: the request as a whole, or lines of a busy server, failed beyond the server's patience.
     """
     result = Written()
     pending = list(lines)
-    backoff = tenacity.Retrying(
-        retry=tenacity.retry_if_result(bool),
-        stop=tenacity.stop_after_attempt(_LINE_ATTEMPTS),
-        wait=server.backoff(),
-        retry_error_callback=lambda state: state.outcome.result() if state.outcome else {},
-    )
+    failures = 0
+    begun = time.monotonic()
 
-    def send() -> dict[str, str]:
-        nonlocal pending
+    def send() -> dict[str, ImportAnswer]:
+        nonlocal pending, failures
         answers = _import(server, collection, [lines[document_id] for document_id in pending], action)
         later = _sort(pending, answers, result)
         pending = list(later)
+        failures += any(answer.code not in _BUSY for answer in later.values())
         return later
 
-    result.failed.update(backoff(send))
+    later = tenacity.Retrying(
+        retry=tenacity.retry_if_result(bool),
+        stop=lambda _: failures >= _LINE_ATTEMPTS or time.monotonic() - begun > server.patience,
+        wait=server.backoff(),
+        sleep=server.pause,
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else {},
+    )(send)
+    busy = [answer for answer in later.values() if answer.code in _BUSY]
+    if busy:
+        raise TypesenseError(
+            f"{len(busy)} lines of an import were put off: {busy[0].error} (code {busy[0].code})",
+            status=busy[0].code,
+            transient=True,
+        )
+    result.failed.update({document_id: answer.error for document_id, answer in later.items()})
     return result
 
 
@@ -84,16 +98,16 @@ def _import(server: Typesense, collection: str, lines: Sequence[bytes], action: 
     ]
 
 
-def _sort(ids: Sequence[str], answers: Sequence[ImportAnswer], result: Written) -> dict[str, str]:
-    """Put each answer where it belongs; return the ones that may succeed later, with the server's words."""
-    later: dict[str, str] = {}
+def _sort(ids: Sequence[str], answers: Sequence[ImportAnswer], result: Written) -> dict[str, ImportAnswer]:
+    """Put each answer where it belongs; return the ones of lines that may succeed later."""
+    later: dict[str, ImportAnswer] = {}
     for document_id, answer in zip(ids, answers, strict=True):
         if answer.success:
             result.written.append(document_id)
         elif answer.code == 404 and "document with id" in answer.error and "Referenced" not in answer.error:
             result.gone.append(document_id)
-        elif answer.code in (408, 429) or answer.code >= 500:
-            later[document_id] = answer.error
+        elif answer.code in _BUSY or answer.code >= 500:
+            later[document_id] = answer
         else:
             result.failed[document_id] = answer.error
     return later

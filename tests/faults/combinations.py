@@ -175,7 +175,8 @@ def _draw_call(chance: random.Random, lasting: bool) -> Planned:
     choice = chance.random()
     if kind == "import" and choice < 0.3:
         code = chance.choice((400, 422, 429, 500, 503)) if lasting else chance.choice((429, 500, 503))
-        return Planned(kind, Fault("lines", code, "This line is refused."), first, LASTING if lasting else 2)
+        passing = 1 if code == 500 else 3
+        return Planned(kind, Fault("lines", code, "This line is refused."), first, LASTING if lasting else passing)
     if kind == "import" and choice < 0.4:
         return Planned(kind, Fault("garbled_line"), first, LASTING if lasting else 2)
     if choice > 0.85:

@@ -102,10 +102,18 @@ def test_a_retry_after_is_obeyed_only_as_far_as_patience_goes(bench: Bench) -> N
     check_done(bench, bench.run(), NAMES)
 
 
-@pytest.mark.parametrize("code", [408, 429, 500, 503])
-def test_lines_that_fail_for_a_while_are_sent_again(bench: Bench, code: int) -> None:
-    ended = bench.run([Planned("import", Fault("lines", code, "Not Ready or Lagging"), times=2)])
+@pytest.mark.parametrize(("code", "times"), [(408, 6), (429, 6), (500, 2), (503, 6)])
+def test_lines_that_fail_for_a_while_are_sent_again(bench: Bench, code: int, times: int) -> None:
+    ended = bench.run([Planned("import", Fault("lines", code, "Not Ready or Lagging"), times=times)])
     check_done(bench, ended, NAMES)
+
+
+def test_lines_that_a_server_puts_off_for_ever_stop_the_run(bench: Bench) -> None:
+    ended = bench.run([Planned("import", Fault("lines", 503, "Lagging"), times=LASTING)], patience=IMPATIENT)
+    check_everything(bench, ended, NAMES)
+    assert ended.status == 3, ended.text
+    assert "put off: Lagging (code 503)" in ended.err
+    check_done(bench, bench.run(), NAMES)
 
 
 @pytest.mark.parametrize("code", [400, 422, 500])
