@@ -7,7 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO := $(VENV)/.installed-demo
 DEV := $(VENV)/.installed-dev
 
-PYTEST_OPTIONS ?=
+# Two workers, a file each: the suite waits for servers as often as it computes.
+PYTEST_OPTIONS ?= -n 2 --dist loadfile
 BENCH_OPTIONS ?=
 
 .DEFAULT_GOAL := help
