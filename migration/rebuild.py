@@ -27,8 +27,8 @@ from migration.control import Control
 from migration.fetch import Page, Selection, export_pages, other_vector_fields
 from migration.passes import InPlace
 from migration.pipeline import run_pages
-from migration.schemas import vector_field
-from migration.shadow import MARK, REBUILDING, own_metadata, unfinished_rebuild
+from migration.shadow.mark import MARK, REBUILDING, own_metadata, unfinished_rebuild
+from migration.shadow.schemas import vector_field
 from migration.update import import_documents, update_line
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """A change of dimensions: the collection is recreated under its own name, with every document in it.
 
-    back up + build the shadow -> catch up -> check -> cut over (migration.cutover) -> passes in place
+    back up + build the shadow -> catch up -> check -> cut over (migration.shadow.cutover) -> passes in place
 
 While the shadow is built the live collection serves on, and nothing about it changes. Every page goes to the
 backup on disk before it goes to the shadow. Catching up compares the live documents with what the shadow
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final
 from kai.models import fingerprint
 from kai.typesense import Schema
 from migration.context import Context, Failure, Outcome
-from migration.cutover import CutOver, CutOverStopped
-from migration.keeping import remove_unfinished_copies
-from migration.shadow import (
+from migration.shadow.builder import CannotCopy, ShadowBuilder
+from migration.shadow.cutover import CutOver, CutOverStopped
+from migration.shadow.keeping import remove_unfinished_copies
+from migration.shadow.mark import (
     Mark,
     MarkKeeper,
     find,
@@ -31,12 +32,11 @@ from migration.shadow import (
     shadow_name,
     standing,
 )
-from migration.shadow_builder import CannotCopy, ShadowBuilder
 
 if TYPE_CHECKING:
     from migration.backup import BackupWriter
     from migration.plan import CollectionPlan
-    from migration.restore import OldVectors
+    from migration.undo.in_place import OldVectors
 
 __all__ = ["CannotCopy", "Recreate", "remove_shadow", "settle_leftover"]
 

@@ -11,14 +11,14 @@ from kai.typesense import TypesenseError
 from migration.backup import BackupError, BackupWriter, Kind, backup_folder
 from migration.cache import CacheError
 from migration.context import Context, Outcome
-from migration.cutover import CutOverStopped
 from migration.embed import ProviderStopped
 from migration.ledger import LedgerError
 from migration.passes import InPlace
 from migration.plan import CollectionPlan, Plan, plan_collection
 from migration.rebuild import Rebuild, RebuildStopped
 from migration.recreate import CannotCopy, Recreate, settle_leftover
-from migration.shadow import past_the_drop
+from migration.shadow.cutover import CutOverStopped
+from migration.shadow.mark import past_the_drop
 from migration.throttle import Stopped
 from migration.verify import check_run
 

@@ -311,7 +311,7 @@ def as_float32(vector: Sequence[float] | None) -> bytes | None:
 @cache
 def _load_packages() -> None:
     """Load what a run loads, once, so that forks have it."""
-    for name in ("migration.session", "migration.cutover", "migration.ledger.ledger", "langchain_openai"):
+    for name in ("migration.session", "migration.shadow.cutover", "migration.ledger.ledger", "langchain_openai"):
         import_module(name)
 
 

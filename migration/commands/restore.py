@@ -35,7 +35,7 @@ def command(
     """
     from migration.commands.rollback import ask
     from migration.opening import TYPESENSE_ONLY, with_settings
-    from migration.undo import restore
+    from migration.undo.rollback import restore
 
     def work(settings: Settings, console: Console) -> int:
         return restore(

@@ -37,7 +37,7 @@ def command(
     can be interrupted and gone on with, and rolled back itself.
     """
     from migration.opening import TYPESENSE_ONLY, with_settings
-    from migration.undo import rollback
+    from migration.undo.rollback import rollback
 
     names = [name.strip() for given in collections for name in given.split(",") if name.strip() and name != "all"]
 

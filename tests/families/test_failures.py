@@ -17,9 +17,7 @@ from tests.providers.faults import FaultName
 TEXTS = ["one", "two", "three"]
 
 
-def fault_of(
-    provider: StandIn, *, timeout: float = 10.0, key: str | None = None, **target: object
-) -> ProviderFault:
+def fault_of(provider: StandIn, *, timeout: float = 10.0, key: str | None = None, **target: object) -> ProviderFault:
     settings = provider.settings(key=key, **target)  # type: ignore[arg-type]
     embeddings = cast(ArrayEmbeddings, make_embeddings(settings, timeout=timeout))
     with pytest.raises(Exception) as caught:
@@ -60,9 +58,7 @@ def test_the_time_to_wait_is_read(make_provider: Callable[..., StandIn]) -> None
 
 
 @pytest.mark.parametrize("name", ["drop", "drop_in_body", "truncated_body", "not_json"])
-def test_a_broken_answer_is_transient_and_one_request(
-    make_provider: Callable[..., StandIn], name: FaultName
-) -> None:
+def test_a_broken_answer_is_transient_and_one_request(make_provider: Callable[..., StandIn], name: FaultName) -> None:
     provider = make_provider(faults=lambda _number, _texts: Fault(name))
     assert fault_of(provider).kind == "transient"
     assert provider.requests == 1
@@ -122,9 +118,7 @@ def test_a_vector_of_a_wrong_length_surfaces_as_it_is(make_provider: Callable[..
 
 
 @pytest.mark.parametrize("name", ["zeros", "duplicated"])
-def test_worthless_vectors_surface_as_they_are(
-    make_provider: Callable[..., StandIn], name: FaultName
-) -> None:
+def test_worthless_vectors_surface_as_they_are(make_provider: Callable[..., StandIn], name: FaultName) -> None:
     provider = make_provider(faults=lambda _number, _texts: Fault(name))
     vectors = cast(ArrayEmbeddings, make_embeddings(provider.settings())).embed_array(TEXTS)
     assert np.array_equal(vectors[-1], np.zeros(768) if name == "zeros" else vectors[0])
@@ -132,9 +126,7 @@ def test_worthless_vectors_surface_as_they_are(
 
 @pytest.mark.parametrize("ignores_base64", [False, True])
 def test_a_number_that_is_none_surfaces_as_nan(ignores_base64: bool) -> None:
-    with OpenAIStandIn(
-        faults=lambda _number, _texts: Fault("nan"), ignores_base64=ignores_base64
-    ) as provider:
+    with OpenAIStandIn(faults=lambda _number, _texts: Fault("nan"), ignores_base64=ignores_base64) as provider:
         vectors = cast(ArrayEmbeddings, make_embeddings(provider.settings())).embed_array(TEXTS)
         assert np.isnan(vectors).sum() == 1
 

@@ -75,9 +75,7 @@ def test_a_text_that_is_not_unicode_is_refused_and_not_a_bug() -> None:
 
 
 def test_texts_of_similar_meaning_are_near() -> None:
-    cat, kitten, invoice = local().embed_array(
-        ["a cat sleeps", "the kitten is asleep", "pay the invoice by May"]
-    )
+    cat, kitten, invoice = local().embed_array(["a cat sleeps", "the kitten is asleep", "pay the invoice by May"])
     assert cat @ kitten > cat @ invoice
 
 

@@ -77,9 +77,7 @@ def test_the_largest_batch_within_the_limits_is_one_request(provider: StandIn) -
     assert provider.batches == [texts]
 
 
-@pytest.mark.parametrize(
-    ("model", "dimensions"), [("text-embedding-3-large", 3072), ("text-embedding-3-large", 1)]
-)
+@pytest.mark.parametrize(("model", "dimensions"), [("text-embedding-3-large", 3072), ("text-embedding-3-large", 1)])
 def test_openai_gives_the_dimensions_that_were_asked_for(model: str, dimensions: int) -> None:
     with OpenAIStandIn() as provider:
         embeddings = make_embeddings(provider.settings(model=model, dimensions=dimensions))

@@ -91,9 +91,7 @@ class HTTPServer:
             return False
         lines = {"content-type": reply.content_type, "content-length": str(len(reply.body)), **reply.headers}
         status_line = f"HTTP/1.1 {reply.status} {_REASONS.get(reply.status, 'Answer')}\r\n"
-        writer.write(
-            (status_line + "".join(f"{k}: {v}\r\n" for k, v in lines.items()) + "\r\n").encode("latin-1")
-        )
+        writer.write((status_line + "".join(f"{k}: {v}\r\n" for k, v in lines.items()) + "\r\n").encode("latin-1"))
         sent = reply.body[: len(reply.body) // 2] if reply.broken == "in_body" else reply.body
         writer.write(sent)
         await writer.drain()

@@ -61,9 +61,7 @@ class OpenAIStandIn(StandIn):
             raise ErrorAnswer(401, message, code="invalid_api_key")
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise ErrorAnswer(
-                400, "'$.input' is invalid: this server takes strings, not token ids.", param="input"
-            )
+            raise ErrorAnswer(400, "'$.input' is invalid: this server takes strings, not token ids.", param="input")
         numbers = self.ignores_base64 or body.get("encoding_format", "float") != "base64"
         return Asked(body["model"], texts, body.get("dimensions"), None, numbers)
 

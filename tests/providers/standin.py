@@ -181,9 +181,7 @@ class StandIn(ABC):
             f"{name}_API_BASE": self.api_base,
         }
 
-    def settings(
-        self, *, model: str | None = None, dimensions: int = 768, key: str | None = None
-    ) -> Settings:
+    def settings(self, *, model: str | None = None, dimensions: int = 768, key: str | None = None) -> Settings:
         """Settings that make the product use it."""
         embedding = EmbeddingSettings(
             self.family, model or self.model, dimensions, self.space_task_type("RETRIEVAL_QUERY")

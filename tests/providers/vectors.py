@@ -10,9 +10,7 @@ import numpy.typing as npt
 
 
 @lru_cache(maxsize=200_000)
-def vector_for(
-    text: str, *, model: str, dimensions: int, task_type: str | None = None
-) -> npt.NDArray[np.float32]:
+def vector_for(text: str, *, model: str, dimensions: int, task_type: str | None = None) -> npt.NDArray[np.float32]:
     """The unit vector, shape (dimensions,), that every stand-in gives for a text. Read-only."""
     space = f"{model}\0{dimensions}\0{task_type or ''}\0{text}"
     digest = hashlib.sha256(space.encode("utf-8", "surrogatepass")).digest()

@@ -61,9 +61,7 @@ def test_capitals_and_blanks_are_forgiven_as_in_kais_own_file() -> None:
             "TYPESENSE_PORT": "443 ",
         }
     )
-    assert settings.embedding == EmbeddingSettings(
-        "google", "gemini-embedding-001", 768, "SEMANTIC_SIMILARITY"
-    )
+    assert settings.embedding == EmbeddingSettings("google", "gemini-embedding-001", 768, "SEMANTIC_SIMILARITY")
     assert settings.typesense == TypesenseSettings("localhost", 443, "http", "typesense-key", 2.0)
 
 

@@ -85,9 +85,7 @@ def test_nothing_at_all_names_what_is_required() -> None:
         ("local", "l2_supercat", "256"),
     ],
 )
-def test_the_remedy_for_a_missing_model_is_the_families_usual_one(
-    family: str, model: str, length: str
-) -> None:
+def test_the_remedy_for_a_missing_model_is_the_families_usual_one(family: str, model: str, length: str) -> None:
     found = problems({"EMBEDDING_FAMILY": family})
     assert model in found["EMBEDDING_MODEL"]
     assert length in found["EMBEDDING_DIMENSIONS"]
@@ -95,9 +93,7 @@ def test_the_remedy_for_a_missing_model_is_the_families_usual_one(
 
 @pytest.mark.parametrize("family", ["OpenIA", "gemini", "", "openai,google"])
 def test_an_unknown_family_lists_the_known_ones(family: str) -> None:
-    assert (
-        "openai, google, ollama or local" in problems(GOOD | {"EMBEDDING_FAMILY": family})["EMBEDDING_FAMILY"]
-    )
+    assert "openai, google, ollama or local" in problems(GOOD | {"EMBEDDING_FAMILY": family})["EMBEDDING_FAMILY"]
 
 
 @pytest.mark.parametrize(("family", "variable"), [("openai", "OPENAI_API_KEY"), ("google", "GOOGLE_API_KEY")])

@@ -23,17 +23,17 @@ from typing import TYPE_CHECKING, Final
 from kai.models import fingerprint
 from kai.typesense import Schema, TypesenseError
 from migration.context import Context, Failure, Outcome
-from migration.copying import Adoption, CopyBack, remove_vectors
 from migration.fetch import Selection, export_pages
-from migration.keeping import keep_collection, kept_name, write_refused
 from migration.passes import InPlace
-from migration.references import WrongJoins, renew_references_to
-from migration.schemas import schema_differences, set_dimensions
-from migration.shadow import MARK, clone, drop, own_metadata, role_of, set_role, standing
+from migration.shadow.copying import Adoption, CopyBack, remove_vectors
+from migration.shadow.keeping import keep_collection, kept_name, write_refused
+from migration.shadow.mark import MARK, clone, drop, own_metadata, role_of, set_role, standing
+from migration.shadow.references import WrongJoins, renew_references_to
+from migration.shadow.schemas import schema_differences, set_dimensions
 
 if TYPE_CHECKING:
     from migration.plan import CollectionPlan
-    from migration.shadow_builder import ShadowBuilder
+    from migration.shadow.builder import ShadowBuilder
 
 _LAST_CATCH_UPS: Final = 8
 _EMBEDDING_CATCH_UPS: Final = 4

@@ -17,7 +17,7 @@ from migration.update import Written, import_documents, update_line
 
 if TYPE_CHECKING:
     from migration.embed import Embedder
-    from migration.shadow import MarkKeeper
+    from migration.shadow.mark import MarkKeeper
 
 _BROKEN_EXPORTS: Final = 8
 """How often in a row an export may break off without bringing a new page before it is given up."""

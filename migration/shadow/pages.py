@@ -18,7 +18,7 @@ from migration.passes import NO_TEXT, TENANT_FIELD
 if TYPE_CHECKING:
     from migration.ledger import DocumentRecord
     from migration.plan import CollectionPlan
-    from migration.restore import OldVectors
+    from migration.undo.in_place import OldVectors
 
 NO_VECTOR: Final = b""
 

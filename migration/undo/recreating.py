@@ -14,13 +14,13 @@ from kai.collections import EmbeddedCollection
 from kai.settings import EmbeddingSettings
 from migration.backup import BackupWriter, creatable
 from migration.context import Context, Failure, Outcome, Workshop
-from migration.cutover import CutOverStopped
 from migration.embed import Embedder, TextFailure, Vector
 from migration.meter import Meter
 from migration.plan import CollectionPlan
 from migration.recreate import CannotCopy, Recreate
-from migration.restore import OldVectors, Way
-from migration.shadow import read_mark
+from migration.shadow.cutover import CutOverStopped
+from migration.shadow.mark import read_mark
+from migration.undo.in_place import OldVectors, Way
 from migration.update import import_documents
 
 

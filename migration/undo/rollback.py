@@ -20,10 +20,10 @@ from migration.fetch import Document
 from migration.lock import hold
 from migration.opening import DONE, INTERRUPTED, SOME_FAILED, STOPPED, open_ledger, open_server
 from migration.plan import Refused
-from migration.restore import OldVectors, RestoreInPlace, Way
-from migration.restore_recreate import RestoreByRecreating, RestoreStopped
-from migration.shadow import find_shadow
+from migration.shadow.mark import find_shadow
 from migration.status import Status
+from migration.undo.in_place import OldVectors, RestoreInPlace, Way
+from migration.undo.recreating import RestoreByRecreating, RestoreStopped
 
 if TYPE_CHECKING:
     from migration.ledger import Ledger, RunRecord
