@@ -170,6 +170,8 @@ class VectorCache:
             try:
                 # Several vectors to a page of 16 KB; on the usual 4 KB, one of 768 dimensions takes a page.
                 connection.execute("PRAGMA page_size=16384")
+                # Hashes come in no order, so every row finds its place in another page of the index.
+                connection.execute("PRAGMA cache_size=-8000")  # kB
                 connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=FULL")  # what was paid for survives a power cut
