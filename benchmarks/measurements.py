@@ -30,12 +30,14 @@ class Options:
         concurrency: most embedding requests at once.
         repeat: how often the floors and the tool are measured; medians are told.
         sample: documents for the one-at-a-time way.
+        strategy: of the migration.
     """
 
     latency: float = 0.05
     concurrency: int = 4
     repeat: int = 1
     sample: int = 300
+    strategy: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ def measure_size(
 def migrate(where: Scene, folder: Path, options: Options) -> tuple[Measured, Provider]:
     """The real command line, with an empty ledger and an empty cache."""
     arguments = ["-m", _MODULE, "--collections-file", str(where.collections_file(folder))]
-    arguments += ["--concurrency", str(options.concurrency)]
+    arguments += ["--concurrency", str(options.concurrency), "--strategy", options.strategy]
     with tempfile.TemporaryDirectory(dir=folder) as home, provider(options.latency) as embedding:
         environment = where.environment() | embedding.environment(where.dimensions) | {"MIGRATION_HOME": home}
         measured = measure(arguments, folder, environment)

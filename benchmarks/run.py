@@ -34,10 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # However it is ended, it cleans up as after Ctrl-C.
         signal.signal(ending, signal.default_int_handler)
     if options.quick:
-        sizes, how = [(500, 64)], Options(options.latency, options.concurrency, 1, 20)
+        sizes, how = [(500, 64)], Options(options.latency, options.concurrency, 1, 20, options.strategy)
     else:
         sizes = [(documents, dimensions) for dimensions in options.dimensions for documents in options.documents]
-        how = Options(options.latency, options.concurrency, options.repeat, options.sample)
+        how = Options(options.latency, options.concurrency, options.repeat, options.sample, options.strategy)
     results: list[Result] = []
     try:
         with _server(options.typesense_url, options.typesense_key, paced=options.paced) as (server, version):
@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--concurrency", type=whole, default=4, help="embedding requests at once; default: 4")
     parser.add_argument("--repeat", type=whole, default=1, help="measure so often, tell medians; default: 1")
     parser.add_argument("--sample", type=whole, default=300, help="documents for one at a time; default: 300")
+    parser.add_argument("--strategy", choices=["auto", "rebuild"], default="auto", help="default: auto, in place")
     parser.add_argument("--typesense-url", help="a real server, such as http://localhost:8108; default: the sandbox")
     parser.add_argument("--typesense-key", default=os.environ.get("TYPESENSE_API_KEY", ""), help="its admin key")
     parser.add_argument("--paced", action="store_true", help="slow the sandbox's updates down to a real server's")

@@ -12,8 +12,8 @@ def markdown(facts: Mapping[str, Any]) -> str:
     loads = ", ".join(f"{result['load_before']:.1f} to {result['load_after']:.1f}" for result in results)
     about = (
         f"{machine['server']}, provider's stand-in with {options['latency'] * 1000:.0f} ms a request, "
-        f"concurrency {options['concurrency']}; {machine['cpus']} cores, Python {machine['python']}, "
-        f"{machine['system']}; median of {options['repeat']}; "
+        f"concurrency {options['concurrency']}, strategy {options['strategy']}; {machine['cpus']} cores, "
+        f"Python {machine['python']}, {machine['system']}; median of {options['repeat']}; "
         f"load of the machine {loads}."
     )
     tool = _table(

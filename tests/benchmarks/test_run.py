@@ -48,7 +48,7 @@ def quick() -> dict[str, Any]:
 
 def test_the_figures_say_where_and_how_they_were_measured(quick: dict[str, Any]) -> None:
     assert quick["machine"].keys() == {"cpus", "python", "system", "server"}
-    assert quick["options"] == {"latency": 0.01, "concurrency": 4, "repeat": 1, "sample": 20}
+    assert quick["options"] == {"latency": 0.01, "concurrency": 4, "repeat": 1, "sample": 20, "strategy": "auto"}
 
 
 def test_every_figure_is_there(quick: dict[str, Any]) -> None:

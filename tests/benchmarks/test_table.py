@@ -8,7 +8,7 @@ from benchmarks.table import markdown
 
 FACTS: dict[str, Any] = {
     "machine": {"server": "sandbox", "cpus": 2, "python": "3.11", "system": "Linux"},
-    "options": {"latency": 0.05, "concurrency": 4, "repeat": 1},
+    "options": {"latency": 0.05, "concurrency": 4, "repeat": 1, "strategy": "auto"},
 }
 
 
