@@ -16,8 +16,9 @@ P = TypeVar("P")
 Q = TypeVar("Q")
 R = TypeVar("R")
 
-_READY_AHEAD = 3
-"""Pages beyond the ones being prepared: one that is ready, one being written and one being recorded."""
+_READY_AHEAD = 2
+"""Pages beyond the ones being prepared: one being written and one being recorded. Where the server is slow,
+the prepared ones wait for it, each with megabytes of vectors, so more would only take memory."""
 
 
 def run_pages(
