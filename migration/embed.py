@@ -190,16 +190,23 @@ class Embedder:
     def probe(self) -> Vector:
         """Embed one short text, without the cache: does the configuration work at all?
 
-        A passing fault is tried again a few times; anything else is told at once.
+        A passing fault is tried again a few times, vectors that cannot be right too; the rest is told at once.
 
         Raises:
             ProbeFailed: it does not work, and why.
             WrongVectors: it works, and gives vectors of another length, say.
         """
+        wrong = 0
+
+        def worth_repeating(error: BaseException) -> bool:
+            nonlocal wrong
+            wrong += isinstance(error, WrongVectors)
+            if isinstance(error, WrongVectors):
+                return wrong < _MALFORMED_ATTEMPTS
+            return isinstance(error, ProbeFailed) and error.fault.kind in _WORTH_REPEATING
+
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(
-                lambda error: isinstance(error, ProbeFailed) and error.fault.kind in _WORTH_REPEATING
-            ),
+            retry=tenacity.retry_if_exception(worth_repeating),
             stop=tenacity.stop_after_attempt(_PROBE_ATTEMPTS) | tenacity.stop_before_delay(self._patience),
             wait=lambda state: min(_asked_to_wait(state) or 0.25 * self._scale * 2**state.attempt_number, 60.0),
             sleep=tenacity.nap.sleep_using_event(self._stopped),
