@@ -7,7 +7,7 @@ import os
 import random
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -15,7 +15,7 @@ from tests.faults.bench import IMPATIENT, PATIENT, Bench
 from tests.faults.faults import FINAL, OPTIONAL, PASSING, Known
 from tests.faults.local import HeldLock, Store, full_disk, jumping_clock
 from tests.faults.provider import PlannedAnswer
-from tests.faults.script import KINDS, LASTING, Call, Fault, Kind, Planned, Script
+from tests.faults.script import KINDS, LASTING, Fault, Kind, Planned, Script, from_place
 from tests.providers import Fault as ProviderFault
 from tests.world import Finished
 
@@ -88,7 +88,7 @@ class Combination:
                 else:
                     store: Literal["ledger", "cache"] = "ledger" if name == "ledger lock" else "cache"
                     lock = stack.enter_context(HeldLock(bench.home, store, None if self.lasting else 0.05))
-                    script.before_call = _at(amount, lock.take)
+                    script.before_call = from_place(amount, lock.take)
             return bench.run(
                 self.calls,
                 self.answers,
@@ -200,8 +200,6 @@ def _draw_answer(chance: random.Random, lasting: bool) -> PlannedAnswer:
     name = chance.choice(list(ANSWERS))
     if lasting:
         return PlannedAnswer(ANSWERS[name], first, LASTING)
-    # The probe is asked for once only if its answer is no vector at all.
-    first = max(first, 2) if name in MALFORMED else first
     return PlannedAnswer(ANSWERS[name], first, chance.choice((1, 2)))
 
 
@@ -214,14 +212,6 @@ def _draw_local(chance: random.Random) -> tuple[Local, int]:
 def _store(name: Local) -> Store:
     assert name in ("ledger", "cache", "backup")
     return name
-
-
-def _at(place: int, act: Callable[[], None]) -> Callable[[Call], object]:
-    def before_call(call: Call) -> None:
-        if call.place >= place:
-            act()
-
-    return before_call
 
 
 def _words_of(fault: Fault, known: dict[str, Known]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import zstandard
 
-from tests.faults.bench import DIMENSIONS, Bench
+from tests.faults.bench import DIMENSIONS, PREVIOUS, Bench
 from tests.world import EMBEDDING_FIELDS, Document, Finished, as_float32, eligible, text_of
 
 
@@ -44,8 +44,10 @@ def check_documents(bench: Bench, names: Collection[str]) -> dict[str, set[str]]
                 right[name].add(id_)
             else:
                 assert vector == old, f"{name} {id_}: a wrong vector landed"
-        schema = bench.world.schema(name)
-        assert {entry["name"]: entry for entry in schema["fields"]}[field]["num_dim"] == DIMENSIONS
+        if name in names:
+            schema = bench.world.schema(name)
+            assert {entry["name"]: entry for entry in schema["fields"]}[field]["num_dim"] == DIMENSIONS
+            assert schema["metadata"]["owner"] == PREVIOUS["owner"]
     return right
 
 

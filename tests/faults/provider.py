@@ -35,14 +35,14 @@ class ScriptedProvider(OpenAIStandIn):
     Attributes:
         planned: the first one that meets a request is what happens to it.
         received: every request since `script` was called last.
-        constant: whether every text gets the vector of one and the same text.
+        constant_from: the request from which on every text gets the vector of one and the same text; None for never.
     """
 
     def __init__(self) -> None:
         super().__init__(faults=self._next_fault)
         self.planned: Sequence[PlannedAnswer] = ()
         self.received: list[Received] = []
-        self.constant = False
+        self.constant_from: int | None = None
         self._begun = 0
 
     def script(self, *planned: PlannedAnswer) -> None:
@@ -50,7 +50,6 @@ class ScriptedProvider(OpenAIStandIn):
         self.planned = planned
         self.received.clear()
         self._begun = self.requests
-        self.constant = False
 
     @property
     def fired(self) -> list[Fault]:
@@ -63,8 +62,9 @@ class ScriptedProvider(OpenAIStandIn):
 
     def embed(self, asked: Asked) -> Iterator[FloatArray]:
         """The vectors of the texts, or one for all of them."""
+        constant = self.constant_from is not None and self.requests - self._begun >= self.constant_from
         for vector in super().embed(asked):
-            yield self.vector_for("anything", model=asked.model, dimensions=len(vector)) if self.constant else vector
+            yield self.vector_for("anything", model=asked.model, dimensions=len(vector)) if constant else vector
 
     def _next_fault(self, number: int, texts: list[str]) -> Fault | None:
         place = number - self._begun

@@ -110,6 +110,16 @@ LASTING: Final = 10**9
 """So many times that nobody sees the end of it."""
 
 
+def from_place(place: int, act: Callable[[], object]) -> Callable[[Call], object]:
+    """For `Script.before_call`: act before this call and every later one."""
+
+    def before_call(call: Call) -> None:
+        if call.place >= place:
+            act()
+
+    return before_call
+
+
 @dataclass(slots=True)
 class Script:
     """Which calls go wrong, and which did.
