@@ -173,10 +173,7 @@ class Embedder:
         try:
             for batch, promise in mine:
                 self._check_spending(batch)
-                embedded = self._embed_batch(batch)
-                if self._cache:
-                    bought = [(hashes[t], v) for t, v in embedded.items() if not isinstance(v, TextFailure)]
-                    self._cache.put_many(self.space, bought)
+                embedded = self._embed_batch(batch, hashes)
                 promise.set_result(embedded)
                 results.update(embedded)
         except BaseException as error:
@@ -274,8 +271,11 @@ class Embedder:
             if self._reserved > self._most_tokens:
                 raise ProviderStopped("the bound on cost is reached (--max-cost); run again with a higher one to go on")
 
-    def _embed_batch(self, texts: list[str]) -> dict[str, Vector | TextFailure]:
-        """Embed one batch; halve it as long as the provider refuses it."""
+    def _embed_batch(self, texts: list[str], hashes: dict[str, bytes]) -> dict[str, Vector | TextFailure]:
+        """Embed one batch; halve it as long as the provider refuses it. What was bought is in the cache at once.
+
+        The other half may end the run, and would take with it what this one has paid for.
+        """
         try:
             vectors = self._call_patiently(texts)
         except _Refused as refusal:
@@ -283,8 +283,10 @@ class Embedder:
                 self._count_refusal(refusal.reason)
                 return {texts[0]: TextFailure(refusal.reason)}
             middle = len(texts) // 2
-            return self._embed_batch(texts[:middle]) | self._embed_batch(texts[middle:])
+            return self._embed_batch(texts[:middle], hashes) | self._embed_batch(texts[middle:], hashes)
         self._refused_in_a_row = 0
+        if self._cache:
+            self._cache.put_many(self.space, [(hashes[t], v) for t, v in zip(texts, vectors, strict=True)])
         return dict(zip(texts, vectors, strict=True))
 
     def _call_patiently(self, texts: list[str]) -> Vector:

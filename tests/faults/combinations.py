@@ -14,7 +14,7 @@ from typing import Final, Literal
 from tests.faults.bench import IMPATIENT, PATIENT, Bench
 from tests.faults.faults import FINAL, OPTIONAL, PASSING, Known
 from tests.faults.local import HeldLock, Store, full_disk, jumping_clock
-from tests.faults.provider import PlannedAnswer
+from tests.faults.provider import PROBE, PlannedAnswer
 from tests.faults.script import KINDS, LASTING, Fault, Kind, Planned, Script, from_place
 from tests.providers import Fault as ProviderFault
 from tests.world import Finished
@@ -50,6 +50,9 @@ REFUSALS: Final[dict[str, ProviderFault]] = {
     "422": ProviderFault("status", 422, message="Cannot be processed."),
 }
 """Answers of the provider that are about the texts of one request."""
+
+_PROBES: Final = 3
+"""Probes with a vector that cannot be right after which a run is refused."""
 
 Local = Literal["ledger", "cache", "backup", "ledger lock", "cache lock", "clock"]
 
@@ -120,6 +123,9 @@ class Combination:
             may.add(1)
         if any(planned.kind == "multi_search" for planned in ends):
             may.add(1)
+        probes = [each.fault for each in bench.provider.received if each.texts == (PROBE,) and each.fault]
+        if sum(fault.name in MALFORMED for fault in probes) >= _PROBES:
+            may.add(2)
         # What is let go wrong may turn out harmless: a disk with just enough room, a refusal of many texts at
         # once, vectors repeated in one request and not in the halves of it.
         harmless = disk or lock or refused or lasting_answer

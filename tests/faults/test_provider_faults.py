@@ -116,6 +116,17 @@ def test_a_refused_request_is_halved_and_its_texts_come_through(bench: Bench, na
     check_done(bench, ended, NAMES)
 
 
+def test_what_half_of_a_request_has_bought_is_kept_when_the_other_half_ends_the_run(bench: Bench) -> None:
+    refused, revoked = PlannedAnswer(REFUSALS["413"], first=2), PlannedAnswer(LAST_WORDS["401"], first=4)
+    ended = bench.run(answers=[refused, revoked])
+    check_everything(bench, ended, NAMES)
+    assert ended.status == 3, ended.text
+    paid = bench.provider.paid()
+    assert paid
+    check_done(bench, bench.run(), NAMES)
+    assert not paid & bench.provider.paid(), "a text was paid for twice"
+
+
 @pytest.mark.parametrize("name", REFUSALS)
 def test_texts_that_the_provider_refuses_fail_by_themselves(bench: Bench, name: str) -> None:
     ended = bench.run(answers=[PlannedAnswer(REFUSALS[name], first=2, times=LASTING)])
