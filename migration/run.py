@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kai.models import fingerprint
-from kai.typesense import TypesenseError
+from kai.typesense import Schema, TypesenseError
 from migration.backup import BackupError, BackupWriter, Kind, backup_folder
 from migration.cache import CacheError
 from migration.context import Context, Outcome
@@ -174,9 +174,7 @@ def _backup_path(context: Context, plan: CollectionPlan) -> str | None:
 def _verify(context: Context, plan: CollectionPlan, outcome: Outcome) -> None:
     """The checks at the end, into the ledger and to the operator."""
     context.status.phase("verifying", collection=plan.name)
-    schema = context.server.collection(plan.name)
-    if schema is None:
-        raise TypesenseError(f"the collection {plan.name!r} is not there any more", status=404)
+    schema = _schema_of(context, plan)
     checks = check_run(context, plan.name, schema, plan.collection.embedding_field, outcome)
     outcome.verdict = "PASS" if all(check.passed for check in checks) else "FAIL"
     context.ledger.record_verification(context.run.id, plan.name, outcome.verdict, checks)
@@ -187,11 +185,16 @@ def _verify(context: Context, plan: CollectionPlan, outcome: Outcome) -> None:
         tell(f"    {check.name}: {right}{f' ({check.detail})' if check.detail else ''}")
 
 
-def _sign(context: Context, plan: CollectionPlan, outcome: Outcome) -> None:
-    """Say on the server which model the collection's vectors are from, beside whatever its metadata says."""
+def _schema_of(context: Context, plan: CollectionPlan) -> Schema:
     schema = context.server.collection(plan.name)
     if schema is None:
-        return
+        raise TypesenseError(f"the collection {plan.name!r} is not there any more", status=404)
+    return schema
+
+
+def _sign(context: Context, plan: CollectionPlan, outcome: Outcome) -> None:
+    """Say on the server which model the collection's vectors are from, beside whatever its metadata says."""
+    schema = _schema_of(context, plan)
     metadata = dict(schema.get("metadata") or {})
     mark = fingerprint(context.embedding, plan.collection.template)
     if not outcome.written and (metadata.get("embedding") or {}).get("fingerprint") == mark:

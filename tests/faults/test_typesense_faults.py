@@ -62,6 +62,19 @@ def test_a_final_answer_is_not_asked_for_again(bench: Bench, name: str) -> None:
     assert bench.proxy.script.calls["metadata"] == 1
 
 
+@pytest.mark.parametrize("name", FINAL)
+@pytest.mark.parametrize("place", [1, 2, 3, 4, 5])
+def test_whichever_look_at_a_schema_fails_a_run_that_says_it_is_complete_is(
+    bench: Bench, name: str, place: int
+) -> None:
+    ended = bench.run([Planned("collection", FINAL[name].fault, first=place)])
+    if ended.status:
+        check_everything(bench, ended, NAMES)
+        assert ended.status in (2, 3), ended.text
+        ended = bench.run()
+    check_done(bench, ended, NAMES)
+
+
 @pytest.mark.parametrize("name", [*PASSING, *FINAL])
 def test_a_server_that_does_not_tell_its_load_is_migrated_all_the_same(bench: Bench, name: str) -> None:
     ended = bench.run([Planned(kind, (PASSING | FINAL)[name].fault, times=LASTING) for kind in OPTIONAL], patience=1)
