@@ -14,7 +14,6 @@ Importing this module is cheap. The SDK of the chosen family, and only that, is 
 which is why its classes are made inside functions.
 """
 
-
 from __future__ import annotations
 
 import base64
@@ -152,9 +151,7 @@ def _make_openai(settings: Settings, timeout: float) -> Embeddings:
             )
             return _openai_vectors(answer.http_response.content)
 
-        def embed_documents(
-            self, texts: list[str], chunk_size: int | None = None, **kwargs: Any
-        ) -> list[list[float]]:
+        def embed_documents(self, texts: list[str], chunk_size: int | None = None, **kwargs: Any) -> list[list[float]]:
             return _as_lists(self.embed_array(texts))
 
     known = find_model("openai", settings.embedding.model)
@@ -324,9 +321,7 @@ def _openai_vectors(content: bytes) -> FloatArray:
         raise MalformedAnswerError(message)
     positions = [entry.get("index") for entry in entries]
     # Some servers give every entry index 0: then only the order of the entries can be meant.
-    if positions != list(range(len(entries))) and sorted(map(str, positions)) == sorted(
-        map(str, range(len(entries)))
-    ):
+    if positions != list(range(len(entries))) and sorted(map(str, positions)) == sorted(map(str, range(len(entries)))):
         entries = sorted(entries, key=lambda entry: int(entry["index"]))
     raw = [entry.get("embedding") for entry in entries]
     if not all(isinstance(vector, str) for vector in raw):

@@ -93,9 +93,7 @@ class RequestLimits:
 CATALOGUE: Final = (
     Model("openai", "text-embedding-3-small", Dimensions(1, 1536), 1536, 8192, 0.02),
     Model("openai", "text-embedding-3-large", Dimensions(1, 3072), 3072, 8192, 0.13),
-    Model(
-        "openai", "text-embedding-ada-002", Dimensions(1536, 1536), 1536, 8192, 0.10, takes_dimensions=False
-    ),
+    Model("openai", "text-embedding-ada-002", Dimensions(1536, 1536), 1536, 8192, 0.10, takes_dimensions=False),
     Model("google", "gemini-embedding-001", Dimensions(128, 3072), 768, 2048, 0.15),
     Model("google", "gemini-embedding-2", Dimensions(128, 3072), 768, 8192, 0.20),
     Model("google", "gemini-embedding-2-preview", Dimensions(128, 3072), 768, 8192, 0.20),

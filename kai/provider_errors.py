@@ -27,9 +27,7 @@ _TRANSIENT: Final = frozenset({408, 409, 425})
 _HOPELESS_CONNECTIONS: Final = frozenset(
     {"UnsupportedProtocol", "LocalProtocolError", "InvalidURL", "SSLCertVerificationError"}
 )
-_BROKEN_CONNECTIONS: Final = frozenset(
-    {"APIConnectionError", "APITimeoutError", "TransportError", "StreamError"}
-)
+_BROKEN_CONNECTIONS: Final = frozenset({"APIConnectionError", "APITimeoutError", "TransportError", "StreamError"})
 _BAD_BODIES: Final = frozenset({"APIResponseValidationError", "UnknownApiResponseError", "DecodingError"})
 _READERS_OF_BODIES: Final = ("openai", "google.genai", "ollama", "httpx", "httpx2", "pydantic", "json")
 # OpenAI shows the first and last letters of a wrong key; other servers quote headers and URLs.
@@ -125,9 +123,7 @@ def _kind_of_status(status: int, error: BaseException) -> FaultKind:
         return "model_missing"
     if status == 429:
         return "denied" if "insufficient_quota" in details else "rate_limited"
-    if status in _DENIED or (
-        status == 400 and ("API_KEY_INVALID" in details or "API key not valid" in details)
-    ):
+    if status in _DENIED or (status == 400 and ("API_KEY_INVALID" in details or "API key not valid" in details)):
         return "denied"
     if status in _MODEL_MISSING:
         return "model_missing"
@@ -207,9 +203,7 @@ def _sentence(value: Any) -> str | None:
         return _sentence(value[0])
     if not isinstance(value, dict):
         return None
-    return next(
-        (found for name in ("error", "message", "detail") if (found := _sentence(value.get(name)))), None
-    )
+    return next((found for name in ("error", "message", "detail") if (found := _sentence(value.get(name)))), None)
 
 
 def _retry_after(error: BaseException) -> float | None:

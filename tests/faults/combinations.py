@@ -129,8 +129,13 @@ class Combination:
         # What is let go wrong may turn out harmless: a disk with just enough room, a refusal of many texts at
         # once, vectors repeated in one request and not in the halves of it.
         harmless = disk or lock or refused or lasting_answer
-        only_413 = bool(ends) and all(planned.fault is FINAL["a 413"].fault for planned in ends)
-        if not may or (harmless and not ends and not last_words) or (only_413 and not last_words):
+        # So may a 413, which makes the request smaller, and one 404 where nothing is expected to be.
+        harmless_ends = [
+            planned.fault is FINAL["a 413"].fault
+            or (planned.kind == "collection" and planned.fault.status == 404 and planned.times == 1)
+            for planned in ends
+        ]
+        if not may or (not last_words and all(harmless_ends) and (harmless or ends)):
             may.add(0)
         return may
 
