@@ -18,9 +18,14 @@ from migration.update import Written, import_documents, update_line
 if TYPE_CHECKING:
     from migration.embed import Embedder
     from migration.shadow.mark import MarkKeeper
+    from migration.shadow.watching import Watch
 
 _BROKEN_EXPORTS: Final = 8
 """How often in a row an export may break off without bringing a new page before it is given up."""
+
+_BETWEEN_LOOKS: Final = 50
+"""Documents that are copied between two looks at what the application has written: a real server inserts as many
+in 66 ms (measured on 29.0, 768 dimensions, 2 cores), and answers a look in 2 ms or so."""
 
 Lines = dict[str, bytes]
 """Lines of an import by document id."""
@@ -34,9 +39,10 @@ def copy_everything(server: Typesense, source: str, target: str) -> dict[str, st
     return failed
 
 
-def remove_vectors(server: Typesense, name: str, embedding_field: str) -> None:
+def remove_vectors(server: Typesense, name: str, embedding_field: str, watch: Watch) -> None:
     """Take the vector away from every document that has one."""
     for page in export_pages(server, name, Selection(embedding_field, fields=())):
+        watch.saw(document.id for document in page)
         lines = {d.id: update_line(d.id, embedding_field, None) for d in page if d.vector is not None}
         import_documents(server, name, lines)
 
@@ -46,20 +52,34 @@ class CopyBack:
 
     The id of the last document of each page is in the shadow's mark as soon as the page is copied, so that no
     page is copied twice: a document that the application deletes after its page was copied does not come back.
+    Nor does one that it wrote and deleted before: what was once seen there is not copied.
+
+    Args:
+        server: where both are.
+        shadow: copied from.
+        name: copied to.
+        keeper: of the shadow's mark.
+        watch: on the collection of that name.
+        status: told of every page.
 
     Attributes:
         refused: id -> the server's words, for documents that it does not take.
         refused_documents: the same documents as they were sent.
+        left_out: how many the application had written itself by then.
     """
 
-    def __init__(self, server: Typesense, shadow: str, name: str, keeper: MarkKeeper | None, status: Status) -> None:
+    def __init__(
+        self, server: Typesense, shadow: str, name: str, keeper: MarkKeeper | None, watch: Watch, status: Status
+    ) -> None:
         self._server = server
         self._shadow, self._name = shadow, name
         self._keeper = keeper
+        self._watch = watch
         self._status = status
         self._copied_to = keeper.mark.copied_to if keeper is not None else ""
         self.refused: dict[str, str] = {}
         self.refused_documents: Lines = {}
+        self.left_out = 0
 
     def run(self, advance: Callable[[int], object]) -> None:
         """Copy what is not copied yet; what is refused at first is tried again when the rest is there.
@@ -94,7 +114,16 @@ class CopyBack:
             pass
 
     def _write(self, page: Lines) -> tuple[Lines, Written]:
-        return page, import_documents(self._server, self._name, page, "create")
+        written = Written()
+        items = list(page.items())
+        for start in range(0, len(items), _BETWEEN_LOOKS):
+            self._watch.look()
+            some = dict(items[start : start + _BETWEEN_LOOKS])
+            new = {id_: line for id_, line in some.items() if id_ not in self._watch.seen}
+            self.left_out += len(some) - len(new)
+            if new:
+                written.failed.update(import_documents(self._server, self._name, new, "create").failed)
+        return page, written
 
     def _record(self, page: Lines, written: Written) -> int:
         for document_id, why in written.failed.items():
@@ -134,6 +163,7 @@ class Adoption:
         embedder: for a field that must have a vector; None leaves it out.
         vector_is_optional: whether a document may come without one.
         dimensions: of the shadow's field.
+        watch: on the application's collection.
 
     Attributes:
         refused: id -> the server's words, for documents that the shadow does not take.
@@ -150,14 +180,17 @@ class Adoption:
         *,
         vector_is_optional: bool,
         dimensions: int,
+        watch: Watch,
     ) -> None:
         self._server = server
         self._name, self._shadow = name, shadow
+        self._watch = watch
         self._collection = collection
         self._embedder = embedder
         self._dimensions = dimensions
         self._selection = Selection(collection.embedding_field, with_vector=not vector_is_optional)
         self._adopted: dict[str, bytes] = {}
+        self._gone: set[str] = set()
         self.refused: dict[str, str] = {}
         self.refused_documents: Lines = {}
 
@@ -168,20 +201,23 @@ class Adoption:
 
     def catch_up(self) -> int:
         """Take over what is new, changed or deleted since the last time; how many documents that were."""
-        seen: set[str] = set()
+        there: set[str] = set()
         changed = 0
+        self._watch.look()
+        seen = set(self._watch.seen)
         for page in export_pages(self._server, self._name, self._selection):
-            seen.update(document.id for document in page)
+            there.update(document.id for document in page)
             new = [d for d in page if self._adopted.get(d.id) != d.content_hash()]
             if new:
                 changed += len(new)
                 self._adopt(new)
-        gone = self._adopted.keys() - seen
+        gone = (self._adopted.keys() | (seen - self._gone)) - there
         for document_id in gone:
             self._server.delete_document(self._shadow, document_id)
             self.refused.pop(document_id, None)
             self.refused_documents.pop(document_id, None)
-            del self._adopted[document_id]
+            self._adopted.pop(document_id, None)
+        self._gone = (self._gone | gone) - there
         return changed + len(gone)
 
     def _adopt(self, page: Page) -> None:

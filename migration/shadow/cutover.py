@@ -30,6 +30,7 @@ from migration.shadow.keeping import keep_collection, kept_name, write_refused
 from migration.shadow.mark import MARK, clone, drop, own_metadata, role_of, set_role, standing
 from migration.shadow.references import WrongJoins, renew_references_to
 from migration.shadow.schemas import schema_differences, set_dimensions
+from migration.shadow.watching import Watch
 
 if TYPE_CHECKING:
     from migration.plan import CollectionPlan
@@ -67,6 +68,7 @@ class CutOver:
         self._outcome = outcome
         self._name, self._shadow = plan.name, builder.shadow
         self._uncopied: dict[str, str] = {}
+        self._watch = Watch(context.server, plan.name)
 
     # -- up to the drop --------------------------------------------------------------------------------
 
@@ -207,8 +209,10 @@ class CutOver:
         for _ in range(_CREATIONS):
             found = standing(self._server, self._name)
             if found is None:
+                self._watch.forget()
                 clone(self._server, self._shadow, self._name)
                 continue
+            self._watch.look()
             if role_of(found) == "copy":
                 return
             wanted = self._server.collection(self._shadow)
@@ -250,7 +254,7 @@ class CutOver:
         if not self._builder.vector_is_optional or schema_differences(wanted, found, but=name):
             return False
         for _ in range(_CONVERSIONS):
-            remove_vectors(self._server, self._name, name)
+            remove_vectors(self._server, self._name, name, self._watch)
             try:
                 set_dimensions(self._server, self._name, name, self._builder.mark.dimensions)
             except TypesenseError as error:
@@ -279,6 +283,7 @@ class CutOver:
             None if self._builder.vector_is_optional else context.embedder if of_this_target else None,
             vector_is_optional=self._builder.vector_is_optional,
             dimensions=self._builder.mark.dimensions,
+            watch=self._watch,
         )
         read = time.time()
         for _ in range(_LAST_CATCH_UPS):
@@ -296,6 +301,7 @@ class CutOver:
             self._write_refused(adoption.refused, adoption.refused_documents)
         drop(self._server, self._name, "intruder")
         gone = time.time()
+        self._watch.forget()
         self._outcome.notes.append(
             f"the application had created {self._name!r} with another schema; {adoption.count} documents of it were "
             f"taken over; what it wrote in the {(gone - read) * 1000:.0f} ms before its removal could not be seen "
@@ -307,9 +313,15 @@ class CutOver:
         context, builder = self._context, self._builder
         total = self._server.count(self._shadow)
         context.status.phase("copying back", collection=self._name, total=total)
-        copying = CopyBack(self._server, self._shadow, self._name, builder.keeper, context.status)
+        copying = CopyBack(self._server, self._shadow, self._name, builder.keeper, self._watch, context.status)
+        writes = bool(self._watch.seen)
         with context.console.progress(f"  Copying {self._name}", total) as bar:
             copying.run(bar.update)
+        if writes or copying.left_out:
+            self._outcome.notes.append(
+                f"the application wrote to {self._name!r} while it was filled; what it wrote stands, and what it then "
+                f"deleted stays deleted, unless both happened within {self._watch.longest_gap * 1000:.0f} ms"
+            )
         if copying.refused and not context.allow_partial:
             self._outcome.failures.update({id_: Failure("copy", why) for id_, why in copying.refused.items()})
             document_id, why = next(iter(copying.refused.items()))

@@ -12,18 +12,69 @@ from pathlib import Path
 import pytest
 
 from tests.killing import run_forked
-from tests.recreate.small import LINKS, NAME, OLD_DIMENSIONS, SmallWorld, check_documents
-from tests.recreate.writer import Writer, windows
+from tests.recreate.small import LINKS, NAME, SmallWorld, check_documents
+from tests.recreate.writer import IDEAS, Idea, Writer, Written, gap, schema_of, windows
 
 TARGET = 32
 SEEDS = int(os.environ.get("WRITER_SEEDS", "3"))
 
 
 @pytest.mark.usefixtures("warm")
-@pytest.mark.parametrize("idea", ["wrong dimensions", "right dimensions", "another schema"])
+@pytest.mark.parametrize("idea", IDEAS)
+def test_what_the_application_wrote_into_a_collection_of_its_own_and_then_deleted_stays_deleted(
+    small: SmallWorld, tmp_path: Path, idea: Idea
+) -> None:
+    http = small.world.http
+    changed = {key: value for key, value in small.expected["n5"].items() if key != "vector"} | {"text": "newer"}
+
+    def at_request(number: int, name: str) -> None:
+        if not created and name == f"GET /collections/{NAME}" and http.get(f"/collections/{NAME}").status_code == 404:
+            http.post("/collections", json=schema_of(idea, TARGET)).raise_for_status()
+            small.world.import_(NAME, [changed])
+            created.append(number)
+        elif created and not deleted and name == f"PATCH /collections/{NAME}":
+            http.delete(f"/collections/{NAME}/documents/n5").raise_for_status()
+            deleted.append(number)
+
+    created: list[int] = []
+    deleted: list[int] = []
+    ended = run_forked(small.options(), small.environment(TARGET, tmp_path / "home"), tmp_path, at_request=at_request)
+    assert ended.status == 0, ended.text
+    assert "stays deleted" in ended.text or idea == "another schema"
+    del small.expected["n5"]
+    check_documents(small.world, small.expected, TARGET, written=True)
+    small.check_schema(TARGET)
+
+
+@pytest.mark.usefixtures("warm")
+def test_what_the_application_wrote_and_deleted_while_the_copy_was_made_stays_deleted(
+    small: SmallWorld, tmp_path: Path
+) -> None:
+    small.fill(count=300)
+    http = small.world.http
+    changed = {key: value for key, value in small.expected["n299"].items() if key != "vector"} | {"text": "newer"}
+    imports: list[int] = []
+
+    def at_request(number: int, name: str) -> None:
+        if name.startswith(f"POST /collections/{NAME}/documents/import?action=create"):
+            imports.append(number)
+            if len(imports) == 2:
+                small.world.import_(NAME, [changed])
+            elif len(imports) == 4:
+                http.delete(f"/collections/{NAME}/documents/n299").raise_for_status()
+
+    ended = run_forked(small.options(), small.environment(TARGET, tmp_path / "home"), tmp_path, at_request=at_request)
+    assert ended.status == 0, ended.text
+    assert "deleted stays deleted" in ended.text
+    del small.expected["n299"]
+    check_documents(small.world, small.expected, TARGET, written=True)
+
+
+@pytest.mark.usefixtures("warm")
+@pytest.mark.parametrize("idea", IDEAS)
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_nothing_that_the_application_wrote_is_lost_and_nothing_that_it_deleted_is_back(
-    small: SmallWorld, tmp_path: Path, idea: str, seed: int
+    small: SmallWorld, tmp_path: Path, idea: Idea, seed: int
 ) -> None:
     small.fill(count=(40, 300, 700)[seed % 3])
     small.world.http.delete(f"/collections/{LINKS}").raise_for_status()
@@ -31,8 +82,7 @@ def test_nothing_that_the_application_wrote_is_lost_and_nothing_that_it_deleted_
         small.world.url,
         small.world.key,
         small.expected,
-        dimensions=TARGET if idea == "right dimensions" else OLD_DIMENSIONS,
-        extra_field=idea == "another schema",
+        schema=schema_of(idea, TARGET),
         seed=seed,
         journal=tmp_path / "writes.jsonl",
         pause=(0.002, 0.01, 0.03)[seed % 3],
@@ -54,13 +104,17 @@ def test_nothing_that_the_application_wrote_is_lost_and_nothing_that_it_deleted_
     last = {write.id: write for write in account}
     differing = {id_ for id_ in now.keys() | expected.keys() if now.get(id_) != expected.get(id_)}
     lost = {id_ for id_ in differing if id_ in last and any(window.hides(last[id_]) for window in hidden)}
+    dropped = min(window.until for window in hidden)
+    back = {id_ for id_ in differing if written_and_deleted_within(gap(ended.text), account, id_, dropped)}
     width = ", ".join(f"{1000 * (w.until - w.since):.0f}/{1000 * (w.until - w.changes_since):.0f} ms" for w in hidden)
     inside = sum(any(window.hides(write) for window in hidden) for write in account)
     downtime = next((line.strip() for line in ended.text.splitlines() if "not searchable" in line), "")
     print(
         f"\nseed {seed}: {len(account)} writes, {created} collections created, blind {width}, "
-        f"{inside} writes in it, {len(lost)} lost; {downtime}; exit {ended.status}"
+        f"{inside} writes in it, {len(lost)} lost; written and deleted within {1000 * gap(ended.text):.0f} ms "
+        f"and back: {len(back)}; {downtime}; exit {ended.status}"
     )
+    lost |= back
     for id_ in sorted(differing - lost):
         print(id_, now.get(id_), expected.get(id_), last.get(id_), hidden, sep="\n   ")
     assert differing == lost, ended.text
@@ -71,3 +125,11 @@ def test_nothing_that_the_application_wrote_is_lost_and_nothing_that_it_deleted_
     kept |= {id_: now[id_] for id_ in lost if id_ in now}
     check_documents(small.world, kept, TARGET, written=True)
     small.check_schema(TARGET)
+
+
+def written_and_deleted_within(seconds: float, account: list[Written], id_: str, since: float) -> bool:
+    """Whether the last two writes of this document came so soon after another while the collection was filled."""
+    writes = [write for write in account if write.id == id_ and write.sent >= since][-2:]
+    return [write.document is None for write in writes] == [False, True] and writes[1].answered - writes[
+        0
+    ].sent <= seconds

@@ -18,11 +18,24 @@ from typing import Any, Literal
 
 import httpx
 
-from tests.recreate.small import NAME, schemas
+from tests.recreate.small import NAME, OLD_DIMENSIONS, schemas
 from tests.world import Document
 
 Kind = Literal["add", "change", "delete"]
 KINDS: tuple[Kind, ...] = ("add", "change", "delete")
+
+
+Idea = Literal["wrong dimensions", "right dimensions", "another schema"]
+"""What the application thinks the missing collection should be like."""
+IDEAS: tuple[Idea, ...] = ("wrong dimensions", "right dimensions", "another schema")
+
+
+def schema_of(idea: Idea, target: int) -> dict[str, Any]:
+    """The collection as the application creates it, where `target` are the right dimensions."""
+    schema = schemas(target if idea == "right dimensions" else OLD_DIMENSIONS)[1]
+    if idea == "another schema":
+        schema["fields"].append({"name": "extra", "type": "string", "optional": True})
+    return schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +69,10 @@ class Writer:
     Args:
         url, key: the server.
         documents: what stands there, vectors aside.
-        dimensions: of the collection that it creates when it is missing.
+        schema: of the collection that it creates when it is missing.
         seed: of what it does.
         journal: a file for its account.
         pause: seconds between two writes, on average.
-        extra_field: whether its own idea of the schema has a field more.
     """
 
     def __init__(
@@ -69,19 +81,16 @@ class Writer:
         key: str,
         documents: dict[str, Document],
         *,
-        dimensions: int,
+        schema: dict[str, Any],
         seed: int,
         journal: Path,
         pause: float = 0.004,
-        extra_field: bool = False,
     ) -> None:
         self._url, self._key = url, key
         self._standing = {id_: {k: v for k, v in d.items() if k != "vector"} for id_, d in documents.items()}
         self.before = dict(self._standing)
-        self._dimensions = dimensions
-        self._schema = schemas(dimensions)[1]
-        if extra_field:
-            self._schema["fields"].append({"name": "extra", "type": "string", "optional": True})
+        self._schema = schema
+        self._dimensions = next(field["num_dim"] for field in schema["fields"] if field["name"] == "vector")
         self._pick = random.Random(seed)  # noqa: S311
         self._journal = journal
         self._pause = pause
@@ -190,3 +199,8 @@ def windows(text: str, day: float) -> list[Window]:
         ]
         found.append(Window(moments[0], moments[1] if len(moments) == 3 else moments[0], moments[-1]))
     return found
+
+
+def gap(text: str) -> float:
+    """Seconds within which a document may have been written and deleted unseen, by a run's output."""
+    return max((int(found) / 1000 for found in re.findall(r"unless both happened within (\d+) ms", text)), default=0.0)
