@@ -21,11 +21,13 @@ from kai.settings import Need, Settings, SettingsError, load_settings
 from kai.typesense import Typesense, TypesenseError
 from migration.console import Console
 from migration.control import Control
-from migration.embed import Embedder, ProbeFailed, WrongVectors
+from migration.embed import Embedder
 from migration.lock import Held
 from migration.meter import Meter
 from migration.plan import Refused
+from migration.provider import ProbeFailed, Provider
 from migration.throttle import Throttle
+from migration.vectors import WrongVectors
 
 if TYPE_CHECKING:
     from migration.cache import VectorCache
@@ -161,17 +163,21 @@ def make_embedder(
         raise Refused([f"EMBEDDING_FAMILY: {error}"]) from error
     except ModelNotAvailableError as error:
         raise Refused([f"EMBEDDING_MODEL: {error}"]) from error
-    return Embedder(
+    provider = Provider(
         embeddings,
         settings.embedding.dimensions,
-        limits=request_limits(settings.embedding.family),
-        space=fingerprint(settings.embedding, ""),
-        cache=cache,
         throttle=throttle,
         meter=meter,
         patience=patience,
         stopped=control.stopped,
         secrets=settings.secrets,
+    )
+    return Embedder(
+        provider,
+        limits=request_limits(settings.embedding.family),
+        space=fingerprint(settings.embedding, ""),
+        cache=cache,
+        meter=meter,
         most_tokens=most_tokens,
     )
 

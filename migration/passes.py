@@ -26,7 +26,7 @@ from kai.collections import EmbeddedCollection
 from kai.typesense import Schema
 from migration.backup.errors import BackupError
 from migration.context import Context, Failure, Outcome, Sampled
-from migration.embed import TextFailure, Vector, text_hash
+from migration.embed import TextFailure, text_hash
 from migration.fetch import (
     Document,
     Page,
@@ -38,6 +38,7 @@ from migration.fetch import (
 )
 from migration.pipeline import run_pages
 from migration.update import Written, import_documents, update_line
+from migration.vectors import Vector
 
 if TYPE_CHECKING:
     from migration.backup import BackupWriter

@@ -11,10 +11,10 @@ from kai.typesense import Schema, TypesenseError
 from migration.backup import BackupError, BackupWriter, Kind, backup_folder
 from migration.cache import CacheError
 from migration.context import Context, Outcome
-from migration.embed import ProviderStopped
 from migration.ledger import LedgerError
 from migration.passes import InPlace
 from migration.plan import CollectionPlan, Plan, plan_collection
+from migration.provider import ProviderStopped
 from migration.rebuild import Rebuild, RebuildStopped
 from migration.recreate import CannotCopy, Recreate, settle_leftover
 from migration.shadow.cutover import CutOverStopped

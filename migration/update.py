@@ -15,7 +15,7 @@ import orjson
 import tenacity
 
 from kai.typesense import ImportAnswer, Typesense, TypesenseError
-from migration.embed import Vector
+from migration.vectors import Vector
 
 _LINE_ATTEMPTS: Final = 4
 _BUSY: Final = frozenset({408, 429, 503})

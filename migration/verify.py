@@ -17,8 +17,9 @@ import numpy as np
 from kai.collections import EmbeddedCollection
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 from migration.context import Context, Outcome, Sampled
-from migration.embed import Embedder, ProviderStopped, TextFailure, text_hash
+from migration.embed import Embedder, TextFailure, text_hash
 from migration.fetch import Selection, export_pages, other_vector_fields
+from migration.provider import ProviderStopped
 from migration.throttle import Stopped
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ import orjson
 
 from kai.typesense import embedding_field
 from migration.context import Context, Failure
-from migration.embed import TextFailure, Vector, text_hash
+from migration.embed import TextFailure, text_hash
 from migration.fetch import Document, Page, id_filter
 from migration.passes import NO_TEXT, TENANT_FIELD
+from migration.vectors import Vector
 
 if TYPE_CHECKING:
     from migration.ledger import DocumentRecord

@@ -14,7 +14,7 @@ from kai.collections import EmbeddedCollection
 from kai.settings import EmbeddingSettings
 from migration.backup import BackupWriter, creatable
 from migration.context import Context, Failure, Outcome, Workshop
-from migration.embed import Embedder, TextFailure, Vector
+from migration.embed import Embedder, TextFailure
 from migration.meter import Meter
 from migration.plan import CollectionPlan
 from migration.recreate import CannotCopy, Recreate
@@ -22,6 +22,7 @@ from migration.shadow.cutover import CutOverStopped
 from migration.shadow.mark import read_mark
 from migration.undo.in_place import OldVectors, Way
 from migration.update import import_documents
+from migration.vectors import Vector
 
 
 class RestoreStopped(Exception):  # noqa: N818
@@ -34,9 +35,7 @@ class NoEmbedder(Embedder):
     def __init__(self) -> None:
         """Needs nothing."""
 
-    def embed(
-        self, texts: Iterable[str], *, known: dict[bytes, Vector] | None = None, fresh: bool = False
-    ) -> dict[str, Vector | TextFailure]:
+    def embed(self, texts: Iterable[str], *, fresh: bool = False) -> dict[str, Vector | TextFailure]:
         """Refuse each text."""
         return {text: TextFailure("a rollback embeds nothing") for text in texts}
 

@@ -1,0 +1,45 @@
+"""Vectors as a provider gives them, and what can be seen of them without knowing the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Vector: TypeAlias = npt.NDArray[np.float32]
+
+
+class WrongVectors(Exception):  # noqa: N818
+    """The provider answered, with vectors that cannot be right."""
+
+
+def check_vectors(vectors: Vector, texts: Sequence[str], dimensions: int) -> None:
+    """Refuse vectors that cannot be right.
+
+    Args:
+        vectors: shape (number of vectors, their length).
+        texts: the distinct texts that they should belong to.
+        dimensions: the length that they should have.
+
+    Raises:
+        WrongVectors: naming what is wrong.
+    """
+    if len(vectors) != len(texts):
+        raise WrongVectors(f"the provider returned {len(vectors)} vectors for {len(texts)} texts")
+    if vectors.ndim != 2 or vectors.shape[1] != dimensions:
+        length = vectors.shape[1] if vectors.ndim == 2 else 0
+        raise WrongVectors(f"the provider returned vectors of length {length}, not {dimensions}")
+    if not np.isfinite(vectors).all():
+        raise WrongVectors("the provider returned a vector with a number that is not finite")
+    if not vectors.any(axis=1).all():
+        raise WrongVectors("the provider returned a vector of zeros")
+
+
+def same_vector(one: Vector, other: Vector) -> bool:
+    """Whether two vectors are the same but for what a provider's arithmetic varies (2 % of the length).
+
+    Stricter than a cosine of 0.999, and it notices a difference in length, which `ip` distance would.
+    """
+    return one.shape == other.shape and float(np.linalg.norm(one - other)) <= 0.02 * float(np.linalg.norm(other))
