@@ -6,7 +6,7 @@ client's own repetition is switched off: tenacity here is the only retry layer, 
 repeated knowingly.
 
 Every answer that is not 2xx, and every broken connection, becomes a `TypesenseError` that says whether
-waiting may help. No error text carries the API key.
+waiting may help (`kai.typesense_answers`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -24,10 +23,23 @@ import tenacity
 import typesense
 
 from kai.settings import TypesenseSettings
+from kai.typesense_answers import (
+    TRANSIENT_STATUSES,
+    ImportAnswer,
+    Schema,
+    T,
+    TypesenseError,
+    attempt,
+    raise_for_status,
+    read_import_line,
+    read_json,
+    read_list,
+    read_schema,
+    read_search,
+    translated,
+)
 
-T = TypeVar("T")
-Schema = dict[str, Any]
-"""A collection as `GET /collections/:name` returns it."""
+__all__ = ["ImportAnswer", "Schema", "Typesense", "TypesenseError", "embedding_field"]
 
 PAGE_LIMIT = 250
 """Typesense refuses a `per_page` above this with 422."""
@@ -40,51 +52,6 @@ _FULL_WAITS = 60.0
 
 _LONGEST_QUERY = 1000
 """Characters of search parameters; percent-encoding may triple them."""
-
-_TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
-_EXHAUSTED = ("out of memory", "out of disk", "memory", "disk space")
-
-
-class TypesenseError(Exception):
-    """A request that did not do what it should.
-
-    Attributes:
-        status: HTTP status, or None where there was no (complete) answer.
-        transient: whether the same request may succeed later.
-        retry_after: seconds that the server asked to wait, if it did.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int | None = None,
-        transient: bool = False,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.transient = transient
-        self.retry_after = retry_after
-
-    @property
-    def unauthorized(self) -> bool:
-        """The key was refused."""
-        return self.status in (401, 403)
-
-    @property
-    def missing(self) -> bool:
-        """The collection, document or alias is not there."""
-        return self.status == 404
-
-
-@dataclass(frozen=True, slots=True)
-class ImportAnswer:
-    """What the server said to one line of an import. `code` is 0 and `error` empty on success."""
-
-    success: bool
-    code: int = 0
-    error: str = ""
 
 
 class Typesense:
@@ -118,7 +85,7 @@ class Typesense:
             base_url=self.url,
             headers={"X-TYPESENSE-API-KEY": settings.api_key},
             timeout=httpx.Timeout(self._timeout, connect=max(settings.timeout, 5.0)),
-            event_hooks={"response": [_raise_for_status]},
+            event_hooks={"response": [raise_for_status]},
         )
         self._client = typesense.Client(
             {
@@ -147,7 +114,7 @@ class Typesense:
         """Raise `TypesenseError` unless the server says, within its patience, that it is healthy. Needs no key."""
 
         def ask() -> None:
-            answer = self._json(self._http.get("/health", timeout=min(10.0, self._timeout)))
+            answer = read_json(self._http.get("/health", timeout=min(10.0, self._timeout)))
             if not isinstance(answer, dict) or answer.get("ok") is not True:
                 raise TypesenseError(f"Typesense at {self.url} is not healthy", status=503, transient=True)
 
@@ -155,31 +122,31 @@ class Typesense:
 
     def metrics(self) -> dict[str, Any]:
         """`/metrics.json`: memory and disk of the machine, figures as strings, bytes."""
-        return self._repeat(lambda: dict(self._json(self._http.get("/metrics.json"))))
+        return self._repeat(lambda: dict(read_json(self._http.get("/metrics.json"))))
 
     def stats(self) -> dict[str, Any]:
         """`/stats.json`: requests a second by kind, over the last ten seconds."""
-        return self._repeat(lambda: dict(self._json(self._http.get("/stats.json"))))
+        return self._repeat(lambda: dict(read_json(self._http.get("/stats.json"))))
 
     def version(self) -> str:
         """The server's version, e.g. `29.0`."""
-        return str(self._repeat(lambda: self._json(self._http.get("/debug"))).get("version", "unknown"))
+        return str(self._repeat(lambda: read_json(self._http.get("/debug"))).get("version", "unknown"))
 
     def schema_changes(self) -> list[dict[str, Any]]:
         """The alters in progress; an empty list is the only sign that the last one is complete."""
-        answer = self._repeat(lambda: self._json(self._http.get("/operations/schema_changes")))
+        answer = self._repeat(lambda: read_json(self._http.get("/operations/schema_changes")))
         return list(answer) if isinstance(answer, list) else []
 
     # -- collections -----------------------------------------------------------------------------------
 
     def collections(self) -> list[Schema]:
         """Every collection's schema. An alias does not show here."""
-        return self._repeat(lambda: [_schema(item) for item in _listed(self._client.collections.retrieve())])
+        return self._repeat(lambda: [read_schema(item) for item in read_list(self._client.collections.retrieve())])
 
     def collection(self, name: str) -> Schema | None:
         """The schema of the collection, or of the one an alias of this name points to; None if neither is."""
         try:
-            return self._repeat(lambda: _schema(self._client.collections[name].retrieve()))
+            return self._repeat(lambda: read_schema(self._client.collections[name].retrieve()))
         except TypesenseError as error:
             if error.missing:
                 return None
@@ -187,7 +154,7 @@ class Typesense:
 
     def create_collection(self, schema: Schema) -> Schema:
         """Create a collection; a name that is taken is a 409."""
-        return dict(self._repeat(lambda: self._json(self._http.post("/collections", content=orjson.dumps(schema)))))
+        return dict(self._repeat(lambda: read_json(self._http.post("/collections", content=orjson.dumps(schema)))))
 
     def clone_collection(self, source: str, name: str) -> Schema:
         """Clone schema, synonyms and overrides of a real collection, not documents, not metadata.
@@ -195,8 +162,8 @@ class Typesense:
         Not repeated after an answer that was lost: the second request would be refused because the first
         one did its work; the caller looks instead.
         """
-        answer = _attempt(
-            lambda: self._json(
+        answer = attempt(
+            lambda: read_json(
                 self._http.post("/collections", params={"src_name": source}, content=orjson.dumps({"name": name}))
             )
         )
@@ -205,7 +172,7 @@ class Typesense:
     def delete_collection(self, name: str) -> bool:
         """Drop a collection; False if it was not there (any more)."""
         try:
-            self._repeat(lambda: self._json(self._http.delete(f"/collections/{_path(name)}")))
+            self._repeat(lambda: read_json(self._http.delete(f"/collections/{_path(name)}")))
         except TypesenseError as error:
             if error.missing:
                 return False
@@ -218,7 +185,7 @@ class Typesense:
         For a name that an application may create again at once: repeating a request whose answer was lost
         could drop the application's collection. The caller looks instead.
         """
-        answer = _attempt(lambda: self._json(self._http.delete(f"/collections/{_path(name)}")))
+        answer = attempt(lambda: read_json(self._http.delete(f"/collections/{_path(name)}")))
         count = answer.get("num_documents")
         return count if isinstance(count, int) else None
 
@@ -227,14 +194,14 @@ class Typesense:
         body = orjson.dumps({"fields": list(fields)})
         url = f"/collections/{_path(name)}"
         if timeout is None:
-            _attempt(lambda: self._json(self._http.patch(url, content=body)))
+            attempt(lambda: read_json(self._http.patch(url, content=body)))
         else:
-            _attempt(lambda: self._json(self._http.patch(url, content=body, timeout=timeout)))
+            attempt(lambda: read_json(self._http.patch(url, content=body, timeout=timeout)))
 
     def set_metadata(self, name: str, metadata: dict[str, Any]) -> None:
         """Replace the collection's `metadata` whole."""
         body = orjson.dumps({"metadata": metadata})
-        self._repeat(lambda: self._json(self._http.patch(f"/collections/{_path(name)}", content=body)))
+        self._repeat(lambda: read_json(self._http.patch(f"/collections/{_path(name)}", content=body)))
 
     def synonyms(self, name: str) -> list[dict[str, Any]]:
         """The collection's synonyms (all of them: the listing is asked for in pages)."""
@@ -290,11 +257,11 @@ class Typesense:
             answer: Any = self.multi_search([{"collection": name, **params}], read)[0]
             if "error" in answer:
                 status = int(answer.get("code", 500))
-                raise TypesenseError(str(answer["error"]), status=status, transient=status in _TRANSIENT_STATUSES)
+                raise TypesenseError(str(answer["error"]), status=status, transient=status in TRANSIENT_STATUSES)
         else:
             url = f"/collections/{_path(name)}/documents/search"
-            answer = self._repeat(lambda: _search_answer(self._json(self._http.get(url, params=params), read)))
-        return _search_answer(answer)
+            answer = self._repeat(lambda: read_search(read_json(self._http.get(url, params=params), read)))
+        return read_search(answer)
 
     def multi_search(
         self, searches: Sequence[dict[str, Any]], read: Callable[[bytes], Any] = orjson.loads
@@ -303,7 +270,7 @@ class Typesense:
         body = orjson.dumps({"searches": list(searches)}, option=orjson.OPT_SERIALIZE_NUMPY)
 
         def send() -> list[dict[str, Any]]:
-            results = list(self._json(self._http.post("/multi_search", content=body), read)["results"])
+            results = list(read_json(self._http.post("/multi_search", content=body), read)["results"])
             if len(results) != len(searches):
                 raise TypesenseError(f"the server answered {len(results)} of {len(searches)} searches", transient=True)
             return results
@@ -319,7 +286,7 @@ class Typesense:
         """Delete one document; False if it was not there. Documents that refer to it are deleted with it."""
         url = f"/collections/{_path(name)}/documents/{_path(document_id)}"
         try:
-            self._repeat(lambda: self._json(self._http.delete(url)))
+            self._repeat(lambda: read_json(self._http.delete(url)))
         except TypesenseError as error:
             if error.missing:
                 return False
@@ -348,7 +315,7 @@ class Typesense:
             response = self._http.post(
                 url, params={"action": action}, content=body, headers={"Content-Type": "text/plain"}
             )
-            answers = [_import_answer(line) for line in response.content.split(b"\n") if line]
+            answers = [read_import_line(line) for line in response.content.split(b"\n") if line]
             if len(answers) != len(lines):
                 raise TypesenseError(
                     f"the server answered {len(answers)} lines to an import of {len(lines)}", transient=True
@@ -370,7 +337,7 @@ class Typesense:
         except TypesenseError as error:
             error.transient = False
             raise
-        with _translated(), opened as response:
+        with translated(), opened as response:
             rest = b""
             for chunk in response.iter_bytes():
                 first, *others = chunk.split(b"\n")
@@ -407,7 +374,7 @@ class Typesense:
         url = f"/collections/{_path(name)}/{kind}"
         while True:
             params = {"limit": PAGE_LIMIT, "offset": len(items)}
-            page = self._repeat(lambda params=params: self._json(self._http.get(url, params=params)))[kind]  # type: ignore[misc]
+            page = self._repeat(lambda params=params: read_json(self._http.get(url, params=params)))[kind]  # type: ignore[misc]
             known = {item["id"] for item in items}
             fresh = [dict(item) for item in page if item["id"] not in known]
             items.extend(fresh)
@@ -417,26 +384,15 @@ class Typesense:
     def _put_part(self, name: str, kind: str, part: dict[str, Any]) -> None:
         body = orjson.dumps({key: value for key, value in part.items() if key != "id"})
         url = f"/collections/{_path(name)}/{kind}/{_path(part['id'])}"
-        self._repeat(lambda: self._json(self._http.put(url, content=body)))
+        self._repeat(lambda: read_json(self._http.put(url, content=body)))
 
     def _delete_part(self, name: str, kind: str, part_id: str) -> None:
         url = f"/collections/{_path(name)}/{kind}/{_path(part_id)}"
         try:
-            self._repeat(lambda: self._json(self._http.delete(url)))
+            self._repeat(lambda: read_json(self._http.delete(url)))
         except TypesenseError as error:
             if not error.missing:
                 raise
-
-    @staticmethod
-    def _json(response: httpx.Response, read: Callable[[bytes], Any] = orjson.loads) -> Any:
-        try:
-            return read(response.content)
-        except orjson.JSONDecodeError as error:
-            raise TypesenseError(
-                f"the server's answer is not JSON: {response.text[:80]!r}",
-                status=response.status_code,
-                transient=True,
-            ) from error
 
     def backoff(self) -> tenacity.wait.wait_base:
         """Longer and longer waits between repetitions; with little patience, shorter ones."""
@@ -471,7 +427,7 @@ class Typesense:
             before_sleep=announce,
             reraise=True,
         )
-        return retrying(lambda: _attempt(request))
+        return retrying(lambda: attempt(request))
 
 
 def embedding_field(schema: Schema, name: str) -> dict[str, Any] | None:
@@ -479,81 +435,5 @@ def embedding_field(schema: Schema, name: str) -> dict[str, Any] | None:
     return next((dict(field) for field in schema["fields"] if field["name"] == name), None)
 
 
-def _schema(answer: Any) -> Schema:
-    if not isinstance(answer, dict) or not isinstance(answer.get("fields"), list) or "name" not in answer:
-        raise TypesenseError("the server's answer is not a collection's schema", transient=True)
-    return dict(answer)
-
-
-def _listed(answer: Any) -> list[Any]:
-    if not isinstance(answer, list):
-        raise TypesenseError("the server's answer is not a list", transient=True)
-    return answer
-
-
-def _search_answer(answer: Any) -> dict[str, Any]:
-    if not isinstance(answer, dict) or not isinstance(answer.get("hits"), list) or "found" not in answer:
-        raise TypesenseError("the server's search answer has no hits in it", transient=True)
-    return answer
-
-
 def _path(part: str) -> str:
     return quote(part, safe="")
-
-
-def _attempt(request: Callable[[], T]) -> T:
-    with _translated():
-        return request()
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """Turn what httpx and the official client raise into a `TypesenseError`."""
-    try:
-        yield
-    except TypesenseError:
-        raise
-    except httpx.TimeoutException as error:
-        raise TypesenseError(f"time-out ({type(error).__name__})", transient=True) from error
-    except httpx.HTTPError as error:
-        raise TypesenseError(f"connection failed: {error or type(error).__name__}", transient=True) from error
-    except (ValueError, KeyError, TypeError) as error:
-        # The official client decodes JSON itself: a body that is none, or not of the expected form.
-        raise TypesenseError(f"the server's answer cannot be read: {type(error).__name__}", transient=True) from error
-
-
-def _raise_for_status(response: httpx.Response) -> None:
-    if response.is_success:
-        return
-    with _translated():
-        response.read()
-    try:
-        message = str(orjson.loads(response.content)["message"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        message = response.text[:200].strip() or response.reason_phrase
-    status = response.status_code
-    exhausted = status == 422 and any(word in message.lower() for word in _EXHAUSTED)
-    busy = status == 422 and "in progress" in message
-    raise TypesenseError(
-        f"{message} (HTTP {status})",
-        status=status,
-        transient=status in _TRANSIENT_STATUSES or exhausted or busy,
-        retry_after=_seconds(response.headers.get("Retry-After")),
-    )
-
-
-def _seconds(header: str | None) -> float | None:
-    try:
-        return min(max(float(header), 0.0), 300.0) if header else None
-    except ValueError:
-        return None
-
-
-def _import_answer(line: bytes) -> ImportAnswer:
-    try:
-        answer = orjson.loads(line)
-        if answer["success"] is True:
-            return ImportAnswer(True)
-        return ImportAnswer(False, int(answer.get("code", 0)), str(answer.get("error", "")))
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise TypesenseError(f"a line of the import's answer cannot be read: {line[:80]!r}", transient=True) from error

@@ -1,0 +1,158 @@
+"""What the Typesense server answers, told apart: an error that waiting may help, one that it may not, no answer.
+
+Every answer that is not 2xx, every broken connection and every body that is not of the expected form becomes a
+`TypesenseError`. No error text carries the API key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import httpx
+import orjson
+
+T = TypeVar("T")
+Schema = dict[str, Any]
+"""A collection as `GET /collections/:name` returns it."""
+
+TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+_EXHAUSTED = ("out of memory", "out of disk", "memory", "disk space")
+
+
+class TypesenseError(Exception):
+    """A request that did not do what it should.
+
+    Attributes:
+        status: HTTP status, or None where there was no (complete) answer.
+        transient: whether the same request may succeed later.
+        retry_after: seconds that the server asked to wait, if it did.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        transient: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.transient = transient
+        self.retry_after = retry_after
+
+    @property
+    def unauthorized(self) -> bool:
+        """The key was refused."""
+        return self.status in (401, 403)
+
+    @property
+    def missing(self) -> bool:
+        """The collection, document or alias is not there."""
+        return self.status == 404
+
+
+@dataclass(frozen=True, slots=True)
+class ImportAnswer:
+    """What the server said to one line of an import. `code` is 0 and `error` empty on success."""
+
+    success: bool
+    code: int = 0
+    error: str = ""
+
+
+def read_json(response: httpx.Response, read: Callable[[bytes], Any] = orjson.loads) -> Any:
+    """The body, read; a body that is no JSON is a passing fault."""
+    try:
+        return read(response.content)
+    except orjson.JSONDecodeError as error:
+        raise TypesenseError(
+            f"the server's answer is not JSON: {response.text[:80]!r}",
+            status=response.status_code,
+            transient=True,
+        ) from error
+
+
+def read_schema(answer: Any) -> Schema:
+    """A collection, as `GET /collections/:name` returns it."""
+    if not isinstance(answer, dict) or not isinstance(answer.get("fields"), list) or "name" not in answer:
+        raise TypesenseError("the server's answer is not a collection's schema", transient=True)
+    return dict(answer)
+
+
+def read_list(answer: Any) -> list[Any]:
+    """An answer that is a list."""
+    if not isinstance(answer, list):
+        raise TypesenseError("the server's answer is not a list", transient=True)
+    return answer
+
+
+def read_search(answer: Any) -> dict[str, Any]:
+    """An answer with `found` and `hits`."""
+    if not isinstance(answer, dict) or not isinstance(answer.get("hits"), list) or "found" not in answer:
+        raise TypesenseError("the server's search answer has no hits in it", transient=True)
+    return answer
+
+
+def attempt(request: Callable[[], T]) -> T:
+    """Make a request; whatever goes wrong with it is a `TypesenseError`."""
+    with translated():
+        return request()
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn what httpx and the official client raise into a `TypesenseError`."""
+    try:
+        yield
+    except TypesenseError:
+        raise
+    except httpx.TimeoutException as error:
+        raise TypesenseError(f"time-out ({type(error).__name__})", transient=True) from error
+    except httpx.HTTPError as error:
+        raise TypesenseError(f"connection failed: {error or type(error).__name__}", transient=True) from error
+    except (ValueError, KeyError, TypeError) as error:
+        # The official client decodes JSON itself: a body that is none, or not of the expected form.
+        raise TypesenseError(f"the server's answer cannot be read: {type(error).__name__}", transient=True) from error
+
+
+def raise_for_status(response: httpx.Response) -> None:
+    """Raise what an answer that is not 2xx says."""
+    if response.is_success:
+        return
+    with translated():
+        response.read()
+    try:
+        message = str(orjson.loads(response.content)["message"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        message = response.text[:200].strip() or response.reason_phrase
+    status = response.status_code
+    exhausted = status == 422 and any(word in message.lower() for word in _EXHAUSTED)
+    busy = status == 422 and "in progress" in message
+    raise TypesenseError(
+        f"{message} (HTTP {status})",
+        status=status,
+        transient=status in TRANSIENT_STATUSES or exhausted or busy,
+        retry_after=_seconds(response.headers.get("Retry-After")),
+    )
+
+
+def _seconds(header: str | None) -> float | None:
+    try:
+        return min(max(float(header), 0.0), 300.0) if header else None
+    except ValueError:
+        return None
+
+
+def read_import_line(line: bytes) -> ImportAnswer:
+    """What one line of the answer to an import says."""
+    try:
+        answer = orjson.loads(line)
+        if answer["success"] is True:
+            return ImportAnswer(True)
+        return ImportAnswer(False, int(answer.get("code", 0)), str(answer.get("error", "")))
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise TypesenseError(f"a line of the import's answer cannot be read: {line[:80]!r}", transient=True) from error
