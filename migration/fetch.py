@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+import numpy as np
 import orjson
 
 from kai.typesense import PAGE_LIMIT, Schema, Typesense, TypesenseError
@@ -56,7 +57,10 @@ class Document:
             TypesenseError: it is not a list of numbers.
         """
         numbers = self._parsed()
-        return None if numbers is None else array("d", numbers)
+        try:
+            return None if numbers is None else array("d", numbers)
+        except TypeError as error:
+            raise TypesenseError(f"the vector of document {self.id!r} is not a list of numbers") from error
 
     def content_hash(self) -> bytes:
         """SHA-256 over everything read but the vector, independent of the order of attributes."""
@@ -65,12 +69,20 @@ class Document:
     def vector_bytes(self) -> bytes | None:
         """The vector as float32, the way Typesense compares it; None where there is none.
 
-        Raises:
-            TypesenseError: it is not a list of numbers.
+        What is no list of numbers counts as none, and a number beyond float32 as infinite: neither is a vector
+        that anybody searches with, and both are to be replaced, not to stop a run.
         """
         numbers = self._parsed()
-        # struct is three times as fast as NumPy here, and rounds the same way.
-        return None if numbers is None else struct.pack(f"{len(numbers)}f", *numbers)
+        if not isinstance(numbers, list):
+            return None
+        try:
+            # struct is three times as fast as NumPy here, and rounds the same way.
+            return struct.pack(f"{len(numbers)}f", *numbers)
+        except OverflowError:
+            with np.errstate(over="ignore"):
+                return np.array(numbers, np.float64).astype(np.float32).tobytes()
+        except (struct.error, TypeError):
+            return None
 
     def _parsed(self) -> list[float] | None:
         if self.numbers is None:

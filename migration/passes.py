@@ -37,6 +37,7 @@ from migration.fetch import (
     other_vector_fields,
 )
 from migration.pipeline import run_pages
+from migration.records import NO_TEXT, TENANT_FIELD, record_of
 from migration.update import Written, import_documents, update_line
 from migration.vectors import Vector
 
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
 _PICKED: Final = 0.25
 """Share of the documents that may get into the sample; looking at each would cost more than it brings."""
 MOST_PASSES: Final = 6
-TENANT_FIELD: Final = "db_connection_id"
-NO_TEXT: Final = "the document has no text to embed"
 _EXACT: Final = 1e-6
 """Relative difference up to which a vector found in the first pass counts as the target's own."""
 _SAME_MODEL: Final = 0.02
@@ -281,7 +280,8 @@ class InPlace:
             else:
                 to_write.append((document, vector))
                 stored = vector.tobytes()
-            prepared.records[document.id] = self._record_of(document, text, stored)
+            content = document.content_hash() if self._whole else None
+            prepared.records[document.id] = record_of(context, document, text, stored, content)
             if self._is_picked():
                 prepared.sample.append(Sampled(document.id, text, stored))
         if to_write and (backup := self._its_backup()) is not None:
@@ -396,17 +396,3 @@ class InPlace:
         tolerance = _SAME_MODEL if self._catching_up else _EXACT
         difference = np.frombuffer(stored, np.float32) - vector
         return math.sqrt(difference @ difference) <= tolerance * math.sqrt(vector @ vector)
-
-    def _record_of(self, document: Document, text: str, stored: bytes) -> DocumentRecord:
-        from migration.ledger import DocumentRecord
-
-        tenant = document.fields.get(TENANT_FIELD)
-        return DocumentRecord(
-            document.id,
-            text_hash(text),
-            hashlib.sha256(stored).digest(),
-            model_id=self._context.model.id,
-            run_id=self._context.run.id,
-            tenant=str(tenant) if tenant is not None else None,
-            content_hash=document.content_hash() if self._whole else None,
-        )

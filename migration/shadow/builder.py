@@ -21,6 +21,7 @@ from kai.typesense import Schema, TypesenseError
 from migration.context import Context, Failure
 from migration.fetch import PAGE_SIZE, Document, Page, Selection, export_pages, fetch_documents
 from migration.pipeline import run_pages
+from migration.records import record_of
 from migration.shadow.mark import Mark, MarkKeeper, clone, own_metadata, read_mark, shadow_name
 from migration.shadow.pages import NO_VECTOR, PagePreparer, Prepared, line_of
 from migration.shadow.schemas import schema_differences, set_dimensions
@@ -158,12 +159,14 @@ class ShadowBuilder:
         self.refused_documents.clear()
         context.ledger.forget_collection(self._source, self.shadow)
         for page in export_pages(context.server, self.shadow, self.whole):
+            contents = {d.id: d.content_hash() for d in page}
+            texts = (self._collection.text_of(d.fields) for d in page)
             rows = [
-                self._pages.record_of(d, self._collection.text_of(d.fields), d.vector_bytes() or NO_VECTOR)
-                for d in page
+                record_of(context, d, text, d.vector_bytes() or NO_VECTOR, contents[d.id])
+                for d, text in zip(page, texts, strict=True)
             ]
             context.ledger.record_documents(self._source, self.shadow, rows)
-            self._known.update((row.document_id, row.content_hash or b"") for row in rows)
+            self._known.update(contents)
 
     # -- filling ---------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,9 +10,9 @@ import orjson
 
 from kai.typesense import embedding_field
 from migration.context import Context, Failure
-from migration.embed import TextFailure, text_hash
+from migration.embed import TextFailure
 from migration.fetch import Document, Page, id_filter
-from migration.passes import NO_TEXT, TENANT_FIELD
+from migration.records import NO_TEXT, record_of
 from migration.vectors import Vector
 
 if TYPE_CHECKING:
@@ -76,9 +75,9 @@ class PagePreparer:
                     vector = outcome
             prepared.lines[document.id] = line_of(document, self._field, vector)
             stored = NO_VECTOR if vector is None else vector.tobytes()
-            record = self.record_of(document, texts.get(document.id, ""), stored)
-            prepared.records[document.id] = record
-            prepared.contents[document.id] = record.content_hash or b""
+            content = document.content_hash()
+            prepared.records[document.id] = record_of(context, document, texts.get(document.id, ""), stored, content)
+            prepared.contents[document.id] = content
         return prepared
 
     def _prepare_old(self, page: Page, old_vectors: OldVectors, prepared: Prepared) -> Prepared:
@@ -88,9 +87,9 @@ class PagePreparer:
             vector = old.get(document.id)
             prepared.lines[document.id] = line_of(document, self._field, None if vector is None else vector.tolist())
             stored = NO_VECTOR if vector is None else np.asarray(vector, np.float64).astype(np.float32).tobytes()
-            record = self.record_of(document, self._collection.text_of(document.fields), stored)
-            prepared.records[document.id] = record
-            prepared.contents[document.id] = record.content_hash or b""
+            text, content = self._collection.text_of(document.fields), document.content_hash()
+            prepared.records[document.id] = record_of(self._context, document, text, stored, content)
+            prepared.contents[document.id] = content
         return prepared
 
     def _texts(self, page: Page, prepared: Prepared) -> dict[str, str]:
@@ -123,21 +122,6 @@ class PagePreparer:
             },
         )
         return {str(hit["document"]["id"]) for hit in answer["hits"]}
-
-    def record_of(self, document: Document, text: str, stored: bytes) -> DocumentRecord:
-        """What the ledger is to know of a document with this vector, by its bytes."""
-        from migration.ledger import DocumentRecord
-
-        tenant = document.fields.get(TENANT_FIELD)
-        return DocumentRecord(
-            document.id,
-            text_hash(text),
-            hashlib.sha256(stored).digest(),
-            model_id=self._context.model.id,
-            run_id=self._context.run.id,
-            tenant=str(tenant) if tenant is not None else None,
-            content_hash=document.content_hash(),
-        )
 
 
 def line_of(document: Document, field_name: str, vector: Vector | list[float] | None) -> bytes:

@@ -162,6 +162,19 @@ def test_documents_without_text_fail_with_that_reason_and_the_others_go_on(
     check(before, world, provider, 64, failed={"q7", "q8"})
 
 
+def test_numbers_that_are_no_vector_of_any_model_are_replaced_like_all_others(
+    world: World, provider: OpenAIStandIn
+) -> None:
+    world.fill(made_up(questions=30), 64)
+    huge = [{"id": "q3", "prompt_embedding": [1e39] + [0.5] * 63}]
+    world.import_("context_stores", huge, "update")
+    before = world.state()
+    for _ in range(2):
+        done = world.run(**openai(provider, 64))
+        assert done.status == 0, done.text
+        check(before, world, provider, 64)
+
+
 def test_exactly_the_refused_texts_fail_amid_failures_drops_and_a_rate_limit(world: World) -> None:
     documents = made_up(questions=1500)
     refused = {documents["context_stores"][place]["prompt_text"] for place in (3, 700, 1401)}
