@@ -129,6 +129,8 @@ class InPlace:
         self._selection = whole if self._whole else lean
         self._random = random.Random(len(name))  # noqa: S311 - repeatable, not secret
         self._failures: dict[str, Failure] = {}
+        self._refused: dict[str, DocumentRecord] = {}
+        """What would be known of the documents whose lines the server has refused."""
         self._lock = threading.Lock()
         self._tally = _Tally()
         self._catching_up = False
@@ -256,6 +258,9 @@ class InPlace:
             text = self._collection.text_of(document.fields)
             if not text:
                 prepared.failures[document.id] = Failure("embed", NO_TEXT)
+            elif (refused := self._landed_all_the_same(document, text)) is not None:
+                prepared.records[document.id] = refused
+                prepared.left_alone += 1
             elif self._failed_before(document.id, text_hash(text)):
                 prepared.failing.add(document.id)
             elif (stored := self._current(document, text, known.get(document.id))) is not None:
@@ -332,6 +337,7 @@ class InPlace:
             record = prepared.records.pop(id_, None)
             if record is not None and id_ in failures:
                 failures[id_].text_hash = record.text_hash
+                self._refused[id_] = record
         context.ledger.record_documents(self._source, self._name, list(prepared.records.values()))
         with self._lock:
             new = {id_: failure for id_, failure in failures.items() if id_ not in self._failures}
@@ -378,6 +384,11 @@ class InPlace:
     def _failed_before(self, document_id: str, digest: bytes) -> bool:
         failure = self._failures.get(document_id)
         return failure is not None and failure.text_hash == digest
+
+    def _landed_all_the_same(self, document: Document, text: str) -> DocumentRecord | None:
+        """What is known of a document whose line was refused after an earlier answer to it had been lost."""
+        refused = self._refused.get(document.id)
+        return refused if self._current(document, text, refused) is not None else None
 
     def _current(self, document: Document, text: str, record: DocumentRecord | None) -> bytes | None:
         """The vector that stands there, as float32, if it is the one that the ledger knows of the target."""

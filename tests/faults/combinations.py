@@ -129,10 +129,13 @@ class Combination:
         # What is let go wrong may turn out harmless: a disk with just enough room, a refusal of many texts at
         # once, vectors repeated in one request and not in the halves of it.
         harmless = disk or lock or refused or lasting_answer
-        # So may a 413, which makes the request smaller, and one 404 where nothing is expected to be.
+        # So may a 413, which makes the request smaller, one 404 where nothing is expected to be, and lines that are
+        # refused after they had been taken, by an import whose answer was lost.
+        lost = any(call.kind == "import" and planned.fault.name != "lines" for call, planned in fired)
         harmless_ends = [
             planned.fault is FINAL["a 413"].fault
             or (planned.kind == "collection" and planned.fault.status == 404 and planned.times == 1)
+            or (lost and planned.kind == "import")
             for planned in ends
         ]
         if not may or (not last_words and all(harmless_ends) and (harmless or ends)):

@@ -150,6 +150,13 @@ def test_a_line_of_an_answer_that_cannot_be_read_is_no_success(bench: Bench) -> 
     check_done(bench, bench.run([Planned("import", Fault("garbled_line"))]), NAMES)
 
 
+def test_a_line_refused_after_its_answer_had_been_lost_is_no_failure(bench: Bench) -> None:
+    refused = Fault("lines", 422, "This line is refused.")
+    ended = bench.run([Planned("import", Fault("garbled_line")), Planned("import", refused, first=2)])
+    assert len(bench.proxy.script.fired) == 2
+    check_done(bench, ended, NAMES)
+
+
 @pytest.mark.parametrize("kind", ["import", "export", "metadata"])
 def test_a_collection_dropped_meanwhile_stops_the_run(bench: Bench, kind: Kind) -> None:
     ended = bench.run([Planned(kind, Fault("collection_dropped"))])
