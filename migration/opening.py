@@ -27,7 +27,7 @@ from migration.meter import Meter
 from migration.plan import Refused
 from migration.provider import ProbeFailed, Provider
 from migration.throttle import Throttle
-from migration.vectors import WrongVectors
+from migration.vectors import WrongLength, WrongVectors
 
 if TYPE_CHECKING:
     from migration.cache import VectorCache
@@ -187,9 +187,13 @@ def probe(embedder: Embedder, settings: Settings) -> None:
     embedding = settings.embedding
     try:
         embedder.probe()
-    except WrongVectors as error:
+    except WrongLength as error:
         raise Refused(
             [f"EMBEDDING_DIMENSIONS: {error}; set the length that {embedding.model} gives, or another model"]
+        ) from error
+    except WrongVectors as error:
+        raise Refused(
+            [f"EMBEDDING_MODEL: {error} for the probe; look into the provider, or set another model"]
         ) from error
     except ProbeFailed as error:
         fault, family = error.fault, embedding.family

@@ -15,6 +15,10 @@ class WrongVectors(Exception):  # noqa: N818
     """The provider answered, with vectors that cannot be right."""
 
 
+class WrongLength(WrongVectors):
+    """The vectors are of another length than the target's."""
+
+
 def check_vectors(vectors: Vector, texts: Sequence[str], dimensions: int) -> None:
     """Refuse vectors that cannot be right.
 
@@ -24,13 +28,14 @@ def check_vectors(vectors: Vector, texts: Sequence[str], dimensions: int) -> Non
         dimensions: the length that they should have.
 
     Raises:
-        WrongVectors: naming what is wrong.
+        WrongLength: they are of another length.
+        WrongVectors: something else is wrong with them, and what.
     """
     if len(vectors) != len(texts):
         raise WrongVectors(f"the provider returned {len(vectors)} vectors for {len(texts)} texts")
     if vectors.ndim != 2 or vectors.shape[1] != dimensions:
         length = vectors.shape[1] if vectors.ndim == 2 else 0
-        raise WrongVectors(f"the provider returned vectors of length {length}, not {dimensions}")
+        raise WrongLength(f"the provider returned vectors of length {length}, not {dimensions}")
     if not np.isfinite(vectors).all():
         raise WrongVectors("the provider returned a vector with a number that is not finite")
     if not vectors.any(axis=1).all():

@@ -53,6 +53,8 @@ REFUSALS: Final[dict[str, ProviderFault]] = {
 
 _PROBES: Final = 3
 """Probes with a vector that cannot be right after which a run is refused."""
+_PROBE_ATTEMPTS: Final = 5
+"""The same for probes with whatever fault."""
 
 Local = Literal["ledger", "cache", "backup", "ledger lock", "cache lock", "clock"]
 
@@ -124,7 +126,7 @@ class Combination:
         if any(planned.kind == "multi_search" for planned in ends):
             may.add(1)
         probes = [each.fault for each in bench.provider.received if each.texts == (PROBE,) and each.fault]
-        if sum(fault.name in MALFORMED for fault in probes) >= _PROBES:
+        if len(probes) >= _PROBE_ATTEMPTS or sum(fault.name in MALFORMED for fault in probes) >= _PROBES:
             may.add(2)
         # What is let go wrong may turn out harmless: a disk with just enough room, a refusal of many texts at
         # once, vectors repeated in one request and not in the halves of it.
