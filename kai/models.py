@@ -11,10 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from kai.settings import EmbeddingSettings
+from typing import Final
 
 FAMILIES: Final = ("openai", "google", "ollama", "local")
 """The embedding families, in the order in which help texts list them."""
@@ -212,6 +209,27 @@ def estimate_cost(model: str, tokens: int) -> float | None:
         if known.name == canonical_model(known.family, model):
             return known.usd_per_million_tokens * tokens / 1_000_000
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingSettings:
+    """The embedding configuration: what decides in which space a vector lies.
+
+    Attributes:
+        family: One of `FAMILIES`, in lower case.
+        model: The model's name as the provider's API takes it.
+        dimensions: Length of every vector.
+        task_type: Google's task type; `None` for the other families.
+    """
+
+    family: str
+    model: str
+    dimensions: int
+    task_type: str | None = None
+
+    def describe(self) -> dict[str, str | int]:
+        """Family, model and dimensions, as the console shows them."""
+        return {"family": self.family, "model": self.model, "dimensions": self.dimensions}
 
 
 def fingerprint(embedding: EmbeddingSettings, template: str) -> str:

@@ -15,7 +15,22 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
-from kai.models import FAMILIES, GOOGLE_TASK_TYPES, find_model, usual_model
+from kai.models import FAMILIES, GOOGLE_TASK_TYPES, EmbeddingSettings, find_model, usual_model
+
+__all__ = [
+    "DEFAULT_ENV_FILE",
+    "DEFAULT_HOME",
+    "DEFAULT_OLLAMA_API_BASE",
+    "DEFAULT_TASK_TYPE",
+    "EmbeddingSettings",
+    "Need",
+    "Problem",
+    "Settings",
+    "SettingsError",
+    "TypesenseSettings",
+    "load_settings",
+    "redact",
+]
 
 Need = Literal["embedding", "typesense"]
 
@@ -59,27 +74,6 @@ class SettingsError(Exception):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: list[Problem] = list(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddingSettings:
-    """The embedding configuration: what decides in which space a vector lies.
-
-    Attributes:
-        family: One of `kai.models.FAMILIES`, in lower case.
-        model: The model's name as the provider's API takes it.
-        dimensions: Length of every vector.
-        task_type: Google's task type; `None` for the other families.
-    """
-
-    family: str
-    model: str
-    dimensions: int
-    task_type: str | None = None
-
-    def describe(self) -> dict[str, str | int]:
-        """Family, model and dimensions, as the console shows them."""
-        return {"family": self.family, "model": self.model, "dimensions": self.dimensions}
 
 
 @dataclass(frozen=True, slots=True)

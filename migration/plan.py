@@ -16,7 +16,7 @@ from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 from migration.embed import text_hash
 from migration.fetch import Selection, fetch_pages
 from migration.hazards import find_hazards, referring_fields
-from migration.shadow.mark import Mark, find_shadow, is_foreign, past_the_drop, read_mark, unfinished_rebuild
+from migration.mark import Mark, find_shadow, is_foreign, past_the_drop, read_mark, unfinished_rebuild
 
 Strategy = Literal["in place", "recreate", "rebuild", "alter", "skipped"]
 ChosenStrategy = Literal["auto", "rebuild", "alter"]

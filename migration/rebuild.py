@@ -25,10 +25,10 @@ from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 from migration.context import Context, Outcome
 from migration.control import Control
 from migration.fetch import Page, Selection, export_pages, other_vector_fields
+from migration.mark import MARK, REBUILDING, own_metadata, unfinished_rebuild
 from migration.passes import InPlace
 from migration.pipeline import run_pages
-from migration.shadow.mark import MARK, REBUILDING, own_metadata, unfinished_rebuild
-from migration.shadow.schemas import vector_field
+from migration.schemas import vector_field
 from migration.update import import_documents, update_line
 
 if TYPE_CHECKING:

@@ -15,10 +15,7 @@ from typing import TYPE_CHECKING, Final
 from kai.models import fingerprint
 from kai.typesense import Schema
 from migration.context import Context, Failure, Outcome
-from migration.shadow.builder import CannotCopy, ShadowBuilder
-from migration.shadow.cutover import CutOver, CutOverStopped
-from migration.shadow.keeping import remove_unfinished_copies
-from migration.shadow.mark import (
+from migration.mark import (
     Mark,
     MarkKeeper,
     find,
@@ -32,11 +29,14 @@ from migration.shadow.mark import (
     shadow_name,
     standing,
 )
+from migration.shadow.builder import CannotCopy, ShadowBuilder
+from migration.shadow.cutover import CutOver, CutOverStopped
+from migration.shadow.keeping import remove_unfinished_copies
 
 if TYPE_CHECKING:
     from migration.backup import BackupWriter
+    from migration.backup.old_vectors import OldVectors
     from migration.plan import CollectionPlan
-    from migration.undo.in_place import OldVectors
 
 __all__ = ["CannotCopy", "Recreate", "remove_shadow", "settle_leftover"]
 

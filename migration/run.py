@@ -12,13 +12,13 @@ from migration.backup import BackupError, BackupWriter, Kind, backup_folder
 from migration.cache import CacheError
 from migration.context import Context, Outcome
 from migration.ledger import LedgerError
+from migration.mark import past_the_drop
 from migration.passes import InPlace
 from migration.plan import CollectionPlan, Plan, plan_collection
 from migration.provider import ProviderStopped
 from migration.rebuild import Rebuild, RebuildStopped
 from migration.recreate import CannotCopy, Recreate, settle_leftover
 from migration.shadow.cutover import CutOverStopped
-from migration.shadow.mark import past_the_drop
 from migration.throttle import Stopped
 from migration.verify import check_run
 

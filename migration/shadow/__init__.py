@@ -1,10 +1,11 @@
 """The shadow, the new collection beside the live one, and the way to the live one's name; see `migration.recreate`.
 
-mark.py        what the shadow says about itself, on the server
-schemas.py     schemas compared, and changed
+What the shadow says about itself on the server is in `migration.mark`.
+
 pages.py       live documents become the shadow's documents
 builder.py     the shadow filled, kept abreast, checked
 copying.py     documents back under the old name
+watching.py    what an application has written there meanwhile
 keeping.py     the previous collection kept, if asked for
 references.py  joins of other collections led to the right documents again
 cutover.py     from the checked shadow to the collection under its own name

@@ -20,17 +20,17 @@ from kai.models import fingerprint
 from kai.typesense import Schema, TypesenseError
 from migration.context import Context, Failure
 from migration.fetch import PAGE_SIZE, Document, Page, Selection, export_pages, fetch_documents
+from migration.mark import Mark, MarkKeeper, clone, own_metadata, read_mark, shadow_name
 from migration.pipeline import run_pages
 from migration.records import record_of
-from migration.shadow.mark import Mark, MarkKeeper, clone, own_metadata, read_mark, shadow_name
+from migration.schemas import schema_differences, set_dimensions
 from migration.shadow.pages import NO_VECTOR, PagePreparer, Prepared, line_of
-from migration.shadow.schemas import schema_differences, set_dimensions
 from migration.update import Written, import_documents
 
 if TYPE_CHECKING:
     from migration.backup import BackupWriter
+    from migration.backup.old_vectors import OldVectors
     from migration.plan import CollectionPlan
-    from migration.undo.in_place import OldVectors
 
 _BROKEN_EXPORTS: Final = 8
 _NEWEST: Final = 50

@@ -17,7 +17,7 @@ from migration.update import Written, import_documents, update_line
 
 if TYPE_CHECKING:
     from migration.embed import Embedder
-    from migration.shadow.mark import MarkKeeper
+    from migration.mark import MarkKeeper
     from migration.shadow.watching import Watch
 
 _BROKEN_EXPORTS: Final = 8

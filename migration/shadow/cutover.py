@@ -24,12 +24,12 @@ from kai.models import fingerprint
 from kai.typesense import Schema, TypesenseError
 from migration.context import Context, Failure, Outcome
 from migration.fetch import Selection, export_pages
+from migration.mark import MARK, clone, drop, own_metadata, role_of, set_role, standing
 from migration.passes import InPlace
+from migration.schemas import schema_differences, set_dimensions
 from migration.shadow.copying import Adoption, CopyBack, remove_vectors
 from migration.shadow.keeping import keep_collection, kept_name, write_refused
-from migration.shadow.mark import MARK, clone, drop, own_metadata, role_of, set_role, standing
 from migration.shadow.references import WrongJoins, renew_references_to
-from migration.shadow.schemas import schema_differences, set_dimensions
 from migration.shadow.watching import Watch
 
 if TYPE_CHECKING:

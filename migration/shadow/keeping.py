@@ -9,8 +9,8 @@ from pathlib import Path
 import orjson
 
 from kai.typesense import Schema, Typesense
+from migration.mark import clone, own_metadata, role_of, set_role
 from migration.shadow.copying import copy_everything
-from migration.shadow.mark import clone, own_metadata, role_of, set_role
 
 _BETWEEN = "__before_"
 

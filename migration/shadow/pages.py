@@ -16,9 +16,9 @@ from migration.records import NO_TEXT, record_of
 from migration.vectors import Vector
 
 if TYPE_CHECKING:
+    from migration.backup.old_vectors import OldVectors
     from migration.ledger import DocumentRecord
     from migration.plan import CollectionPlan
-    from migration.undo.in_place import OldVectors
 
 NO_VECTOR: Final = b""
 

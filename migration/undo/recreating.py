@@ -13,14 +13,15 @@ from dataclasses import fields
 from kai.collections import EmbeddedCollection
 from kai.settings import EmbeddingSettings
 from migration.backup import BackupWriter, creatable
+from migration.backup.old_vectors import OldVectors
 from migration.context import Context, Failure, Outcome, Workshop
 from migration.embed import Embedder, TextFailure
+from migration.mark import read_mark
 from migration.meter import Meter
 from migration.plan import CollectionPlan
 from migration.recreate import CannotCopy, Recreate
 from migration.shadow.cutover import CutOverStopped
-from migration.shadow.mark import read_mark
-from migration.undo.in_place import OldVectors, Way
+from migration.undo.in_place import Way
 from migration.update import import_documents
 from migration.vectors import Vector
 

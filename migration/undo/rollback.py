@@ -12,17 +12,18 @@ from kai.collections import EmbeddedCollection, load_collections
 from kai.settings import Settings
 from kai.typesense import Typesense, TypesenseError
 from migration.backup import Backup, BackupError, BackupWriter
+from migration.backup.old_vectors import OldVectors
 from migration.console import RULE, Console
 from migration.context import Outcome, Workshop
 from migration.control import Control
 from migration.embed import text_hash
 from migration.fetch import Document
 from migration.lock import hold
+from migration.mark import find_shadow
 from migration.opening import DONE, INTERRUPTED, SOME_FAILED, STOPPED, open_ledger, open_server
 from migration.plan import Refused
-from migration.shadow.mark import find_shadow
 from migration.status import Status
-from migration.undo.in_place import OldVectors, RestoreInPlace, Way
+from migration.undo.in_place import RestoreInPlace, Way
 from migration.undo.recreating import RestoreByRecreating, RestoreStopped
 
 if TYPE_CHECKING:

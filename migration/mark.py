@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 from kai.typesense import Schema, Typesense, TypesenseError
-from migration.shadow.schemas import schema_differences
+from migration.schemas import schema_differences
 
 SUFFIX: Final = "__shadow"
 MARK: Final = "kai_migration"
