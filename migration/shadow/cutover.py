@@ -28,6 +28,7 @@ from migration.mark import MARK, clone, drop, own_metadata, role_of, set_role, s
 from migration.passes import InPlace
 from migration.schemas import schema_differences, set_dimensions
 from migration.shadow.copying import Adoption, CopyBack, remove_vectors
+from migration.shadow.curation import add_to, take_along
 from migration.shadow.keeping import keep_collection, kept_name, write_refused
 from migration.shadow.references import WrongJoins, renew_references_to
 from migration.shadow.watching import Watch
@@ -84,7 +85,7 @@ class CutOver:
             self._keep_old()
         if builder.refused:
             self._write_refused(builder.refused, builder.refused_documents)
-        self._take_curation_along()
+        take_along(server, self._name, self._shadow)
         live = standing(server, self._name)
         if live is None or not (builder.keeper and builder.keeper.is_ours()):
             raise CutOverStopped(f"{self._name!r} or its shadow is in other hands meanwhile; nothing was dropped")
@@ -140,26 +141,6 @@ class CutOver:
             f"of the {(dropped - read) * 1000:.0f} ms before it, could not be seen "
             f"(since {_clock(looked)} and {_clock(read)}; dropped by {_clock(dropped)})"
         )
-
-    def _take_curation_along(self) -> None:
-        """Synonyms and overrides as they stand now: the clone has those of when it was made."""
-        server = self._server
-        for listed, put, delete in (
-            (server.synonyms, server.put_synonym, server.delete_synonym),
-            (server.overrides, server.put_override, server.delete_override),
-        ):
-            try:
-                wanted = {str(part["id"]): part for part in listed(self._name)}
-                found = {str(part["id"]): part for part in listed(self._shadow)}
-            except TypesenseError as error:
-                if error.missing:
-                    continue  # From version 30 on they do not belong to the collection.
-                raise
-            for part_id, part in wanted.items():
-                if found.get(part_id) != part:
-                    put(self._shadow, part)
-            for part_id in found.keys() - wanted.keys():
-                delete(self._shadow, part_id)
 
     def _write_refused(self, reasons: dict[str, str], documents: dict[str, bytes]) -> None:
         file = self._context.home / "runs" / self._context.run.name / f"refused-{self._name}.jsonl"
@@ -230,18 +211,7 @@ class CutOver:
         server, keeper = self._server, self._builder.keeper
         if keeper is not None and keeper.mark.copied_to:
             keeper.write(copied_to="")  # Copied to a collection that is gone.
-        for listed, put in (
-            (server.synonyms, server.put_synonym),
-            (server.overrides, server.put_override),
-        ):
-            try:
-                parts = listed(self._shadow)
-            except TypesenseError as error:
-                if error.missing:
-                    continue
-                raise
-            for part in parts:
-                put(self._name, part)
+        add_to(server, self._shadow, self._name)
         metadata = {**(self._builder.mark.live_metadata or {}), **(own_metadata(found) or {})}
         set_role(server, self._name, metadata, "copy", self._context.run.name)
 
