@@ -31,6 +31,7 @@ from migration.shadow.copying import Adoption, CopyBack, remove_vectors
 from migration.shadow.curation import add_to, take_along
 from migration.shadow.keeping import keep_collection, kept_name, write_refused
 from migration.shadow.references import WrongJoins, renew_references_to
+from migration.shadow.referring import Referring
 from migration.shadow.watching import Watch
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class CutOver:
         if builder.refused:
             self._write_refused(builder.refused, builder.refused_documents)
         take_along(server, self._name, self._shadow)
+        self._referring().keep()
         live = standing(server, self._name)
         if live is None or not (builder.keeper and builder.keeper.is_ours()):
             raise CutOverStopped(f"{self._name!r} or its shadow is in other hands meanwhile; nothing was dropped")
@@ -309,6 +311,11 @@ class CutOver:
             self._outcome.notes += renew_references_to(self._server, self._name, but=self._shadow)
         except WrongJoins as error:
             raise CutOverStopped(str(error)) from error
+        self._outcome.notes += self._referring().gone()
+
+    def _referring(self) -> Referring:
+        folder = self._context.home / "runs" / self._builder.mark.run
+        return Referring(self._server, self._name, self._shadow, folder)
 
     def _check(self) -> None:
         """The schema is the wanted one, and nothing of the shadow's is missing but what was deleted since."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,35 @@ def test_references_of_other_collections_are_renewed(small: SmallWorld, tmp_path
     gone = {id_ for id_, link in before.items() if "n20" in (link["note_id"], *link["others"])}
     small.world.http.delete(f"/collections/{NAME}/documents/n20").raise_for_status()
     assert set(small.world.documents(LINKS)) == set(before) - gone
+
+
+def test_documents_that_a_delete_takes_along_by_a_number_of_another_are_told_and_offered(
+    small: SmallWorld, tmp_path: Path
+) -> None:
+    http = small.world.http
+    before = small.world.documents(LINKS)
+
+    def at_request(_: int, name: str) -> None:
+        if name.startswith(f"POST /collections/{LINKS}/documents/import") and not deleted:
+            http.delete(f"/collections/{NAME}/documents/n20").raise_for_status()
+            deleted.append("n20")
+
+    deleted: list[str] = []
+    ended = run_forked(small.options(), small.environment(TARGET, tmp_path / "home"), tmp_path, at_request=at_request)
+    assert ended.status == 0, ended.text
+    now = small.world.documents(LINKS)
+    gone = before.keys() - now.keys()
+    assert any("n20" not in (link["note_id"], *link["others"]) for link in map(before.get, gone) if link), gone
+    note = next(line for line in ended.text.splitlines() if f"documents of '{LINKS}' went while" in line)
+    file = tmp_path / "home" / "runs" / note.split("/runs/")[1].split(";")[0]
+    assert file.stat().st_mode & 0o077 == 0
+    offered = {document["id"]: document for document in map(json.loads, file.read_text().splitlines())}
+    assert offered == {
+        id_: before[id_] for id_ in gone if "n20" not in (before[id_]["note_id"], *before[id_]["others"])
+    }
+    assert not list(file.parent.glob("referring-*"))
+    put_back = http.post(f"/collections/{LINKS}/documents/import?action=create", content=file.read_bytes())
+    assert put_back.text.count('"success":true') == len(offered)
 
 
 def test_references_by_an_alias_are_renewed_too(small: SmallWorld, tmp_path: Path) -> None:
