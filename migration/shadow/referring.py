@@ -78,9 +78,9 @@ class Referring:
                 continue
             notes.append(
                 f"{len(gone)} documents of {other!r} went while {self._name!r} was filled, {next(iter(gone))!r} among "
-                f"them, although "
-                f"what they refer to is there: the application deleted them, or the server did with a document of "
-                f"{self._name!r}, by a number that was another's; they are in {file}; put them back with `curl -X POST "
+                "them, although what they refer to is there: the application deleted them, or the server did with a "
+                f"document of {self._name!r}, by a number that was another's; they are in {file}; put them back with "
+                "`curl -X POST "
                 f'-H "X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY" --data-binary @{file} '
                 f"'{self._server.url}/collections/{other}/documents/import?action=create'`"
             )
