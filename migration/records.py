@@ -33,7 +33,7 @@ def record_of(context: Context, document: Document, text: str, stored: bytes, co
         document.id,
         text_hash(text),
         hashlib.sha256(stored).digest(),
-        model_id=context.model.id,
+        model_id=context.model.id if stored else None,
         run_id=context.run.id,
         tenant=str(tenant) if tenant is not None else None,
         content_hash=content,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from migration.ledger import Ledger
 from tests.killing import Ended, run_forked
 from tests.providers.vectors import vector_for
 from tests.recreate.small import (
@@ -340,3 +341,15 @@ def test_the_time_without_the_full_collection_is_told_and_kept(small: SmallWorld
         ((seconds,),) = ledger.execute("select downtime_seconds from collection_runs").fetchall()
     assert seconds > 0
     assert f"not searchable for {seconds:.2f} s" in ended.text
+
+
+def test_documents_that_came_along_without_a_vector_do_not_count_as_the_model_s(
+    small: SmallWorld, tmp_path: Path
+) -> None:
+    ended = run(small, tmp_path)
+    assert ended.status == 0, ended.text
+    carrying = [document for document in small.world.documents(NAME).values() if document.get("vector")]
+    assert 0 < len(carrying) < len(small.expected)
+    with Ledger.open(None, tmp_path / "home") as ledger:
+        ((use,),) = (known.collections for known in ledger.models())
+    assert (use.collection, use.documents) == (NAME, len(carrying))
