@@ -117,7 +117,7 @@ class CopyBack:
         written = Written()
         items = list(page.items())
         for start in range(0, len(items), _BETWEEN_LOOKS):
-            self._watch.look()
+            self._watch.look_again()
             some = dict(items[start : start + _BETWEEN_LOOKS])
             new = {id_: line for id_, line in some.items() if id_ not in self._watch.seen}
             self.left_out += len(some) - len(new)

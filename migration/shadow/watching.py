@@ -14,6 +14,10 @@ _IDS_OF_THE_NEWEST: Final = {"q": "*", "per_page": PAGE_SIZE, "include_fields": 
 `default_sorting_field`: of such a collection, and of one that is written to faster, a look sees a part."""
 
 
+_LOOKING: Final = 0.25
+"""Most of the time that looking may take: in a large collection a look takes the longer."""
+
+
 class Watch:
     """Remembers each document that was ever seen in a collection while it is filled by a copy.
 
@@ -34,6 +38,7 @@ class Watch:
         self._server = server
         self._name = name
         self._looked = time.monotonic()
+        self._next = self._looked
         self.seen: set[str] = set()
         self.longest_gap = 0.0
 
@@ -47,8 +52,15 @@ class Watch:
         if answer.get("request_params", {}).get("collection_name") != self._name:
             return  # The name is an alias's at the moment, and leads to another collection.
         self.saw(str(hit["document"]["id"]) for hit in answer["hits"])
-        self.longest_gap = max(self.longest_gap, time.monotonic() - self._looked)
+        ended = time.monotonic()
+        self.longest_gap = max(self.longest_gap, ended - self._looked)
         self._looked = begun
+        self._next = ended + (ended - begun) * (1 / _LOOKING - 1)
+
+    def look_again(self) -> None:
+        """Look, unless the last look was just now."""
+        if time.monotonic() >= self._next:
+            self.look()
 
     def saw(self, document_ids: Iterable[str]) -> None:
         """These documents stood there, as somebody else has found."""

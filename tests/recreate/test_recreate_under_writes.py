@@ -60,6 +60,8 @@ def test_what_the_application_wrote_and_deleted_while_the_copy_was_made_stays_de
             imports.append(number)
             if len(imports) == 2:
                 small.world.import_(NAME, [changed])
+            elif len(imports) == 3:
+                time.sleep(0.3)  # Long enough for another look.
             elif len(imports) == 4:
                 http.delete(f"/collections/{NAME}/documents/n299").raise_for_status()
 
