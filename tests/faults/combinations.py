@@ -125,9 +125,6 @@ class Combination:
             may.add(1)
         if any(planned.kind == "multi_search" for planned in ends):
             may.add(1)
-        probes = [each.fault for each in bench.provider.received if each.texts == (PROBE,) and each.fault]
-        if len(probes) >= _PROBE_ATTEMPTS or sum(fault.name in MALFORMED for fault in probes) >= _PROBES:
-            may.add(2)
         # What is let go wrong may turn out harmless: a disk with just enough room, a refusal of many texts at
         # once, vectors repeated in one request and not in the halves of it.
         harmless = disk or lock or refused or lasting_answer
@@ -142,6 +139,11 @@ class Combination:
         ]
         if not may or (not last_words and all(harmless_ends) and (harmless or ends)):
             may.add(0)
+        # One text has no other whose vector it could be given.
+        asked = [each.fault for each in bench.provider.received if each.texts == (PROBE,) and each.fault]
+        probes = [fault for fault in asked if fault.name != "duplicated"]
+        if len(probes) >= _PROBE_ATTEMPTS or sum(fault.name in MALFORMED for fault in probes) >= _PROBES:
+            may.add(2)
         return may
 
     def words(self, bench: Bench) -> str:
