@@ -40,7 +40,12 @@ def find_hazards(
     if strategy == "recreate":
         yield from _hazards_of_recreating(server, collection, schema, everything, dimensions)
     if (rate := _writes_a_second(server)) > 0:
-        yield f"an application seems to be writing to this server ({rate:g} write requests a second)"
+        remedy = (
+            "; what Typesense takes right before the drop is lost: stop it for the cut-over, or use --strategy alter"
+            if strategy == "recreate"
+            else ""
+        )
+        yield f"an application seems to be writing to this server ({rate:g} write requests a second){remedy}"
 
 
 def referring_fields(

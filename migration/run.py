@@ -100,6 +100,8 @@ def _migrate(context: Context, plan: CollectionPlan) -> CollectionResult:
     if plan.strategy == "recreate":
         console.line(f"  - Strategy: recreate ({plan.old_dimensions} -> {plan.new_dimensions} dimensions)")
     console.line(f"  Found {plan.eligible} documents to migrate")
+    for hazard in plan.hazards:
+        console.warn(f"  ! {hazard}")
     cause, identity = "", None
     outcome = Outcome(complete=False)
     try:

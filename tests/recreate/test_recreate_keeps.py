@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from kai.typesense import Typesense
 from migration.ledger import Ledger
 from tests.killing import Ended, run_forked
 from tests.providers.vectors import vector_for
@@ -308,6 +309,24 @@ def test_a_dry_run_tells_what_would_happen_and_writes_nothing(small: SmallWorld,
         assert line in ended.text, ended.text
     assert not [name for name in ended.requests if not name.startswith("GET")]
     small.untouched()
+
+
+def test_where_an_application_seems_to_write_the_way_without_loss_is_named(
+    small: SmallWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Typesense, "stats", lambda _: {"write_requests_per_second": 3.5})
+    ended = run(small, tmp_path, dry_run=True)
+    assert "an application seems to be writing to this server (3.5 write requests a second)" in ended.text
+    assert "or use --strategy alter" in ended.text
+    assert "is lost" not in run(small, tmp_path, dry_run=True, strategy="alter").text
+
+
+def test_a_run_tells_what_is_out_of_the_ordinary_before_it_begins(small: SmallWorld, tmp_path: Path) -> None:
+    ended = run(small, tmp_path)
+    lines = ended.text.splitlines()
+    told = "  ! 7 documents outside the filter come along without a vector: one of the old length cannot be stored"
+    place = next(place for place, line in enumerate(lines) if line.startswith(told))
+    assert lines[place - 1].endswith("documents to migrate") or lines[place - 1].startswith("  ! ")
 
 
 def test_a_dry_run_after_a_crash_in_the_cut_over_says_where_it_stands(small: SmallWorld, tmp_path: Path) -> None:
