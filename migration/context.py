@@ -18,6 +18,9 @@ from migration.status import Status
 if TYPE_CHECKING:
     from migration.ledger import Ledger, ModelRecord, RunRecord
 
+ChosenStrategy = Literal["auto", "rebuild", "alter"]
+"""What a user may ask for; `auto` is in place, or recreate where the dimensions change."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workshop:
@@ -61,6 +64,7 @@ class Context(Workshop):
         verify_sample: documents that are embedded again and searched for at the end.
         limit: most documents of a collection to write in this run; None for all.
         until: the same as a share of the eligible ones, 0 to 1.
+        strategy: what the user chose, for a collection that has to be planned anew.
     """
 
     embedding: EmbeddingSettings
@@ -73,6 +77,7 @@ class Context(Workshop):
     verify_sample: int = 10
     limit: int | None = None
     until: float | None = None
+    strategy: ChosenStrategy = "auto"
 
     def limit_of(self, eligible: int) -> int | None:
         """Most documents to write of a collection with so many eligible ones; None for all."""

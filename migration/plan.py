@@ -13,13 +13,13 @@ from kai.collections import EmbeddedCollection
 from kai.models import estimate_cost, estimate_tokens, request_limits
 from kai.settings import EmbeddingSettings
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
+from migration.context import ChosenStrategy
 from migration.embed import text_hash
 from migration.fetch import Selection, fetch_pages
 from migration.hazards import find_hazards, referring_fields
 from migration.mark import Mark, find_shadow, is_foreign, past_the_drop, read_mark, unfinished_rebuild
 
 Strategy = Literal["in place", "recreate", "rebuild", "alter", "skipped"]
-ChosenStrategy = Literal["auto", "rebuild", "alter"]
 
 _UPDATES_A_SECOND: Final = 115 * 768
 _INSERTS_A_SECOND: Final = 758 * 768

@@ -8,7 +8,7 @@ from typing import Any
 
 from kai.models import fingerprint
 from kai.typesense import Schema, TypesenseError
-from migration.backup import BackupError, BackupWriter, Kind, backup_folder
+from migration.backup import BackupError, BackupWriter, Kind
 from migration.cache import CacheError
 from migration.context import Context, Outcome
 from migration.ledger import LedgerError
@@ -115,8 +115,9 @@ def _migrate(context: Context, plan: CollectionPlan) -> CollectionResult:
         )
         earlier = settle_leftover(context, plan)
         if earlier is not None:
-            plan = plan_collection(context.server, context.embedding, plan.collection, context.server.collections())
-        steps = _steps(context, plan)
+            everything = context.server.collections()
+            plan = plan_collection(context.server, context.embedding, plan.collection, everything, context.strategy)
+        steps = _steps(context, plan, identity)
         outcome = steps.outcome
         if earlier is not None:
             outcome.notes += earlier.notes
@@ -160,17 +161,11 @@ def _note_end(context: Context, plan: CollectionPlan, outcome: Outcome, identity
             done=outcome.success,
             failed=len(outcome.failures),
             state=state,
-            backup_path=_backup_path(context, plan),
             downtime_seconds=outcome.downtime_seconds,
         )
     except LedgerError as error:
         return cause or str(error)
     return cause
-
-
-def _backup_path(context: Context, plan: CollectionPlan) -> str | None:
-    folder = backup_folder(context.home, context.run.name, plan.name)
-    return str(folder.absolute()) if folder.exists() else None
 
 
 def _verify(context: Context, plan: CollectionPlan, outcome: Outcome) -> None:
@@ -210,19 +205,19 @@ def _sign(context: Context, plan: CollectionPlan, outcome: Outcome) -> None:
     context.server.set_metadata(plan.name, metadata)
 
 
-def _steps(context: Context, plan: CollectionPlan) -> InPlace | Recreate | Rebuild:
+def _steps(context: Context, plan: CollectionPlan, identity: str) -> InPlace | Recreate | Rebuild:
     if plan.strategy == "recreate":
         dropped = past_the_drop(plan.leftover, plan.schema)
-        backup = open_backup(context, plan, "documents") if context.backup and not dropped else None
+        backup = _open_backup(context, plan, "documents", identity) if context.backup and not dropped else None
         return Recreate(context, plan, backup)
-    opener = (lambda: open_backup(context, plan, "vectors")) if context.backup else None
+    opener = (lambda: _open_backup(context, plan, "vectors", identity)) if context.backup else None
     if plan.strategy in ("rebuild", "alter"):
         return Rebuild(context, plan, opener)
     return InPlace(context, plan.collection, plan.name, schema=plan.schema, open_backup=opener)
 
 
-def open_backup(context: Context, plan: CollectionPlan, kind: Kind) -> BackupWriter:
-    """The backup of what this run overwrites in a collection, noted in the ledger.
+def _open_backup(context: Context, plan: CollectionPlan, kind: Kind, identity: str) -> BackupWriter:
+    """The backup of what this run overwrites in a collection, noted in the ledger before anything is overwritten.
 
     Raises:
         BackupError: the disk has no room for it, say.
@@ -230,7 +225,7 @@ def open_backup(context: Context, plan: CollectionPlan, kind: Kind) -> BackupWri
     vectors = plan.eligible * (plan.old_dimensions or plan.new_dimensions) * BYTES_A_NUMBER
     whole = kind == "documents"
     server = context.server
-    return BackupWriter.open(
+    writer = BackupWriter.open(
         context.home,
         context.run.name,
         plan.name,
@@ -243,6 +238,13 @@ def open_backup(context: Context, plan: CollectionPlan, kind: Kind) -> BackupWri
         free_space_needed=vectors + (plan.documents * BYTES_A_DOCUMENT if whole else 0) + BYTES_TO_SPARE,
         model=(plan.schema.get("metadata") or {}).get("embedding", {}).get("model"),
     )
+    try:
+        # A way back must be found even if this process ends at the next line.
+        context.ledger.update_collection(identity, backup_path=str(writer.folder.absolute()))
+    except LedgerError:
+        writer.close(complete=False)
+        raise
+    return writer
 
 
 def _tell(context: Context, plan: CollectionPlan, outcome: Outcome, status: str, cause: str) -> None:

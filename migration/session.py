@@ -16,7 +16,7 @@ from kai.typesense import Typesense
 from migration import memory, report
 from migration.cache import VectorCache
 from migration.console import Console
-from migration.context import Context
+from migration.context import ChosenStrategy, Context
 from migration.control import Control
 from migration.ledger.errors import LedgerError
 from migration.lock import hold
@@ -34,7 +34,7 @@ from migration.opening import (
     selected_collections,
     with_settings,
 )
-from migration.plan import ChosenStrategy, Plan, Refused, look_at_texts, make_plan
+from migration.plan import Plan, Refused, look_at_texts, make_plan
 from migration.run import RunResult, execute
 from migration.status import Status
 from migration.throttle import Throttle
@@ -148,6 +148,7 @@ def _with_server(
             keep_old=options.keep_old,
             limit=options.limit,
             until=options.until,
+            strategy=options.strategy,
         )
         with status.kept():
             result = execute(context, plan)
@@ -232,17 +233,19 @@ def _begin(
     name: str,
     server: Typesense,
 ) -> RunRecord:
-    """A new run, or the one of the same target and collections that did not come to its end."""
+    """A new run, or the last one here, if it was for the same and did not come to its end."""
     source = {"server": server.address, "collections": [item.name for item in plan.collections]}
-    for earlier in ledger.runs(limit=20):
-        if (
-            earlier.kind == "migrate"
-            and earlier.state in ("running", "stopped", "interrupted")
-            and earlier.model_id == model.id
-            and dict(earlier.source) == source
-            and options.alias in (None, earlier.alias)
-        ):
-            return ledger.resume_run(earlier.id)
+    earlier = ledger.last_run_over(server.address, source["collections"])
+    if (
+        earlier is not None
+        and earlier.kind == "migrate"
+        and earlier.state in ("running", "stopped", "interrupted")
+        and earlier.model_id == model.id
+        and dict(earlier.source) == source
+        and options.alias in (None, earlier.alias)
+        and not _would_mix(ledger, earlier, plan)
+    ):
+        return ledger.resume_run(earlier.id)
     return ledger.start_run(
         name,
         "migrate",
@@ -251,6 +254,17 @@ def _begin(
         description=options.description,
         parameters={"concurrency": options.concurrency, "force": options.force, "backup": options.backup},
         source=source,
+    )
+
+
+def _would_mix(ledger: Ledger, earlier: RunRecord, plan: Plan) -> bool:
+    """Whether this plan's backups, whole documents or vectors, are of another kind than the earlier run's."""
+    recreates = {item.name: item.strategy == "recreate" for item in plan.collections if item.strategy != "skipped"}
+    return any(
+        each.backup_path
+        and each.collection in recreates
+        and (each.strategy == "recreate") != recreates[each.collection]
+        for each in ledger.collection_runs(earlier.id)
     )
 
 

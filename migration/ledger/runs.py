@@ -119,6 +119,14 @@ class Runs(Documents):
             query = select(runs).order_by(runs.c.number.desc()).limit(limit)
             return [run_of(row) for row in connection.execute(query)]
 
+    def last_run_over(self, server: str, collections: Collection[str]) -> RunRecord | None:
+        """The run begun last that may have changed one of these collections of a server; None if none has."""
+        for run in self.runs():
+            touched = run.source.get("server") == server and set(collections) & set(run.source.get("collections", ()))
+            if run.kind != "backup" and touched:
+                return run
+        return None
+
     def unfinished_runs(self) -> list[RunRecord]:
         """Runs that still count as running, the latest first: alive somewhere, or dead without a word."""
         with self._reading() as connection:
