@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -56,3 +57,9 @@ class Console:
     def _write(self, text: str, stream: TextIO) -> None:
         tqdm.write(redact(text, self._secrets), file=stream)
         stream.flush()
+
+
+def named(ids: Collection[str], what: str) -> list[str]:
+    """A sentence about these documents, with the first of their ids; none where there are none."""
+    first = ", ".join(islice(ids, 20))
+    return [f"{len(ids)} documents {what}: {first}{', …' if len(ids) > 20 else ''}"] if ids else []

@@ -114,6 +114,7 @@ class Outcome:
         failures: by document id.
         passes: how often the collection was read.
         changing: documents that were still changing when the last pass ended.
+        missing: documents that a collection had and its backup does not, where it was created anew from that.
         complete: False if the run was stopped before the end.
         downtime_seconds: time without the full collection; None where it never was away.
         other_fields_changed: documents whose other fields are not what they were when they were first read.
@@ -129,6 +130,7 @@ class Outcome:
     failures: dict[str, Failure] = field(default_factory=dict)
     passes: int = 0
     changing: int = 0
+    missing: int = 0
     complete: bool = True
     downtime_seconds: float | None = None
     other_fields_changed: int = 0

@@ -21,7 +21,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, get_args
 
 from kai.typesense import Schema, Typesense, TypesenseError
 from migration.schemas import schema_differences
@@ -36,7 +36,7 @@ DEAD_AFTER: Final = 60.0
 """Seconds without a sign of life after which a run counts as dead."""
 
 Phase = Literal["building", "cutting over", "done"]
-Role = Literal["original", "copy", "intruder", "kept"]
+Role = Literal["original", "copy", "intruder", "kept", "restored"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,10 +199,10 @@ def own_metadata(schema: Schema) -> dict[str, Any] | None:
 
 
 def role_of(schema: Schema) -> Role | None:
-    """What a collection is marked as: the original, its successor, one that is to make way, one to be kept."""
+    """What a collection is marked as: original, successor, one to make way, one to be kept, one being restored."""
     mark = (schema.get("metadata") or {}).get(MARK)
     role = mark.get("role") if isinstance(mark, dict) else None
-    return role if role in ("original", "copy", "intruder", "kept") else None
+    return role if role in get_args(Role) else None
 
 
 def set_role(server: Typesense, name: str, metadata: dict[str, Any] | None, role: Role | None, run: str = "") -> None:

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, Final
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 from migration.context import Context, Outcome
 from migration.control import Control
-from migration.fetch import Page, Selection, export_pages, other_vector_fields
+from migration.embed import TextFailure
+from migration.fetch import Page, Selection, export_pages, id_filter, other_vector_fields
 from migration.mark import MARK, REBUILDING, own_metadata, unfinished_rebuild
 from migration.passes import InPlace
 from migration.pipeline import run_pages
@@ -81,11 +82,17 @@ class Rebuild:
         """
         schema = self._schema()
         mark = unfinished_rebuild(schema)
-        self._embed_everything(total, back_up=mark is None)
+        failing = self._embed_everything(total, back_up=mark is None)
         if self._context.control.stopped.is_set():
             return self.outcome
+        field = embedding_field(schema, self._field)
+        if failing and field and not field.get("optional") and self._changes_dimensions:
+            raise RebuildStopped(
+                f"the field {self._field!r} must have a value in every document, and {len(failing)} would have none, "
+                f"{failing[0]!r} among them, because they have no text or the provider refuses it; nothing was changed"
+            )
         if mark is None or (mark["phase"] == "dropping" and embedding_field(schema, self._field)):
-            if self._plan.old_dimensions != self._plan.new_dimensions:
+            if self._changes_dimensions:
                 self._remove_outside_vectors()
             mark = self._mark("dropping", self._wanted_field(schema), own_metadata(schema))
             self._begun = time.time()
@@ -99,10 +106,19 @@ class Rebuild:
         self._finish(total)
         return self.outcome
 
+    @property
+    def _changes_dimensions(self) -> bool:
+        return self._plan.old_dimensions != self._plan.new_dimensions
+
     # -- before the pause ------------------------------------------------------------------------------
 
-    def _embed_everything(self, total: int, *, back_up: bool) -> None:
-        """Every vector is in the cache, and every old one in the backup, before the search pauses."""
+    def _embed_everything(self, total: int, *, back_up: bool) -> list[str]:
+        """Every vector is in the cache, and every old one in the backup, before the search pauses.
+
+        Returns:
+            Ids of documents that will have no vector.
+        """
+        failing: list[str] = []
         context, collection = self._context, self._plan.collection
         backup = self._open_backup() if back_up and self._open_backup is not None else None
         excluded = other_vector_fields(self._plan.schema, self._field)
@@ -112,7 +128,8 @@ class Rebuild:
         def prepare(page: Page) -> int:
             context.control.wait_while_paused()
             texts = {document.id: collection.text_of(document.fields) for document in page}
-            context.embedder.embed([text for text in texts.values() if text], fresh=context.force)
+            vectors = context.embedder.embed([text for text in texts.values() if text], fresh=context.force)
+            failing.extend(id_ for id_, t in texts.items() if not t or isinstance(vectors[t], TextFailure))
             if backup is not None:
                 backup.add_vectors([(d.id, d.vector, d.content_hash()) for d in page])
             return len(page)
@@ -136,6 +153,7 @@ class Rebuild:
         finally:
             if backup is not None:
                 backup.close(complete=not context.control.stopped.is_set())
+        return failing
 
     def _remove_outside_vectors(self) -> None:
         """Documents outside the filter lose their vector of the old length, which the new field would refuse."""
@@ -146,7 +164,7 @@ class Rebuild:
         inside = Selection(self._field, collection.filter_by, fields=(), with_vector=False)
         for page in export_pages(self._server, self._name, selection):
             with_vector = [document.id for document in page if document.vector is not None]
-            if not with_vector:
+            if not (wanted := id_filter(with_vector)):
                 continue
             found = self._server.search(
                 self._name,
@@ -154,10 +172,11 @@ class Rebuild:
                     "q": "*",
                     "per_page": len(with_vector),
                     "include_fields": "id",
-                    "filter_by": f"({inside.filter_by}) && id:[{','.join(f'`{id_}`' for id_ in with_vector)}]",
+                    "filter_by": f"({inside.filter_by}) && {wanted}",
                 },
             )
-            eligible = {hit["document"]["id"] for hit in found["hits"]}
+            # No filter finds an id with a backtick in it; its vector goes when the field comes back.
+            eligible = {hit["document"]["id"] for hit in found["hits"]} | {id_ for id_ in with_vector if "`" in id_}
             lines = {id_: update_line(id_, self._field, None) for id_ in with_vector if id_ not in eligible}
             import_documents(self._server, self._name, lines)
 
@@ -219,7 +238,7 @@ class Rebuild:
 
     def _drop_failed_vectors(self, ids: list[str]) -> None:
         """A document that could not be embedded keeps its old vector only where its length still fits."""
-        if ids and self._plan.old_dimensions != self._plan.new_dimensions:
+        if ids and self._changes_dimensions:
             lines = {id_: update_line(id_, self._field, None) for id_ in ids}
             import_documents(self._server, self._name, lines)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from kai.models import fingerprint
 from kai.typesense import Schema
-from migration.context import Context, Failure, Outcome
+from migration.context import Context, Failure, Outcome, Workshop
 from migration.mark import (
     Mark,
     MarkKeeper,
@@ -225,7 +225,7 @@ def settle_leftover(context: Context, plan: CollectionPlan) -> Outcome | None:
     return Outcome()
 
 
-def remove_shadow(context: Context, name: str) -> None:
+def remove_shadow(context: Workshop, name: str) -> None:
     """Delete a shadow while the live collection is whole, the live one's mark, and what the ledger knew of it.
 
     Raises:

@@ -189,6 +189,17 @@ def _refuse_what_loses(plan: Plan, options: RunOptions) -> None:
         raise Refused(
             [f"--limit, --until: {', '.join(whole)} can only be migrated as a whole ({plan.collections[0].strategy})"]
         )
+    bare = [
+        f"the field {item.collection.embedding_field!r} of {item.name!r} must have a value in every document, and "
+        f"{item.documents - item.eligible} documents outside the filter would have none with --strategy alter; leave "
+        "--strategy out: a recreate embeds them too"
+        for item in plan.collections
+        if item.strategy == "alter" and item.documents > item.eligible
+        for field in item.schema["fields"]
+        if field["name"] == item.collection.embedding_field and not field.get("optional")
+    ]
+    if bare:
+        raise Refused(bare)
     problems = [
         f"the field {field['name']!r} of {item.name!r} has `store: false`: recreating the collection would lose its "
         "values; give --allow-partial if that is all right"

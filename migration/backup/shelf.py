@@ -55,7 +55,7 @@ def backup_folder(home: Path, run: str, collection: str) -> Path:
 
     Names that would not do as a folder's are percent-encoded; whatever they are, it is inside HOME/backups.
     """
-    return home / "backups" / _folder_name(run) / _folder_name(collection)
+    return home / "backups" / folder_name(run) / folder_name(collection)
 
 
 def list_backups(home: Path) -> list[BackupSummary]:
@@ -160,7 +160,8 @@ def _finish_removing(home: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _folder_name(name: str) -> str:
+def folder_name(name: str) -> str:
+    """A collection's or run's name as the name of a folder or file, on any file system."""
     encoded = quote(name, safe=" ") or "%"
     if encoded.startswith("."):
         encoded = f"%2E{encoded[1:]}"

@@ -106,6 +106,16 @@ class ShadowBuilder:
         return len(self._known) <= PAGE_SIZE
 
     @property
+    def added(self) -> dict[str, None]:
+        """On the way back: documents without an old vector."""
+        return self._pages.added
+
+    @property
+    def changed(self) -> dict[str, None]:
+        """On the way back: documents whose text is not the one that their old vector is of."""
+        return self._pages.changed
+
+    @property
     def mark(self) -> Mark:
         """The shadow's mark.
 
@@ -346,12 +356,17 @@ class ShadowBuilder:
             some = ids[start : start + PAGE_SIZE]
             fresh = fetch_documents(self._context.server, self.name, self.whole, some)
             for document_id in set(some) - {document.id for document in fresh}:
-                self._forget(document_id)
+                if "`" not in document_id:  # No filter finds such an id: it stays refused.
+                    self._forget(document_id)
             self._record(*self._write(self._pages.prepare(fresh)))
         if self.refused and not self._context.allow_partial:
             raise CannotCopy(
                 f"{len(self.refused)} documents cannot be copied, so nothing was dropped; "
-                "mend them, or leave them out with --allow-partial"
+                + (
+                    "mend or delete them"
+                    if self.old_vectors is not None
+                    else "mend them, or leave them out with --allow-partial"
+                )
             )
         return len(before - self.refused.keys())
 

@@ -116,8 +116,10 @@ class CopyBack:
     def _write(self, page: Lines) -> tuple[Lines, Written]:
         written = Written()
         items = list(page.items())
+        self._watch.look()
         for start in range(0, len(items), _BETWEEN_LOOKS):
-            self._watch.look_again()
+            if start:
+                self._watch.look_again()
             some = dict(items[start : start + _BETWEEN_LOOKS])
             new = {id_: line for id_, line in some.items() if id_ not in self._watch.seen}
             self.left_out += len(some) - len(new)
@@ -252,10 +254,15 @@ def _pages(server: Typesense, source: str, after: str = "") -> Iterator[Lines]:
     """Pages of up to 250 documents as the export gives them; with `after`, those behind that document.
 
     If that document is not there any more, all of them.
+
+    Raises:
+        TypesenseError: the export broke off, or ended before all documents that the server counts were there.
     """
     skipping = bool(after)
     page: Lines = {}
+    expected, seen = server.count(source), 0
     for line in server.export_lines(source):
+        seen += 1
         try:
             document_id = str(orjson.loads(line)["id"])
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
@@ -267,7 +274,9 @@ def _pages(server: Typesense, source: str, after: str = "") -> Iterator[Lines]:
         if len(page) == PAGE_SIZE:
             yield page
             page = {}
+    if page:
+        yield page
+    if seen < expected and seen < (counted := server.count(source)):
+        raise TypesenseError(f"the export ended after {seen} documents; the server counts {counted}", transient=True)
     if skipping:
         yield from _pages(server, source)
-    elif page:
-        yield page

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Final
 
 from kai.models import fingerprint
 from kai.typesense import Schema, TypesenseError
+from migration.backup.shelf import folder_name
+from migration.console import named
 from migration.context import Context, Failure, Outcome
 from migration.fetch import Selection, export_pages
 from migration.mark import MARK, clone, drop, own_metadata, role_of, set_role, standing
@@ -145,7 +147,7 @@ class CutOver:
         )
 
     def _write_refused(self, reasons: dict[str, str], documents: dict[str, bytes]) -> None:
-        file = self._context.home / "runs" / self._context.run.name / f"refused-{self._name}.jsonl"
+        file = self._context.home / "runs" / self._context.run.name / f"refused-{folder_name(self._name)}.jsonl"
         write_refused(file, reasons, documents)
         self._outcome.notes.append(f"{len(documents)} documents that cannot be copied are in {file}")
 
@@ -359,7 +361,10 @@ class CutOver:
             return
         if self._builder.old_vectors is not None:
             # The way back embeds nothing: what the application wrote meanwhile stays as it wrote it.
-            self._outcome.success = self._outcome.written = self._builder.standing
+            added, changed = self._builder.added, self._builder.changed
+            self._outcome.success = self._outcome.written = self._server.count(self._name) - len(added)
+            self._outcome.notes += named(added, "were added since and have no old vector")
+            self._outcome.notes += named(changed, "have another text now than their old vector is of")
             self._outcome.complete = True
             return
         schema = self._server.collection(self._name) or self._plan.schema

@@ -10,7 +10,7 @@ import orjson
 
 from kai.typesense import embedding_field
 from migration.context import Context, Failure
-from migration.embed import TextFailure
+from migration.embed import TextFailure, text_hash
 from migration.fetch import Document, Page, id_filter
 from migration.records import NO_TEXT, record_of
 from migration.vectors import Vector
@@ -44,10 +44,14 @@ class PagePreparer:
 
     Attributes:
         vector_is_optional: whether a document may come without a vector.
+        added: ids of documents that have no old vector, on the way back.
+        changed: ids of documents whose text is not the one that their old vector is of.
     """
 
     def __init__(self, context: Context, plan: CollectionPlan, old_vectors: OldVectors | None = None) -> None:
         self._context = context
+        self.added: dict[str, None] = {}
+        self.changed: dict[str, None] = {}
         self._old_vectors = old_vectors
         self._collection = plan.collection
         self._name = plan.name
@@ -64,7 +68,7 @@ class PagePreparer:
         if self._old_vectors is not None:
             return self._prepare_old(page, self._old_vectors, prepared)
         texts = self._texts(page, prepared) if embed else {}
-        vectors = context.embedder.embed(texts.values())
+        vectors = context.embedder.embed(texts.values(), fresh=context.force)
         for document in page:
             vector: Vector | None = None
             if document.id in texts:
@@ -82,9 +86,17 @@ class PagePreparer:
 
     def _prepare_old(self, page: Page, old_vectors: OldVectors, prepared: Prepared) -> Prepared:
         """Every document with the vector that it had, the very numbers, where it had one."""
-        old = old_vectors.get([document.id for document in page])
+        ids = [document.id for document in page]
+        old = old_vectors.get(ids)
+        known = self._context.ledger.documents(self._context.server.address, self._name, ids)
         for document in page:
             vector = old.get(document.id)
+            if document.id not in old:
+                self.added[document.id] = None
+            elif (record := known.get(document.id)) and record.text_hash != text_hash(
+                self._collection.text_of(document.fields)
+            ):
+                self.changed[document.id] = None
             prepared.lines[document.id] = line_of(document, self._field, None if vector is None else vector.tolist())
             stored = NO_VECTOR if vector is None else np.asarray(vector, np.float64).astype(np.float32).tobytes()
             text, content = self._collection.text_of(document.fields), document.content_hash()

@@ -16,6 +16,7 @@ from typing import Any, Final
 import orjson
 
 from kai.typesense import Schema, Typesense
+from migration.backup.shelf import folder_name
 from migration.fetch import Selection, export_pages
 from migration.hazards import referring_fields
 
@@ -67,7 +68,7 @@ class Referring:
                     document = orjson.loads(line)
                     if document["id"] not in there and _all_there(document, targets, existing):
                         gone[str(document["id"])] = line
-            file = self._folder / f"gone-{other}.jsonl"
+            file = self._folder / f"gone-{folder_name(other)}.jsonl"
             if gone:
                 with self._open(file) as stream:
                     stream.writelines(gone.values())
@@ -96,7 +97,7 @@ class Referring:
         ]
 
     def _file(self, schema: Schema) -> Path:
-        return self._folder / f"referring-{schema['name']}.jsonl"
+        return self._folder / f"referring-{folder_name(str(schema['name']))}.jsonl"
 
     def _open(self, file: Path) -> BufferedWriter:
         return os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")

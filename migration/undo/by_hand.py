@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from kai.settings import Settings
-from kai.typesense import Typesense
+from kai.typesense import Typesense, TypesenseError
 from migration.backup import BackupWriter
 from migration.console import Console
 from migration.fetch import PAGE_SIZE
@@ -67,6 +67,10 @@ def back_up(settings: Settings, console: Console, *, names: Sequence[str], colle
 
 
 def _pages(server: Typesense, name: str) -> Iterator[list[bytes]]:
+    expected, seen = server.count(name), 0
     lines = server.export_lines(name)
     while page := list(islice(lines, PAGE_SIZE)):
+        seen += len(page)
         yield page
+    if seen < expected and seen < (counted := server.count(name)):
+        raise TypesenseError(f"the export ended after {seen} documents; the server counts {counted}; try again")

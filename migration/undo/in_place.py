@@ -19,8 +19,10 @@ import numpy as np
 from kai.typesense import Schema, embedding_field
 from migration.backup import Backup, BackupWriter, vector_line
 from migration.backup.old_vectors import OldVectors
+from migration.console import named
 from migration.context import Failure, Outcome, Workshop
 from migration.fetch import Document, Page, Selection, export_pages
+from migration.mark import role_of
 from migration.pipeline import run_pages
 from migration.update import Written, import_documents
 
@@ -59,9 +61,14 @@ class Way:
         return found.get("num_dim") if found else None
 
     @property
+    def is_being_restored(self) -> bool:
+        """Whether a dead run began to create the collection anew from a backup."""
+        return self.schema is not None and role_of(self.schema) == "restored"
+
+    @property
     def strategy(self) -> str:
         """How it goes: in place, or by recreating the collection."""
-        fits = self.schema is not None and self.old_dimensions == self.dimensions
+        fits = self.schema is not None and self.old_dimensions == self.dimensions and not self.is_being_restored
         return "in place" if fits and self.shadow is None else "recreate"
 
 
@@ -84,7 +91,6 @@ class RestoreInPlace:
         schema: as it is now.
         embedding_field: where the vectors go.
         vectors: of the backup.
-        model_id: of the model that made them, as the ledger knows it; None where it does not.
         text_hash_of: the hash of the text that a document would be embedded from.
         open_backup: opens the backup of what is overwritten; None for none.
 
@@ -102,7 +108,6 @@ class RestoreInPlace:
         embedding_field: str,
         vectors: OldVectors,
         *,
-        model_id: str | None,
         text_hash_of: Callable[[Document], bytes],
         open_backup: Callable[[], BackupWriter] | None,
     ) -> None:
@@ -110,7 +115,6 @@ class RestoreInPlace:
         self._name = name
         self._field = embedding_field
         self._vectors = vectors
-        self._model_id = model_id
         self._text_hash_of = text_hash_of
         self._open_backup = open_backup
         self._backup: BackupWriter | None = None
@@ -144,8 +148,8 @@ class RestoreInPlace:
             else:
                 self.outcome.complete = True
                 self.outcome.changing = self._wrote
-            self._note(self.added, "were added since and have no old vector")
-            self._note(self.changed, "have another text now than their old vector is of")
+            self.outcome.notes += named(self.added, "were added since and have no old vector")
+            self.outcome.notes += named(self.changed, "have another text now than their old vector is of")
             return self.outcome
         finally:
             if self._backup is not None:
@@ -188,7 +192,9 @@ class RestoreInPlace:
                     document.id,
                     digest,
                     hashlib.sha256(stored).digest(),
-                    model_id=self._model_id,
+                    # Which model made it is not guessed: a run that is undone may have been one of several that
+                    # wrote here. The next migration to that model knows its vectors again by themselves.
+                    model_id=None,
                     run_id=self._context.run.id,
                     tenant=record.tenant if record else None,
                 )
@@ -218,8 +224,3 @@ class RestoreInPlace:
         self.changed.update(dict.fromkeys(prepared.changed))
         self.outcome.failures.update({id_: Failure("import", why) for id_, why in written.failed.items()})
         context.status.add(prepared.seen - len(written.failed), len(written.failed))
-
-    def _note(self, ids: dict[str, None], what: str) -> None:
-        if ids:
-            named = ", ".join(list(ids)[:20])
-            self.outcome.notes.append(f"{len(ids)} documents {what}: {named}{', …' if len(ids) > 20 else ''}")

@@ -8,19 +8,21 @@ of whole documents.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from kai.collections import EmbeddedCollection
+from kai.models import fingerprint
 from kai.settings import EmbeddingSettings
-from migration.backup import BackupWriter, creatable
+from migration.backup import Backup, BackupWriter, creatable
 from migration.backup.old_vectors import OldVectors
 from migration.context import Context, Failure, Outcome, Workshop
 from migration.embed import Embedder, TextFailure
-from migration.mark import read_mark
+from migration.mark import MARK, is_foreign, own_metadata, past_the_drop, read_mark, shadow_name
 from migration.meter import Meter
 from migration.plan import CollectionPlan
-from migration.recreate import CannotCopy, Recreate
+from migration.recreate import CannotCopy, Recreate, remove_shadow
 from migration.shadow.cutover import CutOverStopped
+from migration.shadow.references import WrongJoins, renew_references_to
 from migration.undo.in_place import Way
 from migration.update import import_documents
 from migration.vectors import Vector
@@ -49,7 +51,6 @@ class RestoreByRecreating:
         way: which collection, and what it goes back to.
         vectors: of the backup.
         collection: as the application embeds it; None where it is not described.
-        model_id: of the model that made the vectors, as the ledger knows it; None where it does not.
         open_backup: opens the backup of what is replaced; None for none.
 
     Attributes:
@@ -63,14 +64,12 @@ class RestoreByRecreating:
         vectors: OldVectors,
         *,
         collection: EmbeddedCollection | None,
-        model_id: str | None,
         open_backup: Callable[[], BackupWriter] | None,
     ) -> None:
         self._workshop = workshop
         self._way = way
         self._vectors = vectors
-        self._collection = collection or EmbeddedCollection(way.name, way.backup.manifest.embedding_field, "{id}")
-        self._model_id = model_id
+        self._collection = collection or _described_by(way)
         self._open_backup = open_backup
         self.outcome = Outcome(complete=False)
 
@@ -80,11 +79,11 @@ class RestoreByRecreating:
         Raises:
             RestoreStopped: it could not be finished; run again.
         """
-        if self._way.schema is None and self._way.shadow is None:
+        if self._way.is_being_restored or (self._way.schema is None and self._way.shadow is None):
             return self._create_anew()
-        plan = self._plan(total)
+        plan = way_plan(self._way, self._collection, total)
         backup = self._open_backup() if self._open_backup is not None and self._way.schema is not None else None
-        recreate = Recreate(self._context(), plan, backup, self._vectors)
+        recreate = Recreate(way_context(self._workshop, self._way), plan, backup, self._vectors)
         self.outcome = recreate.outcome
         try:
             recreate.run(total)
@@ -95,54 +94,119 @@ class RestoreByRecreating:
             self.outcome.success = max(0, self.outcome.success - len(self.outcome.failures))
         return self.outcome
 
-    def _plan(self, total: int) -> CollectionPlan:
-        way, shadow = self._way, self._way.shadow
-        return CollectionPlan(
-            self._collection,
-            way.name,
-            way.schema or shadow or way.backup.schema,
-            "recreate",
-            way.dimensions,
-            way.old_dimensions or 0,
-            total,
-            total,
-            leftover=read_mark(shadow) if shadow else None,
-        )
-
-    def _context(self) -> Context:
-        workshop, way = self._workshop, self._way
-        dimensions = way.old_dimensions or 0
-        ledger = workshop.ledger
-        model = ledger.find_model(self._model_id) if self._model_id else None
-        source = f"before {way.backup.manifest.run}"
-        if model is None:
-            # Vectors that stood there before the ledger began: known to be of one space, of which is unknown.
-            model = ledger.register_model(
-                family="unknown", model=source, dimensions=dimensions, fingerprint=f"{way.name}: {source}"[:64]
-            )
-        shared = {each.name: getattr(workshop, each.name) for each in fields(Workshop)}
-        return Context(
-            **shared,
-            embedding=EmbeddingSettings("backup", source, dimensions),
-            embedder=NoEmbedder(),
-            model=model,
-            meter=Meter(),
-        )
-
     def _create_anew(self) -> Outcome:
-        """The collection is gone: from the backup alone, its documents, synonyms and overrides included."""
+        """The collection is gone: from the backup alone, its documents, synonyms and overrides included.
+
+        Documents are created, never overwritten: what the application writes meanwhile is newer.
+        """
         server, way, backup = self._workshop.server, self._way, self._way.backup
-        server.create_collection({**creatable(backup.schema), "name": way.name})
-        restored: set[str] = set()
+        if not way.is_being_restored:
+            own = own_metadata(backup.schema) or {}
+            mark = {MARK: {"role": "restored", "run": self._workshop.run.name}}
+            server.create_collection({**creatable(backup.schema), "name": way.name, "metadata": {**own, **mark}})
         for synonym in backup.synonyms:
             server.put_synonym(way.name, synonym)
         for override in backup.overrides:
             server.put_override(way.name, override)
-        # Every record in its order, so that of a document that is there twice the newest content stays.
-        for page in backup.records(first_wins=False):
-            written = import_documents(server, way.name, dict(page), "upsert")
-            restored.update(written.written)
-            self.outcome.failures.update({id_: Failure("import", why) for id_, why in written.failed.items()})
+        newest = _newest_of_repeated(backup)
+        restored: set[str] = set()
+        for page in backup.records():
+            lines = {id_: newest.get(id_, line) for id_, line in page if id_ not in restored}
+            failed = import_documents(server, way.name, lines, "create").failed
+            failed = {id_: why for id_, why in failed.items() if "already exists" not in why}
+            restored.update(lines.keys() - failed.keys())
+            self.outcome.failures.update({id_: Failure("import", why) for id_, why in failed.items()})
         self.outcome.success = len(restored)
+        self.outcome.missing = max(0, int(backup.schema.get("num_documents", 0)) - len(restored))
+        if self.outcome.missing and not backup.manifest.complete:
+            self.outcome.notes.append(
+                f"the backup is not complete: {len(restored)} documents are in it, of the "
+                f"{backup.schema.get('num_documents')} that the collection had when it was begun"
+            )
+        else:
+            self.outcome.missing = 0
+        try:
+            self.outcome.notes += renew_references_to(server, way.name, but=shadow_name(way.name))
+        except WrongJoins as error:
+            raise RestoreStopped(str(error)) from error
+        server.set_metadata(way.name, own_metadata(server.collection(way.name) or {}) or {})
         self.outcome.complete = True
         return self.outcome
+
+
+def _newest_of_repeated(backup: Backup) -> dict[str, bytes]:
+    """Of documents that changed while they were backed up, the newest content."""
+    seen: set[str] = set()
+    repeated: dict[str, bytes] = {}
+    for page in backup.records(first_wins=False):
+        for id_, line in page:
+            if id_ in seen:
+                repeated[id_] = line
+            seen.add(id_)
+    return repeated
+
+
+def settle(workshop: Workshop, way: Way, collection: EmbeddedCollection | None) -> Way:
+    """Finish or remove what a dead run left beside the collection, unless it is this very way's; the way then.
+
+    Raises:
+        RestoreStopped: another run holds it, or it cannot be finished.
+    """
+    if way.shadow is None:
+        return way
+    mark, server = read_mark(way.shadow), workshop.server
+    if mark is not None and mark.held_elsewhere:
+        raise RestoreStopped(mark.holder)
+    described = collection or _described_by(way)
+    context = way_context(workshop, way)
+    is_ours = mark is not None and mark.fingerprint == fingerprint(context.embedding, described.template)
+    if is_ours and (way.dimensions != way.old_dimensions or past_the_drop(mark, way.schema)):
+        return way
+    if is_foreign(way.shadow, way.schema):
+        raise RestoreStopped(
+            f"a collection {way.shadow['name']!r} is there that this tool did not make; rename or delete it first"
+        )
+    try:
+        if past_the_drop(mark, way.schema):
+            Recreate(context, way_plan(way, described, 0)).run(0)
+        else:
+            remove_shadow(workshop, way.name)
+    except (CannotCopy, CutOverStopped) as error:
+        raise RestoreStopped(str(error)) from error
+    return replace(way, schema=server.collection(way.name), shadow=None)
+
+
+def way_plan(way: Way, collection: EmbeddedCollection, total: int) -> CollectionPlan:
+    """The way back as a plan of a recreate."""
+    return CollectionPlan(
+        collection,
+        way.name,
+        way.schema or way.shadow or way.backup.schema,
+        "recreate",
+        way.dimensions,
+        way.old_dimensions or 0,
+        total,
+        total,
+        leftover=read_mark(way.shadow) if way.shadow else None,
+    )
+
+
+def way_context(workshop: Workshop, way: Way) -> Context:
+    """What a recreate works with on the way back: a target without a name, whose vectors the backup has."""
+    dimensions, source = way.old_dimensions or 0, f"before {way.backup.manifest.run}"
+    model = workshop.ledger.register_model(
+        family="unknown", model=source, dimensions=dimensions, fingerprint=f"{way.name}: {source}"[:64]
+    )
+    shared = {each.name: getattr(workshop, each.name) for each in fields(Workshop)}
+    return Context(
+        **shared,
+        embedding=EmbeddingSettings("backup", source, dimensions),
+        embedder=NoEmbedder(),
+        model=model,
+        meter=Meter(),
+    )
+
+
+def _described_by(way: Way) -> EmbeddedCollection:
+    """Enough of a description, where the application's is not known."""
+    return EmbeddedCollection(way.name, way.backup.manifest.embedding_field, "{id}")

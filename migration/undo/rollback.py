@@ -13,18 +13,19 @@ from kai.settings import Settings
 from kai.typesense import Typesense, TypesenseError
 from migration.backup import Backup, BackupError, BackupWriter
 from migration.backup.old_vectors import OldVectors
+from migration.backup.shelf import folder_name
 from migration.console import RULE, Console
 from migration.context import Outcome, Workshop
 from migration.control import Control
 from migration.embed import text_hash
 from migration.fetch import Document
 from migration.lock import hold
-from migration.mark import find_shadow
+from migration.mark import find_shadow, unfinished_rebuild
 from migration.opening import DONE, INTERRUPTED, SOME_FAILED, STOPPED, open_ledger, open_server
 from migration.plan import Refused
 from migration.status import Status
 from migration.undo.in_place import RestoreInPlace, Way
-from migration.undo.recreating import RestoreByRecreating, RestoreStopped
+from migration.undo.recreating import RestoreByRecreating, RestoreStopped, settle
 
 if TYPE_CHECKING:
     from migration.ledger import Ledger, RunRecord
@@ -123,8 +124,16 @@ def _target(ledger: Ledger, name: str | None) -> RunRecord:
             earlier = next((each for each in ledger.runs() if each.id == run.reverts_run_id), None)
             if earlier is not None:
                 return earlier
-        if run.kind in UNDOABLE and any(each.backup_path for each in ledger.collection_runs(run.id)):
+        done = ledger.collection_runs(run.id) if run.kind in UNDOABLE else []
+        if any(each.backup_path for each in done):
             return run
+        if run.parameters.get("backup") is False and any(each.done for each in done):
+            raise Refused(
+                [
+                    f"the latest run, {run.name}, was made with --no-backup and cannot be undone; name an earlier run "
+                    "to go back to what that one replaced"
+                ]
+            )
     raise Refused(["no run in the ledger has a backup to go back to; kai-migrate backups lists those on disk"])
 
 
@@ -146,6 +155,13 @@ def _go_back(
         Way(name, backup, server.collection(name), find_shadow(everything, name)) for name, backup in backups.items()
     ]
     for way in ways:
+        if way.schema and (rebuild := unfinished_rebuild(way.schema)):
+            raise Refused(
+                [
+                    f"run {rebuild.get('run')} took the vector field of {way.name!r} out and did not finish; run that "
+                    "migration again, which puts it back, and go back then"
+                ]
+            )
         way.backup.verify()
         if way.schema is None and way.shadow is None and way.backup.manifest.kind == "vectors":
             raise Refused([f"collection {way.name!r} is gone, and the backup holds vectors, not documents"])
@@ -200,6 +216,11 @@ def _restore_one(
     console, ledger = workshop.console, workshop.ledger
     field = way.backup.manifest.embedding_field
     console.line(f"Going back for '{way.name}' to what run {way.backup.manifest.run} replaced...")
+    try:
+        way = settle(workshop, way, collection)
+    except (TypesenseError, RestoreStopped) as error:
+        _tell(console, way, Outcome(complete=False), str(error))
+        return Outcome(complete=False), str(error)
     console.line(f"  - Dimensions: {way.dimensions or 'none'} -> {way.old_dimensions or 'none'}, {way.strategy}")
     total = int(way.schema["num_documents"]) if way.schema else way.backup.count()[1]
     identity = ledger.start_collection(
@@ -210,7 +231,7 @@ def _restore_one(
         new_dimensions=way.old_dimensions,
         eligible=total,
     )
-    vectors = OldVectors(way.backup, workshop.home / "runs" / workshop.run.name / f"{way.name}.vectors")
+    vectors = OldVectors(way.backup, workshop.home / "runs" / workshop.run.name / f"{folder_name(way.name)}.vectors")
 
     def hash_of(document: Document) -> bytes:
         return text_hash(collection.text_of(document.fields) if collection else "")
@@ -232,9 +253,9 @@ def _restore_one(
                 overrides=workshop.server.overrides(way.name) if whole and way.schema else (),
             )
         )
+        ledger.update_collection(identity, backup_path=str(made[-1].folder.absolute()))
         return made[-1]
 
-    model_id = _earlier_model(ledger, way.name, reverts)
     steps: RestoreInPlace | RestoreByRecreating = (
         RestoreInPlace(
             workshop,
@@ -242,14 +263,11 @@ def _restore_one(
             way.schema or {},
             field,
             vectors,
-            model_id=model_id,
             text_hash_of=hash_of,
             open_backup=open_backup,
         )
         if way.strategy == "in place"
-        else RestoreByRecreating(
-            workshop, way, vectors, collection=collection, model_id=model_id, open_backup=open_backup
-        )
+        else RestoreByRecreating(workshop, way, vectors, collection=collection, open_backup=open_backup)
     )
     cause = ""
     try:
@@ -261,43 +279,46 @@ def _restore_one(
     finally:
         vectors.close()
     outcome: Outcome = steps.outcome
+    if outcome.complete and not cause:
+        cause = _sign(workshop.server, way)
     _tell(console, way, outcome, cause)
     ledger.update_collection(
         identity,
         done=outcome.success,
         failed=len(outcome.failures),
         state="stopped" if cause or not outcome.complete else "partial" if outcome.failures else "completed",
-        backup_path=str(made[0].folder.absolute()) if made else None,
         downtime_seconds=outcome.downtime_seconds,
     )
     return outcome, cause
 
 
-def _earlier_model(ledger: Ledger, collection: str, reverts: RunRecord | None) -> str | None:
-    """The model of the run before the one that is undone: its vectors are the ones that come back."""
-    if reverts is None:
-        return None
-    if reverts.kind == "rollback" and reverts.reverts_run_id:
-        undone = next((run for run in ledger.runs() if run.id == reverts.reverts_run_id), None)
-        return undone.model_id if undone else None
-    for run in ledger.runs():
-        if run.number < reverts.number and run.kind == "migrate" and collection in run.source.get("collections", ()):
-            return run.model_id
-    return None
+def _sign(server: Typesense, way: Way) -> str:
+    """The collection's metadata names the model that it named before; what went wrong with that, or nothing."""
+    try:
+        schema = server.collection(way.name) or {}
+        metadata = dict(schema.get("metadata") or {})
+        earlier = (way.backup.schema.get("metadata") or {}).get("embedding")
+        if metadata.get("embedding") != earlier:
+            metadata.pop("embedding", None)
+            server.set_metadata(way.name, {**metadata, **({"embedding": earlier} if earlier else {})})
+    except TypesenseError as error:
+        return f"Typesense: {error}"
+    return ""
 
 
 def _begin(
     ledger: Ledger, server: Typesense, name: str, kind: Any, reverts: RunRecord | None, names: list[str]
 ) -> RunRecord:
     source = {"server": server.address, "collections": names}
-    for earlier in ledger.runs(limit=20):
-        if (
-            earlier.kind == kind
-            and earlier.state in ("running", "stopped", "interrupted")
-            and earlier.reverts_run_id == (reverts.id if reverts else None)
-            and dict(earlier.source) == source
-        ):
-            return ledger.resume_run(earlier.id)
+    earlier = ledger.last_run_over(server.address, names)
+    if (
+        earlier is not None
+        and earlier.kind == kind
+        and earlier.state in ("running", "stopped", "interrupted")
+        and earlier.reverts_run_id == (reverts.id if reverts else None)
+        and dict(earlier.source) == source
+    ):
+        return ledger.resume_run(earlier.id)
     return ledger.start_run(name, kind, source=source, reverts=reverts.id if reverts else None)
 
 
@@ -331,4 +352,4 @@ def _summary(outcome: Outcome, cause: str) -> dict[str, Any]:
 def _exit_status(outcomes: dict[str, Outcome], causes: dict[str, str], control: Control, *, complete: bool) -> int:
     if any(causes.values()) or not complete or not all(outcome.complete for outcome in outcomes.values()):
         return INTERRUPTED if control.interrupted else STOPPED
-    return SOME_FAILED if any(outcome.failures or outcome.changing for outcome in outcomes.values()) else DONE
+    return SOME_FAILED if any(o.failures or o.changing or o.missing for o in outcomes.values()) else DONE
