@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -27,7 +27,8 @@ from migration.pipeline import run_pages
 from migration.update import Written, import_documents
 
 if TYPE_CHECKING:
-    from migration.ledger import DocumentRecord
+    from migration.cache import VectorCache
+    from migration.ledger import DocumentRecord, ModelRecord
 
 MOST_PASSES: Final = 6
 
@@ -72,6 +73,26 @@ class Way:
         return "in place" if fits and self.shadow is None else "recreate"
 
 
+class KnownModels:
+    """Which model has made a vector, where the vector cache remembers that it gave this one for this text.
+
+    Nothing is guessed: a run that is undone may have been one of several that wrote to the collection.
+    """
+
+    def __init__(self, cache: VectorCache, models: Sequence[ModelRecord]) -> None:
+        self._cache = cache
+        self._models = models
+
+    def of(self, vectors: Mapping[str, tuple[bytes, bytes]]) -> dict[str, str]:
+        """The models' ids by document id, for the text's hash and the vector as float32 by document id."""
+        found: dict[str, str] = {}
+        for model in self._models:
+            cached = self._cache.get_many(model.fingerprint, list({digest for digest, _ in vectors.values()}))
+            made = {digest: vector.tobytes() for digest, vector in cached.items()}
+            found.update((id_, model.id) for id_, (digest, vector) in vectors.items() if made.get(digest) == vector)
+        return found
+
+
 @dataclass(slots=True)
 class _Prepared:
     lines: dict[str, bytes] = field(default_factory=dict)
@@ -91,6 +112,7 @@ class RestoreInPlace:
         schema: as it is now.
         embedding_field: where the vectors go.
         vectors: of the backup.
+        models: which model made which of them.
         text_hash_of: the hash of the text that a document would be embedded from.
         open_backup: opens the backup of what is overwritten; None for none.
 
@@ -108,6 +130,7 @@ class RestoreInPlace:
         embedding_field: str,
         vectors: OldVectors,
         *,
+        models: KnownModels,
         text_hash_of: Callable[[Document], bytes],
         open_backup: Callable[[], BackupWriter] | None,
     ) -> None:
@@ -115,6 +138,7 @@ class RestoreInPlace:
         self._name = name
         self._field = embedding_field
         self._vectors = vectors
+        self._models = models
         self._text_hash_of = text_hash_of
         self._open_backup = open_backup
         self._backup: BackupWriter | None = None
@@ -172,6 +196,7 @@ class RestoreInPlace:
         known = self._context.ledger.documents(self._source, self._name, ids)
         prepared = _Prepared(seen=len(page))
         overwritten: list[Document] = []
+        restored: dict[str, tuple[bytes, bytes]] = {}
         for document in page:
             if document.id not in old:
                 prepared.added.append(document.id)
@@ -188,16 +213,17 @@ class RestoreInPlace:
                 overwritten.append(document)
             if vector is not None:
                 stored = np.frombuffer(vector, np.float64).astype(np.float32).tobytes()
+                restored[document.id] = (digest, stored)
                 prepared.records[document.id] = DocumentRecord(
                     document.id,
                     digest,
                     hashlib.sha256(stored).digest(),
-                    # Which model made it is not guessed: a run that is undone may have been one of several that
-                    # wrote here. The next migration to that model knows its vectors again by themselves.
                     model_id=None,
                     run_id=self._context.run.id,
                     tenant=record.tenant if record else None,
                 )
+        for id_, model_id in self._models.of(restored).items():
+            prepared.records[id_] = replace(prepared.records[id_], model_id=model_id)
         if overwritten and (backup := self._own_backup()) is not None:
             backup.add([vector_line(d.id, self._field, d.vector) for d in overwritten])
         return prepared

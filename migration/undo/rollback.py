@@ -14,6 +14,7 @@ from kai.typesense import Typesense, TypesenseError
 from migration.backup import Backup, BackupError, BackupWriter
 from migration.backup.old_vectors import OldVectors
 from migration.backup.shelf import folder_name
+from migration.cache import VectorCache
 from migration.console import RULE, Console
 from migration.context import Outcome, Workshop
 from migration.control import Control
@@ -24,7 +25,7 @@ from migration.mark import find_shadow, unfinished_rebuild
 from migration.opening import DONE, INTERRUPTED, SOME_FAILED, STOPPED, open_ledger, open_server
 from migration.plan import Refused
 from migration.status import Status
-from migration.undo.in_place import RestoreInPlace, Way
+from migration.undo.in_place import KnownModels, RestoreInPlace, Way
 from migration.undo.recreating import RestoreByRecreating, RestoreStopped, settle
 
 if TYPE_CHECKING:
@@ -256,6 +257,8 @@ def _restore_one(
         ledger.update_collection(identity, backup_path=str(made[-1].folder.absolute()))
         return made[-1]
 
+    cache = VectorCache(workshop.home)
+    models = KnownModels(cache, [known.model for known in ledger.models()])
     steps: RestoreInPlace | RestoreByRecreating = (
         RestoreInPlace(
             workshop,
@@ -263,6 +266,7 @@ def _restore_one(
             way.schema or {},
             field,
             vectors,
+            models=models,
             text_hash_of=hash_of,
             open_backup=open_backup,
         )
@@ -278,6 +282,7 @@ def _restore_one(
         cause = str(error)
     finally:
         vectors.close()
+        cache.close()
     outcome: Outcome = steps.outcome
     if outcome.complete and not cause:
         cause = _sign(workshop.server, way)
