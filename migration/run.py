@@ -250,7 +250,7 @@ def _open_backup(context: Context, plan: CollectionPlan, kind: Kind, identity: s
 def _tell(context: Context, plan: CollectionPlan, outcome: Outcome, status: str, cause: str) -> None:
     console = context.console
     failed = len(outcome.failures)
-    if outcome.downtime_seconds is not None:
+    if outcome.downtime_seconds is not None and plan.strategy not in ("rebuild", "alter"):
         console.line(f"  Full collection not searchable for {outcome.downtime_seconds:.2f} s")
     if status == "completed":
         if outcome.success and not outcome.written:

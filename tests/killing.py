@@ -15,15 +15,16 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from unittest.mock import patch
 
 import httpx
 import tenacity
 
+from migration.__main__ import cli
 from migration.session import RunOptions, migrate
 
 Moment = Literal["before", "after"]
@@ -102,6 +103,20 @@ def run_forked(
         raise RuntimeError(f"the child died of signal {os.WTERMSIG(waited)}: {output.read_text()}")
     ended = None if os.WIFSIGNALED(waited) else os.WEXITSTATUS(waited)
     return Ended(ended, journal.read_text().splitlines(), output.read_text())
+
+
+def run_command_forked(arguments: Sequence[str], environment: Mapping[str, str], folder: Path, **how: Any) -> Ended:
+    """The same for `kai-migrate` with these arguments."""
+
+    def command(_: RunOptions) -> int:
+        try:
+            cli.main(list(arguments))
+        except SystemExit as ending:
+            return int(ending.code or 0)
+        return 0
+
+    with patch("tests.killing.migrate", command):
+        return run_forked(RunOptions(), environment, folder, **how)
 
 
 _TLS = ssl.create_default_context()

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 
-from migration.__main__ import cli
-from migration.session import RunOptions
-from tests.killing import run_forked
+from tests.killing import run_command_forked
 from tests.providers import OpenAIStandIn
 from tests.world import EMBEDDING_FIELDS, World, made_up, openai
 
@@ -220,8 +217,7 @@ def test_a_rollback_killed_at_any_request_is_finished_by_the_next(
     migrated = next(world.home.glob("runs/openai-*")).name
     command = ["rollback", migrated, "--yes"]
     for kill_at in range(1, 500, 3):
-        with patch("tests.killing.migrate", lambda _options: _kai_migrate(command)):
-            child = run_forked(RunOptions(), world.environment(), tmp_path / "work", kill_at=kill_at)
+        child = run_command_forked(command, world.environment(), tmp_path / "work", kill_at=kill_at)
         documents = world.http.get("/collections/context_stores/documents/export")
         shadow = world.http.get("/collections/context_stores__shadow/documents/export")
         standing = [a.text.count("\n") + 1 for a in (documents, shadow) if a.status_code == 200 and a.text]
@@ -231,14 +227,6 @@ def test_a_rollback_killed_at_any_request_is_finished_by_the_next(
     assert child.status == 0, child.text
     assert vectors(world)["context_stores"] == before
     assert not [c["name"] for c in world.http.get("/collections").json() if "__" in c["name"]]
-
-
-def _kai_migrate(arguments: list[str]) -> int:
-    try:
-        cli.main(arguments)
-    except SystemExit as ending:
-        return int(ending.code or 0)
-    return 0
 
 
 def test_an_alter_is_rolled_back_too(world: World, provider: OpenAIStandIn) -> None:
