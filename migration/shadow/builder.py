@@ -79,6 +79,7 @@ class ShadowBuilder:
         self.failures: dict[str, Failure] = {}
         self._source = context.server.address
         self._field = plan.collection.embedding_field
+        self._sorted_otherwise = bool(plan.schema.get("default_sorting_field"))
         self._pages = PagePreparer(context, plan, old_vectors)
         self.vector_is_optional = self._pages.vector_is_optional
         self.whole = Selection(self._field)
@@ -104,6 +105,11 @@ class ShadowBuilder:
     def sees_all(self) -> bool:
         """Whether there are so few documents that `is_abreast` compares them all."""
         return len(self._known) <= PAGE_SIZE
+
+    @property
+    def sees_newest(self) -> bool:
+        """Whether `is_abreast` sees what was added last: a `default_sorting_field` brings others first."""
+        return self.sees_all or not self._sorted_otherwise
 
     @property
     def added(self) -> dict[str, None]:

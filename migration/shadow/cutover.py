@@ -129,12 +129,12 @@ class CutOver:
                 continue
             looked = time.time()
             if builder.is_abreast():
-                return (looked if builder.sees_all else read), looked
+                return (looked if builder.sees_all else read), (looked if builder.sees_newest else read)
         self._outcome.notes.append(f"the application kept writing: {_LAST_CATCH_UPS} last catch-ups each found changes")
         for _ in range(_LOOKS):
             looked = time.time()
             if builder.is_abreast() or stopped.is_set():
-                return (looked if builder.sees_all else read), looked
+                return (looked if builder.sees_all else read), (looked if builder.sees_newest else read)
             read = time.time()
             builder.catch_up(embed=False)
         return read, read

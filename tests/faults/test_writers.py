@@ -74,6 +74,13 @@ def test_a_text_that_changes_between_reading_and_writing_does_not_keep_the_old_t
     assert {documents[id_]["prompt_text"] for id_ in ids} == {f"quite another question {id_}?" for id_ in ids}
 
 
+def test_other_fields_that_the_application_changes_meanwhile_are_not_taken_for_damage(busy: Bench) -> None:
+    ended = busy.run(script=once("export", 1, lambda: put(busy.world, "q7", sql="SELECT 2")))
+    assert ended.status == 0, ended.text
+    assert busy.world.documents(NAME)["q7"]["sql"] == "SELECT 2"
+    assert "Verification: PASS" in ended.err
+
+
 @pytest.mark.parametrize("number", [1, 3])
 def test_documents_deleted_meanwhile_stay_deleted_and_new_ones_get_their_vector(busy: Bench, number: int) -> None:
     new = dict(busy.before[NAME]["q5"], id="new", prompt_text="a question nobody asked before?")
