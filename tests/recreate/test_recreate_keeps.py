@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -372,3 +374,33 @@ def test_documents_that_came_along_without_a_vector_do_not_count_as_the_model_s(
     with Ledger.open(None, tmp_path / "home") as ledger:
         ((use,),) = (known.collections for known in ledger.models())
     assert (use.collection, use.documents) == (NAME, len(carrying))
+
+
+def test_an_export_that_ends_too_early_without_a_sign_of_it_loses_no_document(
+    small: SmallWorld, tmp_path: Path
+) -> None:
+    def cut_the_exports_of_the_shadow() -> None:
+        whole = Typesense.export_lines
+        ended_early: list[str] = []
+
+        def export_lines(server: Typesense, name: str, params: dict[str, str] | None = None) -> Iterator[bytes]:
+            early = name.endswith("__shadow") and not params and len(ended_early) < 2
+            if early:
+                ended_early.append(name)
+            return islice(whole(server, name, params), 20 if early else None)
+
+        Typesense.export_lines = export_lines  # type: ignore[method-assign,assignment]
+
+    environment = small.environment(TARGET, tmp_path / "home")
+    ended = run_forked(small.options(), environment, tmp_path, in_child=cut_the_exports_of_the_shadow)
+    assert ended.status == 0, ended.text
+    assert "were deleted while" not in ended.text
+    small.check(TARGET)
+
+
+def test_force_embeds_again_in_a_recreate_too(small: SmallWorld, tmp_path: Path) -> None:
+    assert run(small, tmp_path).status == 0
+    assert run_forked(small.options(), small.environment(OLD_DIMENSIONS, tmp_path / "home"), tmp_path).status == 0
+    paid = len(small.provider.embedded)
+    assert run(small, tmp_path, force=True).status == 0
+    assert len(small.provider.embedded) - paid > 20

@@ -49,6 +49,18 @@ def test_a_document_whose_reference_is_gone_stops_it_before_anything_is_dropped(
     small.untouched()
 
 
+def test_an_orphan_whose_id_no_filter_can_name_stops_it_too(small: SmallWorld, tmp_path: Path) -> None:
+    strange = {**small.expected["n2"], "id": "back`tick"}
+    small.world.import_(NAME, [strange])
+    small.expected["back`tick"] = strange
+    orphans = make_orphans(small)
+    assert "back`tick" in orphans
+    ended = run_forked(small.options(), small.environment(TARGET, tmp_path / "home"), tmp_path)
+    assert ended.status == 3, ended.text
+    assert "document 'back`tick' of 'notes' (copy): Referenced document" in ended.text
+    small.untouched()
+
+
 def test_with_allow_partial_the_orphans_are_left_out_and_written_to_a_file(small: SmallWorld, tmp_path: Path) -> None:
     orphans = make_orphans(small)
     home = tmp_path / "home"
