@@ -90,6 +90,14 @@ def load_collections(file: Path | None = None) -> dict[str, EmbeddedCollection]:
     return {name: _from_table(file, name, table) for name, table in tables.items()}
 
 
+def described_as(
+    known: Mapping[str, EmbeddedCollection], name: str, aliases: Mapping[str, str]
+) -> EmbeddedCollection | None:
+    """The description of a collection by its real name, where it may be described by an alias."""
+    by_alias = (known[alias] for alias, target in aliases.items() if target == name and alias in known)
+    return known.get(name) or next(by_alias, None)
+
+
 def select_collections(
     known: Mapping[str, EmbeddedCollection], names: Iterable[str]
 ) -> tuple[list[EmbeddedCollection], list[str]]:

@@ -317,7 +317,8 @@ def _openai_vectors(content: bytes) -> FloatArray:
     answer = _read_json(content)
     entries = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        message = "the answer has no list of embeddings"
+        error = answer.get("error") if isinstance(answer, dict) else None
+        message = f"the answer has no list of embeddings{f': {str(error)[:200]}' if error else ''}"
         raise MalformedAnswerError(message)
     positions = [entry.get("index") for entry in entries]
     # Some servers give every entry index 0: then only the order of the entries can be meant.

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 from kai.embeddings import MalformedAnswerError, MissingPackageError, ModelNotAvailableError, TextTooLongError
 from kai.settings import redact
 
-FaultKind = Literal["rate_limited", "transient", "refused", "denied", "model_missing", "bug"]
+FaultKind = Literal["rate_limited", "transient", "refused", "denied", "model_missing", "not_found", "bug"]
 
 MESSAGE_LENGTH: Final = 300
 
@@ -126,7 +126,7 @@ def _kind_of_status(status: int, error: BaseException) -> FaultKind:
     if status in _DENIED or (status == 400 and ("API_KEY_INVALID" in details or "API key not valid" in details)):
         return "denied"
     if status in _MODEL_MISSING:
-        return "model_missing"
+        return "model_missing" if "model" in details.lower() else "not_found"
     if status in _TRANSIENT or status < 300:
         return "transient"
     if status >= 500:

@@ -6,6 +6,8 @@ without asking anybody; whether a key works and a model exists, the probe embedd
 
 from __future__ import annotations
 
+import functools
+import html
 import json
 import os
 import re
@@ -13,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
-from urllib.parse import quote, quote_plus, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from kai.models import FAMILIES, GOOGLE_TASK_TYPES, EmbeddingSettings, find_model, usual_model
 
@@ -131,21 +133,32 @@ class Settings:
 def redact(text: str, secrets: Iterable[str]) -> str:
     """Replace every secret in a text by `***`, and every password that stands in a URL.
 
-    A secret is found as it is, percent-encoded and as JSON writes it. One of fewer than 8 characters, such
+    A secret is found as it is, percent-encoded, and as JSON or HTML write it. One of fewer than 8 characters, such
     as the `xyz` of Typesense's own examples, is replaced where it stands as a word of its own; else the
     letters of a key `a` would be cut out of every message.
     """
-    spellings: set[str] = set()
-    for secret in secrets:
-        if secret:
-            escaped = json.dumps(secret, ensure_ascii=True)[1:-1]
-            spellings |= {secret, escaped, quote(secret, safe=""), quote(secret), quote_plus(secret)}
-    for spelling in sorted(spellings, key=len, reverse=True):
-        if len(spelling) >= _SHORT_SECRET:
-            text = text.replace(spelling, "***")
-        else:
-            text = re.sub(rf"(?<![^\W_]){re.escape(spelling)}(?![^\W_])", "***", text)
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = _spellings(secret).sub("***", text)
     return _QUERY_PASSWORD.sub(r"\1***", _URL_PASSWORD.sub(r"\1***\3", text))
+
+
+@functools.lru_cache(maxsize=64)
+def _spellings(secret: str) -> re.Pattern[str]:
+    """Every way in which an answer may write the secret: each character in one of its forms."""
+    pattern = ""
+    for character in secret:
+        code = ord(character)
+        percent = quote(character, safe="") if not character.isascii() else f"%{code:02x}"
+        forms = [
+            re.escape(character),
+            f"(?i:{re.escape(percent)})",
+            f"(?i:{re.escape(json.dumps(character)[1:-1] if code > 0xFFFF else f'{chr(92)}u{code:04x}')})",
+            f"&#(?:0*{code}|(?i:x0*{code:x}));",
+        ]
+        if not character.isalnum():
+            forms += [re.escape(f"\\{character}"), re.escape(html.escape(character))]
+        pattern += f"(?:{'|'.join(forms)})"
+    return re.compile(pattern if len(secret) >= _SHORT_SECRET else rf"(?<![^\W_]){pattern}(?![^\W_])")
 
 
 def load_settings(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -12,6 +16,26 @@ from tqdm import tqdm
 from kai.settings import redact
 
 RULE = "=" * 60
+
+
+def prepare_streams() -> None:
+    """Nobody who reads may stop the work: a closed stream is none, a letter that it cannot show is a `?`."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for as long as the process lives
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def write_line(text: str, stream: TextIO) -> None:
+    """One line, past a progress bar. A reader who went away, or a full disk, ends the printing and nothing else."""
+    try:
+        tqdm.write(text, file=stream)
+        stream.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class Console:
@@ -55,8 +79,7 @@ class Console:
         return tqdm(total=total, desc=title, file=sys.stderr, mininterval=0.2, dynamic_ncols=True)
 
     def _write(self, text: str, stream: TextIO) -> None:
-        tqdm.write(redact(text, self._secrets), file=stream)
-        stream.flush()
+        write_line(redact(text, self._secrets), stream)
 
 
 def named(ids: Collection[str], what: str) -> list[str]:

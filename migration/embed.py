@@ -76,6 +76,11 @@ class Embedder:
         """Tokens bought or about to be."""
         self._lock = threading.Lock()
 
+    def count_as_spent(self, tokens: int) -> None:
+        """Tokens that the run had bought before it was gone on with."""
+        with self._lock:
+            self._reserved += tokens
+
     def probe(self) -> Vector:
         """One short text, without the cache; as `Provider.probe`."""
         return self._provider.probe()

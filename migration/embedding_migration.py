@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -47,6 +48,17 @@ def program_version() -> str:
         return version("kai-embedding-migration")
     except PackageNotFoundError:
         return "unknown (not installed)"
+
+
+class Number(click.FloatRange):
+    """A number within bounds; neither `nan` nor `inf` is one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number, or a usage error."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
 
 
 def _share(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
@@ -97,14 +109,14 @@ def _share(_ctx: click.Context, _parameter: click.Parameter, value: str | None) 
 @click.option("--max-tpm", type=click.IntRange(1), metavar="N", help="Most embedding tokens in any minute.")
 @click.option(
     "--nice",
-    type=click.FloatRange(0.0, 0.95),
+    type=Number(0.0, 0.95),
     default=0.0,
     show_default=True,
     help="Share of the time that Typesense is left idle between writes.",
 )
 @click.option(
     "--patience",
-    type=click.FloatRange(0.0, 3600.0),
+    type=Number(0.0, 3600.0),
     default=120.0,
     show_default=True,
     metavar="SECONDS",
@@ -123,7 +135,7 @@ def _share(_ctx: click.Context, _parameter: click.Parameter, value: str | None) 
 @click.option("--until", metavar="SHARE", callback=_share, help="As --limit, for a share of each collection: 5%.")
 @click.option(
     "--max-cost",
-    type=click.FloatRange(0.0, min_open=True),
+    type=Number(0.0, min_open=True),
     metavar="USD",
     help="Stop before embedding costs more than this, by list price and estimated tokens.",
 )
@@ -151,12 +163,16 @@ def command(**options: Any) -> None:
       python -m migration.embedding_migration --dry-run
       python -m migration.embedding_migration --collections instructions context_stores
     """
-    from migration import memory
+    try:
+        from migration import memory
 
-    memory.loading()
-    from migration.session import RunOptions, migrate
+        memory.loading()
+        from migration.session import RunOptions, migrate
 
-    sys.exit(migrate(RunOptions(**options)))
+        sys.exit(migrate(RunOptions(**options)))
+    except KeyboardInterrupt:
+        click.echo("Interrupted; nothing was changed yet.", err=True)
+        sys.exit(130)
 
 
 def main() -> None:

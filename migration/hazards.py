@@ -36,7 +36,10 @@ def find_hazards(
     if not any(field["type"] == "auto" or "*" in field["name"] for field in schema["fields"]):
         for field in collection.text_fields:
             if field not in names and field.split(".")[0] not in names:
-                yield f"the text field {field!r} is not in the schema; documents without it will fail"
+                yield (
+                    f"the text field {field!r} is not in the schema; where a document lacks it, that part of its text "
+                    "is empty"
+                )
     if strategy == "recreate":
         yield from _hazards_of_recreating(server, collection, schema, everything, dimensions)
     if (rate := _writes_a_second(server)) > 0:

@@ -19,20 +19,22 @@ from kai.embeddings import (
 from kai.models import fingerprint, nearest_model, request_limits
 from kai.settings import Need, Settings, SettingsError, load_settings
 from kai.typesense import Typesense, TypesenseError
-from migration.console import Console
+from migration.console import Console, prepare_streams
 from migration.control import Control
 from migration.embed import Embedder
 from migration.lock import Held
 from migration.meter import Meter
 from migration.plan import Refused
 from migration.provider import ProbeFailed, Provider
-from migration.throttle import Throttle
+from migration.throttle import Stopped, Throttle
 from migration.vectors import WrongLength, WrongVectors
 
 if TYPE_CHECKING:
     from migration.cache import VectorCache
     from migration.ledger import Ledger
 
+_NETWORK: Final = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE, SSL_CERT_DIR"
+_TRUE: Final = ("true", "1")
 DONE: Final = 0
 SOME_FAILED: Final = 1
 REFUSED: Final = 2
@@ -73,6 +75,7 @@ def with_settings(
 
     # Ledger, backups, status and locks are their owner's only, whatever makes the file.
     os.umask(0o077)
+    prepare_streams()
     console = Console(verbose=verbose)
     try:
         settings = load_settings(env_file, needs=needs)
@@ -89,7 +92,7 @@ def with_settings(
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _refuse(console, [f"{where}{error.strerror or error} (see MIGRATION_HOME)"])
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped):
         console.warn("Interrupted. Nothing is lost: run the same command again to go on.")
         return INTERRUPTED
 
@@ -102,6 +105,8 @@ def selected_collections(names: Sequence[str], file: Path | None) -> list[Embedd
         CollectionsError: the file that describes them is wrong.
     """
     known = load_collections(file)
+    if names and not any(name.strip(" ,") for name in names):
+        raise Refused([f"--collections: no name is given; known: {', '.join(known)}, or all"])
     collections, unknown = select_collections(known, names)
     if unknown:
         raise Refused(
@@ -118,7 +123,11 @@ def open_server(settings: Settings, console: Console, patience: float = PREFLIGH
         console.detail(f"Typesense: {error}; again in {seconds:.1f} s")
 
     patience = min(patience, PREFLIGHT_PATIENCE)
-    with Typesense(settings.typesense, patience=patience, on_wait=waiting) as server:
+    try:
+        client = Typesense(settings.typesense, patience=patience, on_wait=waiting)
+    except (ImportError, OSError, ValueError) as error:
+        raise Refused([f"{_NETWORK}: no connection can be made as these ask for: {error}"]) from error
+    with client as server:
         yield server
 
 
@@ -157,12 +166,18 @@ def make_embedder(
     Raises:
         Refused: the family's package is missing, or it has no such model.
     """
+    if settings.embedding.family == "google" and os.environ.get("GOOGLE_GENAI_USE_VERTEXAI", "").lower() in _TRUE:
+        raise Refused(
+            ["GOOGLE_GENAI_USE_VERTEXAI: Vertex AI is not supported; unset it, the Gemini API takes GOOGLE_API_KEY"]
+        )
     try:
         embeddings = cast(ArrayEmbeddings, make_embeddings(settings, timeout=PROVIDER_TIMEOUT))
     except MissingPackageError as error:
         raise Refused([f"EMBEDDING_FAMILY: {error}"]) from error
     except ModelNotAvailableError as error:
         raise Refused([f"EMBEDDING_MODEL: {error}"]) from error
+    except (ImportError, OSError, ValueError) as error:
+        raise Refused([f"{_NETWORK}: no connection can be made as these ask for: {error}"]) from error
     provider = Provider(
         embeddings,
         settings.embedding.dimensions,
@@ -206,7 +221,10 @@ def probe(embedder: Embedder, settings: Settings) -> None:
             "model_missing": f"EMBEDDING_MODEL: there is no model {embedding.model!r}{hint} ({fault.message})",
             "refused": f"EMBEDDING_MODEL, EMBEDDING_DIMENSIONS: the provider refuses the probe{hint}: {fault.message}",
         }
-        unreachable = f"{where}: the provider does not answer as it should: {fault.message}"
+        hint = ""
+        if fault.kind == "not_found" and family == "openai":
+            hint = "; the address usually ends in /v1"
+        unreachable = f"{where}: the provider does not answer as it should: {fault.message}{hint}"
         raise Refused([explained.get(fault.kind, unreachable)]) from error
 
 

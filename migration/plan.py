@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
@@ -18,6 +19,7 @@ from migration.embed import text_hash
 from migration.fetch import Selection, fetch_pages
 from migration.hazards import find_hazards, referring_fields
 from migration.mark import Mark, find_shadow, is_foreign, past_the_drop, read_mark, unfinished_rebuild
+from migration.throttle import Stopped
 
 Strategy = Literal["in place", "recreate", "rebuild", "alter", "skipped"]
 
@@ -114,6 +116,11 @@ def make_plan(
         except Refused as refused:
             problems += refused.problems
         except TypesenseError as error:
+            if error.status == 400 and collection.filter_by:
+                problems.append(
+                    f"--collections-file: filter_by {collection.filter_by!r} of {collection.name!r}: {error}"
+                )
+                continue
             raise Refused([_explain(server, error)]) from error
     if problems:
         raise Refused(problems)
@@ -212,8 +219,14 @@ def plan_collection(
     return replace(plan, hazards=tuple(hazards))
 
 
-def look_at_texts(server: Typesense, plan: CollectionPlan, embedding: EmbeddingSettings) -> CollectionPlan:
-    """The same plan with its texts counted. Reads every eligible document's text fields, a page at a time."""
+def look_at_texts(
+    server: Typesense, plan: CollectionPlan, embedding: EmbeddingSettings, stopped: threading.Event
+) -> CollectionPlan:
+    """The same plan with its texts counted. Reads every eligible document's text fields, a page at a time.
+
+    Raises:
+        Stopped: somebody asked to stop meanwhile.
+    """
     if plan.strategy == "skipped":
         return plan
     collection = plan.collection
@@ -222,6 +235,8 @@ def look_at_texts(server: Typesense, plan: CollectionPlan, embedding: EmbeddingS
     selection = Selection(collection.embedding_field, collection.filter_by, collection.text_fields, with_vector=False)
     # Not the plan's name: after a crash in a cut-over only the shadow is there.
     for page in fetch_pages(server, str(plan.schema["name"]), selection):
+        if stopped.is_set():
+            raise Stopped
         for document in page:
             text = collection.text_of(document.fields)
             if not text:

@@ -102,6 +102,10 @@ class Provider:
 
         def worth_repeating(error: BaseException) -> bool:
             nonlocal wrong
+            if self._stopped.is_set():
+                return False
+            if isinstance(error, ProbeFailed) and (error.fault.retry_after or 0.0) > MAX_RETRY_AFTER:
+                return False
             wrong += isinstance(error, WrongVectors)
             if isinstance(error, WrongVectors):
                 return wrong < _MALFORMED_ATTEMPTS
@@ -114,7 +118,12 @@ class Provider:
             sleep=tenacity.nap.sleep_using_event(self._stopped),
             reraise=True,
         )
-        return retrying(self._probe_once)
+        try:
+            return retrying(self._probe_once)
+        except (ProbeFailed, WrongVectors) as error:
+            if self._stopped.is_set():
+                raise Stopped from error
+            raise
 
     def _probe_once(self) -> Vector:
         try:

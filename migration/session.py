@@ -100,7 +100,7 @@ def _with_server(
         memory.loaded()
         server.patience = options.patience
         report.banner(console, plan)
-        looked_at = [look_at_texts(server, item, settings.embedding) for item in plan.collections]
+        looked_at = [look_at_texts(server, item, settings.embedding, control.stopped) for item in plan.collections]
         report.preview(console, Plan(plan.embedding, tuple(looked_at)))
         return DONE
     _refuse_what_loses(plan, options)
@@ -128,6 +128,10 @@ def _with_server(
         report.banner(console, plan)
         model = _register(ledger, settings.embedding)
         run = _begin(ledger, options, settings, plan, model, name, server)
+        # Of a run that is gone on with, what it has cost and taken so far counts too.
+        before = next(iter(ledger.metrics(run.id)), None)
+        if before is not None:
+            embedder.count_as_spent(before.tokens or 0)
         status = Status(settings.home / "runs" / run.name / "status.json", lambda: _figures(meter, settings.embedding))
         context = Context(
             server=server,
@@ -153,10 +157,15 @@ def _with_server(
         with status.kept():
             result = execute(context, plan)
             exit_status = _exit_status(result, control)
-            status.phase({DONE: "done", SOME_FAILED: "done, some failed"}.get(exit_status, "stopped"))
+            status.end(
+                {DONE: "done", SOME_FAILED: "done, some failed"}.get(exit_status, "stopped"),
+                done=sum(item.outcome.success for item in result.collections if item.outcome),
+                failed=result.failed,
+                seconds=meter.seconds,
+            )
         try:
             _finish(ledger, run, result, exit_status)
-            ledger.record_metrics(run.id, _metrics(meter, result, settings.embedding))
+            ledger.record_metrics(run.id, _metrics(meter, result, settings.embedding, before))
         except LedgerError as error:
             console.warn(f"The end of the run cannot be noted: {error}")
             exit_status = INTERRUPTED if control.interrupted else STOPPED
@@ -291,23 +300,33 @@ def _exit_status(result: RunResult, control: Control) -> int:
     return DONE if result.right else SOME_FAILED
 
 
-def _metrics(meter: Meter, result: RunResult, embedding: EmbeddingSettings) -> MetricsRecord:
+def _metrics(
+    meter: Meter, result: RunResult, embedding: EmbeddingSettings, before: MetricsRecord | None
+) -> MetricsRecord:
+    """What was measured, together with what the run had taken before it was gone on with."""
     from migration.ledger import MetricsRecord
 
+    before = before or MetricsRecord()
+    earlier_seconds, earlier_tokens = before.seconds or 0.0, before.tokens or 0
     written = sum(item.outcome.written for item in result.collections if item.outcome)
+    documents = written + (before.documents_per_second or 0.0) * earlier_seconds
+    embedding_seconds = meter.embedding_seconds
+    if before.tokens_per_second:
+        embedding_seconds += earlier_tokens / before.tokens_per_second
+    seconds, tokens = meter.seconds + earlier_seconds, meter.tokens + earlier_tokens
     p50, p95 = meter.latency(0.5), meter.latency(0.95)
     return MetricsRecord(
-        documents_per_second=written / meter.seconds if written else None,
-        tokens_per_second=meter.tokens / meter.embedding_seconds if meter.embedding_seconds else None,
-        latency_p50_ms=None if p50 is None else 1000 * p50,
-        latency_p95_ms=None if p95 is None else 1000 * p95,
-        requests=meter.requests,
-        retries=meter.retries,
-        failures=meter.request_failures,
-        bytes_sent=meter.bytes_sent,
-        tokens=meter.tokens,
-        cost_usd=estimate_cost(embedding.model, meter.tokens),
-        seconds=meter.seconds,
+        documents_per_second=documents / seconds if documents else None,
+        tokens_per_second=tokens / embedding_seconds if embedding_seconds else None,
+        latency_p50_ms=before.latency_p50_ms if p50 is None else 1000 * p50,
+        latency_p95_ms=before.latency_p95_ms if p95 is None else 1000 * p95,
+        requests=meter.requests + (before.requests or 0),
+        retries=meter.retries + (before.retries or 0),
+        failures=meter.request_failures + (before.failures or 0),
+        bytes_sent=meter.bytes_sent + (before.bytes_sent or 0),
+        tokens=tokens,
+        cost_usd=estimate_cost(embedding.model, tokens),
+        seconds=seconds,
     )
 
 

@@ -39,6 +39,13 @@ class Status:
             self._phase_began = time.monotonic()
         self._write()
 
+    def end(self, phase: str, *, done: int, failed: int, seconds: float) -> None:
+        """The last word: how it ended, and the totals of all collections."""
+        with self._lock:
+            self._facts.update(phase=phase, collection=None, total=done + failed, done=done, failed=failed)
+            self._phase_began = time.monotonic() - seconds
+        self._write()
+
     def add(self, done: int = 0, failed: int = 0) -> None:
         """Count documents of the phase."""
         with self._lock:

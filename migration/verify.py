@@ -148,16 +148,18 @@ def check_sample_again(embedder: Embedder, sample: Sequence[Sampled], population
 
     try:
         again = embedder.embed([item.text for item in sample], fresh=True)
-    except (ProviderStopped, Stopped):
-        return []  # A provider that is gone says nothing about the vectors that stand there.
+    except (ProviderStopped, Stopped) as error:
+        # A provider that is gone says nothing about the vectors that stand there.
+        return [CheckResult("sample embedded again", True, 0, 0, 0.0, f"not done: {error or 'stopped'}")]
     cosines = [
         cosine(np.frombuffer(item.vector, np.float32), vector)
         for item in sample
         if not isinstance(vector := again[item.text], TextFailure)
     ]
     wrong = sum(value < LEAST_COSINE for value in cosines)
-    least = f"least cosine {min(cosines):.6f}" if cosines else ""
-    confidence = len(sample) / max(population, len(sample))
+    refused = next((vector.reason for vector in again.values() if isinstance(vector, TextFailure)), "")
+    least = f"least cosine {min(cosines):.6f}" if cosines else f"not done: {refused}"
+    confidence = len(cosines) / max(population, len(sample))
     return [CheckResult("sample embedded again", not wrong, len(cosines), wrong, confidence, least)]
 
 

@@ -44,7 +44,9 @@ def command(
             raise Refused(["--prune needs --keep, --older-than or --run, so that not everything goes by mistake"])
         if not pruning and (keep is not None or older_than is not None or runs):
             raise Refused(["--keep, --older-than and --run go with --prune"])
-        shown = prune(settings.home, keep, older_than, runs) if pruning else list_backups(settings.home)
+        shown = (
+            prune(settings.home, keep, older_than, _named(settings, runs)) if pruning else list_backups(settings.home)
+        )
         if as_json:
             print_json([_facts(each) for each in shown], settings.secrets)
         elif pruning:
@@ -54,6 +56,22 @@ def command(
         return DONE
 
     sys.exit(with_settings(work, env_file=env_file, verbose=verbose, needs=()))
+
+
+def _named(settings: Settings, asked: tuple[str, ...]) -> tuple[str, ...]:
+    """The runs by their whole names; an alias, the beginning of a name and `latest` do too."""
+    from migration.backup import list_backups
+    from migration.opening import open_ledger
+    from migration.plan import Refused
+
+    if not asked:
+        return ()
+    there = {each.run for each in list_backups(settings.home)}
+    with open_ledger(settings) as ledger:
+        found = {name: name if name in there else getattr(ledger.find_run(name), "name", None) for name in asked}
+    if unknown := [name for name, run in found.items() if run not in there]:
+        raise Refused([f"--run: there is no backup of a run {name!r}" for name in unknown])
+    return tuple(run for run in found.values() if run)
 
 
 def _facts(each: BackupSummary) -> dict[str, object]:

@@ -75,13 +75,12 @@ def command(
 
 def _find(known: dict[str, EmbeddedCollection], name: str, server: Typesense) -> EmbeddedCollection:
     """The collection of this name; a real name is good where the description has an alias."""
+    from kai.collections import described_as
     from migration.plan import Refused
 
-    if name in known:
-        return known[name]
-    for alias, target in server.aliases().items():
-        if target == name and alias in known:
-            return known[alias]
+    found = described_as(known, name, server.aliases())
+    if found is not None:
+        return found
     raise Refused([f"COLLECTION: unknown collection {name!r}; known: {', '.join(known)}; see --collections-file"])
 
 

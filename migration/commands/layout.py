@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,7 +50,9 @@ def print_json(value: Any, secrets: Iterable[str]) -> None:
 
     Times become ISO 8601 in UTC, hashes hexadecimal digits, dataclasses objects in the order of their fields.
     """
-    click.echo(json.dumps(plain(value, tuple(secrets)), indent=2, ensure_ascii=False))
+    from migration.console import write_line
+
+    write_line(json.dumps(plain(value, tuple(secrets)), indent=2, ensure_ascii=False), sys.stdout)
 
 
 def plain(value: Any, secrets: tuple[str, ...] = ()) -> Any:

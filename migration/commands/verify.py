@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from migration.ledger.records import RunKind
 
 
+_PATIENCE: Final = 20.0
+"""Seconds that a check waits for a provider that does not answer."""
 MIGRATIONS: Final[tuple[RunKind, ...]] = ("migrate",)
 
 
@@ -44,7 +46,7 @@ def command(
     results: list[dict[str, Any]] = []
 
     def work(settings: Settings, console: Console) -> int:
-        status = _verify(settings, console, run, collections_file, sample, results, quiet=as_json)
+        status = _verify(settings, console, run, collections_file, sample, env_file, results, quiet=as_json)
         if as_json:
             print_json({"collections": results}, settings.secrets)
         return status
@@ -58,12 +60,14 @@ def _verify(
     name: str | None,
     collections_file: Path | None,
     sample: int,
+    env_file: Path | None,
     results: list[dict[str, Any]],
     *,
     quiet: bool,
 ) -> int:
-    from kai.collections import load_collections
+    from kai.collections import described_as, load_collections
     from kai.models import FAMILIES, fingerprint
+    from kai.settings import SettingsError, load_settings
     from migration.control import Control
     from migration.meter import Meter
     from migration.opening import DONE, SOME_FAILED, make_embedder, open_ledger, open_server
@@ -80,14 +84,19 @@ def _verify(
         same = settings.embedding.family in FAMILIES and model is not None
         embedder = None
         if same and model is not None and sample and fingerprint(settings.embedding, "") == model.fingerprint:
-            embedder = make_embedder(settings, Control(), Meter(), Throttle(1))
+            try:
+                settings = load_settings(env_file, needs=("embedding", "typesense"))
+            except SettingsError as error:
+                console.warn(f"No sample is embedded again: {error.problems[0]}")
+            else:
+                embedder = make_embedder(settings, Control(), Meter(), Throttle(1), patience=_PATIENCE)
         elif sample:
             console.warn("No sample is embedded again: the configured model is not the run's.")
         server.patience = 120.0
-        passed = True
+        passed, aliases = True, server.aliases()
         done = {each.collection for each in ledger.collection_runs(run.id) if each.strategy != "skipped"}
         for each in sorted(done):
-            collection = next((c for c in known.values() if c.name == each), None)
+            collection = described_as(known, each, aliases)
             schema = server.collection(each)
             if collection is None or schema is None:
                 what = "is not described; give --collections-file" if schema else "is not on the server any more"

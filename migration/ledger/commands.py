@@ -66,7 +66,10 @@ def downgrade_command(place: Place, revision: str, yes: bool) -> None:
 
     url = _url(place)
     if not yes:
-        click.confirm(f"Downgrade to {revision}, losing what only newer revisions hold?", abort=True)
+        try:
+            click.confirm(f"Downgrade to {revision}, losing what only newer revisions hold?", abort=True)
+        except click.Abort:
+            raise Refused("not confirmed; give --yes to go on without being asked") from None
     _spoken(lambda: upgrade.downgrade(url, revision))
     click.echo(f"The ledger stands at {_spoken(lambda: upgrade.current(url)) or 'base'}.")
 
@@ -102,3 +105,5 @@ def _spoken(work: Callable[[], T]) -> T:
         return work()
     except LedgerError as error:
         raise Refused(str(error)) from error
+    except OSError as error:
+        raise Refused(f"{error.filename or 'MIGRATION_HOME'}: {error.strerror or error}") from error

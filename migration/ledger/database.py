@@ -38,6 +38,9 @@ _URL_HELP = (
 )
 
 
+_DRIVERS = frozenset({"sqlite", "sqlite+pysqlite", "postgres", "postgresql", "postgresql+psycopg"})
+
+
 def resolve(url: str | None, home: Path) -> URL:
     """Turn the setting into a complete URL; None or empty means `ledger.sqlite` in `home`.
 
@@ -51,6 +54,11 @@ def resolve(url: str | None, home: Path) -> URL:
         # The message may quote a piece of the password, so it must not even be chained.
         raise LedgerError(_URL_HELP) from None
     name = parsed.get_backend_name()
+    if parsed.drivername not in _DRIVERS:
+        raise LedgerError(
+            f"MIGRATION_LEDGER_URL names {parsed.drivername!r}; the ledger knows sqlite and postgresql, the latter by "
+            "its driver psycopg: postgresql://user:password@host/database"
+        )
     if name in ("postgres", "postgresql"):
         if "@" in f"{parsed.host}{parsed.database}":  # an unescaped @ or / in the password ends up there
             raise LedgerError(_URL_HELP)
@@ -61,7 +69,7 @@ def resolve(url: str | None, home: Path) -> URL:
         if parsed.database in (None, "", ":memory:") or "mode=memory" in str(parsed.database):
             raise LedgerError("MIGRATION_LEDGER_URL names SQLite in memory, which forgets; name a file")
         return parsed
-    raise LedgerError(f"MIGRATION_LEDGER_URL names {name!r}; the ledger knows sqlite and postgresql")
+    raise AssertionError(name)
 
 
 def place(url: URL) -> str:
@@ -164,6 +172,8 @@ def explained(url: URL) -> Iterator[None]:
         ) from error
     except (SQLAlchemyError, sqlite3.Error) as error:
         raise LedgerError(_explain(error, url)) from error
+    except (ValueError, TypeError) as error:
+        raise LedgerError(f"cannot open the ledger {place(url)}: {error} (see {_setting(url)})") from error
 
 
 def _setting(url: URL) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kai.collections import EmbeddedCollection, load_collections
+from kai.collections import EmbeddedCollection, described_as, load_collections
 from kai.settings import Settings
 from kai.typesense import Typesense, TypesenseError
 from migration.backup import Backup, BackupError, BackupWriter
@@ -58,13 +58,23 @@ def rollback(
     """
     with open_server(settings, console) as server, open_ledger(settings) as ledger:
         target = _target(ledger, run)
+        every = {
+            each.collection: Path(each.backup_path) for each in ledger.collection_runs(target.id) if each.backup_path
+        }
+        aliases = server.aliases()
+        wanted = {aliases.get(name, name): name for name in collections if name != "all"}
+        if unknown := [name for real, name in wanted.items() if real not in every]:
+            raise Refused(
+                [
+                    f"--collections: run {target.name} has no backup of {name!r}; it has {sorted(every)}"
+                    for name in unknown
+                ]
+            )
         folders = {
-            each.collection: Path(each.backup_path)
-            for each in ledger.collection_runs(target.id)
-            if each.backup_path and (not collections or each.collection in collections)
+            name: folder for name, folder in every.items() if not wanted or "all" in collections or name in wanted
         }
         if not folders:
-            raise Refused([f"run {target.name} has no backup of {', '.join(collections) or 'any collection'}"])
+            raise Refused([f"run {target.name} has no backup of any collection"])
         backups = {name: Backup.load(folder) for name, folder in folders.items()}
         return _go_back(
             settings,
@@ -150,7 +160,7 @@ def _go_back(
     confirmed: Callable[[str], bool],
     collections_file: Path | None,
 ) -> int:
-    known = load_collections(collections_file)
+    known, aliases = load_collections(collections_file), server.aliases()
     everything = server.collections()
     ways = [
         Way(name, backup, server.collection(name), find_shadow(everything, name)) for name, backup in backups.items()
@@ -169,6 +179,7 @@ def _go_back(
     if not confirmed(_announcement(ways, reverts)):
         raise Refused(["not confirmed; give --yes to go back without being asked"])
     server.patience = 120.0
+    began = time.time()
     name = f"{kind}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
     control = Control(pause_file=settings.home / "pause", announce=console.warn)
     with contextlib.ExitStack() as stack:
@@ -191,14 +202,15 @@ def _go_back(
         outcomes: dict[str, Outcome] = {}
         causes: dict[str, str] = {}
         for way in ways:
-            outcomes[way.name], causes[way.name] = _restore_one(workshop, way, known.get(way.name), reverts)
+            outcomes[way.name], causes[way.name] = _restore_one(workshop, way, described_as(known, way.name, aliases))
             if causes[way.name] or control.stopped.is_set():
                 break
         exit_status = _exit_status(outcomes, causes, control, complete=len(outcomes) == len(ways))
         states: dict[int, Any] = {DONE: "completed", SOME_FAILED: "partial", INTERRUPTED: "interrupted"}
         totals = {each: _summary(outcome, causes[each]) for each, outcome in outcomes.items()}
         ledger.finish_run(run.id, states.get(exit_status, "stopped"), totals)
-        status.phase("done" if exit_status == DONE else "stopped")
+        done, failed = (sum(total[key] for total in totals.values()) for key in ("success", "failed"))
+        status.end("done" if exit_status == DONE else "stopped", done=done, failed=failed, seconds=time.time() - began)
     console.heading("SUMMARY")
     for each, total in totals.items():
         console.line(f"{each}: {total}")
@@ -212,7 +224,6 @@ def _restore_one(
     workshop: Workshop,
     way: Way,
     collection: EmbeddedCollection | None,
-    reverts: RunRecord | None,
 ) -> tuple[Outcome, str]:
     console, ledger = workshop.console, workshop.ledger
     field = way.backup.manifest.embedding_field

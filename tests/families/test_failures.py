@@ -31,7 +31,7 @@ def fault_of(provider: StandIn, *, timeout: float = 10.0, key: str | None = None
         (400, "refused"),
         (401, "denied"),
         (403, "denied"),
-        (404, "model_missing"),
+        (404, "not_found"),
         (408, "transient"),
         (409, "transient"),
         (413, "refused"),

@@ -224,7 +224,7 @@ def test_the_commands_work_against_both_databases(ledger_url: str, tmp_path: Pat
     assert call("current") == "0001\n"
     assert call("upgrade") == "The ledger stands at 0002.\n"
     assert call("current") == "0002 (head)\n"
-    call("downgrade", "0001", exit_code=1, answer="n\n")
+    call("downgrade", "0001", exit_code=2, answer="n\n")
     assert call("current") == "0002 (head)\n"
     assert call("downgrade", "base", "--yes") == "The ledger stands at base.\n"
     assert "Error: there is no ledger revision '7'" in call("upgrade", "7", exit_code=2)
