@@ -126,6 +126,8 @@ class Provider:
             raise
 
     def _probe_once(self) -> Vector:
+        if self._stopped.is_set():
+            raise Stopped
         try:
             vectors = self._call([PROBE_TEXT])
         except Stopped:

@@ -66,7 +66,7 @@ def rollback(
         if unknown := [name for real, name in wanted.items() if real not in every]:
             raise Refused(
                 [
-                    f"--collections: run {target.name} has no backup of {name!r}; it has {sorted(every)}"
+                    f"--collections: run {target.name} has no backup of {name!r}; there are: {', '.join(sorted(every))}"
                     for name in unknown
                 ]
             )

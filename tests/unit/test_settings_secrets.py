@@ -84,3 +84,24 @@ def test_a_password_in_a_url_is_found_without_being_known(text: str, redacted: s
 
 def test_redacting_with_an_empty_secret_changes_nothing() -> None:
     assert redact("text", ["", *replace(load_settings(environ=GOOD), google_api_key="").secrets]) == "text"
+
+
+_FORMS = (
+    lambda c: c,
+    lambda c: "".join(f"%{byte:02x}" for byte in c.encode()),
+    lambda c: "".join(f"%{byte:02X}" for byte in c.encode()),
+    lambda c: f"\\u{ord(c):04x}",
+    lambda c: f"\\u{ord(c):04X}",
+    lambda c: f"&#{ord(c)};",
+    lambda c: f"&#x{ord(c):X};",
+    lambda c: f"\\{c}" if c == "/" else c,
+)
+
+
+@given(
+    st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_characters="\x7f*"), min_size=8, max_size=20),
+    st.lists(st.sampled_from(_FORMS), min_size=20, max_size=20),
+)
+def test_a_secret_is_found_however_each_of_its_characters_is_written(secret: str, forms: list[object]) -> None:
+    written = "".join(form(character) for form, character in zip(forms, secret, strict=False))  # type: ignore[operator]
+    assert redact(f"before {written} after", [secret]) == "before *** after"
