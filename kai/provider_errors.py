@@ -241,7 +241,7 @@ def _seconds_until(http_date: str) -> float | None:
 
     try:
         moment = parsedate_to_datetime(http_date)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
