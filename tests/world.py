@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import os
 import random
 import re
-import runpy
 import subprocess
 import sys
-import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 
+from tests.forkserver import run_module
 from tests.providers.standin import StandIn
 
 REPOSITORY = Path(__file__).parent.parent
@@ -28,8 +24,6 @@ SHARED = REPOSITORY.parent / "shared"
 DATA = SHARED / "data"
 
 MODULE = "migration.embedding_migration"
-_HANGS_AFTER = 200.0
-"""Seconds after which a run that does not end says where it is, and is ended."""
 EMBEDDING_FIELDS = {"context_stores": "prompt_embedding", "instructions": "instruction_embedding"}
 
 Document = dict[str, Any]
@@ -253,21 +247,14 @@ class World:
         }
 
     def run(self, *arguments: str, module: str = MODULE, **variables: str) -> Finished:
-        """Run the command line to its end, as `python -m` would, in a fork of this process.
+        """Run the command line to its end, as `python -m` would, with the packages loaded already.
 
-        The fork has the packages loaded already, which would take each process of its own one to two seconds;
-        `start` runs one of those.
+        `start` runs it in an interpreter of its own.
         """
         self.home.parent.mkdir(parents=True, exist_ok=True)
         out, err = self.home.parent / "stdout.txt", self.home.parent / "stderr.txt"
-        _load_packages()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        child = os.fork()
-        if child == 0:
-            _become(module, arguments, self.environment(**variables), self.home.parent, out, err)
-        _, ended = os.waitpid(child, 0)
-        return Finished(os.waitstatus_to_exitcode(ended), out.read_text(), err.read_text())
+        status = run_module(module, arguments, self.environment(**variables), self.home.parent, out, err)
+        return Finished(status, out.read_text(), err.read_text())
 
     def start(self, *arguments: str, module: str = MODULE, **variables: str) -> subprocess.Popen[str]:
         """Start the command line; the caller ends it."""
@@ -306,40 +293,3 @@ def eligible(name: str, documents: Mapping[str, Document]) -> Iterator[tuple[str
 def as_float32(vector: Sequence[float] | None) -> bytes | None:
     """The vector as Typesense compares it."""
     return None if vector is None else np.asarray(vector, np.float32).tobytes()
-
-
-@cache
-def _load_packages() -> None:
-    """Load what a run loads, once, so that forks have it."""
-    for name in ("migration.session", "migration.shadow.cutover", "migration.ledger.ledger", "langchain_openai"):
-        import_module(name)
-
-
-def _become(
-    module: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, out: Path, err: Path
-) -> None:
-    """In the child: be `python -m module arguments`, and end."""
-    status = 70
-    try:
-        for descriptor, path in ((1, out), (2, err)):
-            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
-        faulthandler.disable()
-        faulthandler.dump_traceback_later(_HANGS_AFTER, exit=True, file=2)
-        os.environ.clear()
-        os.environ.update(environment)
-        os.chdir(folder)
-        sys.argv = [module, *arguments]
-        try:
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
-            status = 0
-        except SystemExit as ending:
-            status = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
-    except BaseException:
-        traceback.print_exc()
-        status = 1
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)

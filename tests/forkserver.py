@@ -1,0 +1,79 @@
+"""Run a module as `python -m` would, in a process that has the packages loaded already.
+
+A fresh interpreter takes one to two seconds to load them. A fork of the test process has them, but a child is born
+with every lock that another thread holds in that moment, and waits for it forever: a stand-in that answers or a
+writer that opens its TLS store is enough. So the forks are those of a server that loads the packages and has no
+thread beside.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import multiprocessing
+import os
+import runpy
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_HANGS_AFTER = 200.0
+"""Seconds after which a run that does not end says where it is, and is ended."""
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(
+    ["migration.session", "migration.shadow.cutover", "migration.ledger.ledger", "langchain_openai", __name__]
+)
+
+
+def run_module(
+    module: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, out: Path, err: Path
+) -> int:
+    """Run it to its end.
+
+    Args:
+        module: name of a module that can be run.
+        arguments: of its command line.
+        environment: its whole environment.
+        folder: its working folder.
+        out, err: files for what it prints.
+
+    Returns:
+        Its exit status; negative is the number of the signal that ended it.
+    """
+    child = _CONTEXT.Process(target=_become, args=(module, arguments, environment, folder, out, err))
+    child.start()
+    child.join()
+    status = child.exitcode
+    assert status is not None
+    child.close()
+    return status
+
+
+def _become(
+    module: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, out: Path, err: Path
+) -> None:
+    """In the child: be `python -m module arguments`, and end."""
+    status = 70
+    try:
+        for descriptor, path in ((1, out), (2, err)):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+        faulthandler.dump_traceback_later(_HANGS_AFTER, exit=True, file=2)
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(folder)
+        sys.argv = [module, *arguments]
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+            status = 0
+        except SystemExit as ending:
+            status = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
