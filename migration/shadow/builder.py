@@ -266,7 +266,10 @@ class ShadowBuilder:
             self._read = {line: id_ for line, id_ in self._read.items() if id_ not in self._rewritten}
             self._rewritten.clear()
         changed: Page = []
-        for line in self._context.server.export_lines(self.name, self._without_vector.parameters()):
+        server, lines = self._context.server, 0
+        expected = server.count(self.name)
+        for line in server.export_lines(self.name, self._without_vector.parameters()):
+            lines += 1
             digest = hashlib.blake2b(line, digest_size=16).digest()
             document_id = self._read.get(digest)
             if document_id is None:
@@ -288,6 +291,11 @@ class ShadowBuilder:
         if changed:
             self._changed += len(changed)
             yield changed
+        # A proxy may cut the stream between two lines; what it withholds must not be taken for deleted.
+        if lines < expected and lines < (counted := server.count(self.name)):
+            raise TypesenseError(
+                f"the export ended after {lines} documents; the server counts {counted}", transient=True
+            )
         self._whole_pass = True
 
     def _prepare_changed(self, embed: bool, page: Page) -> Prepared:

@@ -398,6 +398,28 @@ def test_an_export_that_ends_too_early_without_a_sign_of_it_loses_no_document(
     small.check(TARGET)
 
 
+def test_what_an_export_withholds_in_a_catch_up_is_not_taken_for_deleted(small: SmallWorld, tmp_path: Path) -> None:
+    def cut_the_catch_ups() -> None:
+        whole = Typesense.export_lines
+        ended_early: list[str] = []
+
+        def export_lines(server: Typesense, name: str, params: dict[str, str] | None = None) -> Iterator[bytes]:
+            early = name == NAME and params == {"exclude_fields": "vector"} and len(ended_early) < 2
+            if early:
+                ended_early.append(name)
+                print("cut short")
+            return islice(whole(server, name, params), 10 if early else None)
+
+        Typesense.export_lines = export_lines  # type: ignore[method-assign,assignment]
+
+    environment = small.environment(TARGET, tmp_path / "home")
+    ended = run_forked(small.options(), environment, tmp_path, in_child=cut_the_catch_ups)
+    assert ended.status == 0, ended.text
+    assert ended.text.count("cut short") == 2
+    assert not [name for name in ended.requests if name.startswith("DELETE") and "/documents/" in name]
+    small.check(TARGET)
+
+
 def test_force_embeds_again_in_a_recreate_too(small: SmallWorld, tmp_path: Path) -> None:
     assert run(small, tmp_path).status == 0
     assert run_forked(small.options(), small.environment(OLD_DIMENSIONS, tmp_path / "home"), tmp_path).status == 0
