@@ -86,8 +86,6 @@ class CutOver:
         context.status.phase("cut-over", collection=self._name)
         if context.keep_old:
             self._keep_old()
-        if builder.refused:
-            self._write_refused(builder.refused, builder.refused_documents)
         take_along(server, self._name, self._shadow)
         self._referring().keep()
         live = standing(server, self._name)
@@ -101,6 +99,8 @@ class CutOver:
             builder.keeper.write(phase="building")
             set_role(server, self._name, own, None)
             return False
+        if builder.refused:
+            self._write_refused(builder.refused, builder.refused_documents)
         known = builder.standing + len(builder.refused)
         counted = drop(server, self._name, "original")
         dropped = time.time()
