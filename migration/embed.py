@@ -71,6 +71,8 @@ class Embedder:
         self._meter = meter
         self._most_tokens = most_tokens
         self._under_way: dict[bytes, Promise] = {}
+        self._afresh: set[bytes] = set()
+        """Hashes of texts that were bought although the cache had them; once is enough."""
         self._refused_in_a_row = 0
         self._reserved = 0
         """Tokens bought or about to be."""
@@ -101,16 +103,21 @@ class Embedder:
         """
         hashes = {text: text_hash(text) for text in texts}
         found: dict[bytes, Vector] = {}
-        if self._cache and hashes and not fresh:
-            found.update(self._cache.get_many(self._space, list(hashes.values())))
+        if self._cache and hashes:
+            wanted = [digest for digest in hashes.values() if not fresh or digest in self._afresh]
+            found.update(self._cache.get_many(self._space, wanted))
         self._meter.hit(sum(digest in found for digest in hashes.values()))
         mine, others = self._claim({text: digest for text, digest in hashes.items() if digest not in found})
         results: dict[str, Vector | TextFailure] = {t: found[digest] for t, digest in hashes.items() if digest in found}
         cause: BaseException = Stopped("the request for this text did not come to its end")
         try:
             for batch, promise in mine:
-                self._check_spending(batch)
-                embedded = self._embed_batch(batch, hashes)
+                embedded = self._bought_meanwhile(batch, hashes, fresh)
+                if rest := [text for text in batch if text not in embedded]:
+                    self._check_spending(rest)
+                    embedded |= self._embed_batch(rest, hashes)
+                if fresh:
+                    self._afresh.update(hashes[text] for text in rest)
                 promise.set_result(embedded)
                 results.update(embedded)
         except BaseException as error:
@@ -143,6 +150,17 @@ class Embedder:
         for _, promise in mine:
             if not promise.done():
                 promise.set_exception(cause)
+
+    def _bought_meanwhile(
+        self, batch: list[str], hashes: dict[str, bytes], fresh: bool
+    ) -> dict[str, Vector | TextFailure]:
+        """What another thread has put into the cache between the first look there and the claim."""
+        if self._cache is None:
+            return {}
+        digests = {hashes[text]: text for text in batch if not fresh or hashes[text] in self._afresh}
+        found = self._cache.get_many(self._space, list(digests))
+        self._meter.hit(len(found))
+        return {digests[digest]: vector for digest, vector in found.items()}
 
     # -- requests --------------------------------------------------------------------------------------
 
