@@ -148,7 +148,7 @@ def _spellings(secret: str) -> re.Pattern[str]:
     pattern = ""
     for character in secret:
         code = ord(character)
-        percent = quote(character, safe="") if not character.isascii() else f"%{code:02x}"
+        percent = quote(character, safe="", errors="surrogatepass") if not character.isascii() else f"%{code:02x}"
         forms = [
             re.escape(character),
             f"(?i:{re.escape(percent)})",
@@ -181,6 +181,7 @@ def load_settings(
     environ = os.environ if environ is None else environ
     problems: list[Problem] = []
     values = {**_read_env_file(env_file, environ, problems), **environ}
+    unread = tuple(problems)
     reader = _Reader(values, problems)
     embedding = _read_embedding(reader)
     typesense = TypesenseSettings(
@@ -207,7 +208,7 @@ def load_settings(
         ledger_url=reader.ledger_url("MIGRATION_LEDGER_URL"),
     )
     passed_over = tuple(prefix for need, prefixes in _VARIABLES_OF.items() if need not in needs for prefix in prefixes)
-    problems = [problem for problem in problems if not problem.variable.startswith(passed_over)]
+    problems = [p for p in problems if p in unread or not p.variable.startswith(passed_over)]
     if problems:
         # A key may have been written into the wrong variable, and a message quotes that variable's value.
         secrets = settings.secrets

@@ -220,3 +220,9 @@ def test_whatever_a_file_holds_the_answer_is_settings_or_problems(
         load_settings(path, GOOD)
     except SettingsError as error:
         assert error.problems
+
+
+def test_a_missing_file_is_a_problem_whatever_its_name_begins_with(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(tmp_path / "OPENAI_prod.env", environ=GOOD, needs=())
+    assert "OPENAI_prod.env" in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from dataclasses import replace
 from urllib.parse import quote
@@ -61,6 +62,14 @@ def test_a_secret_is_gone_wherever_it_stands(before: str, secret: str, after: st
     for spelling in (secret, quote(secret, safe="")):
         text = redact(f"{before}{spelling}{after}", [secret])
         assert spelling not in text or spelling in "***"
+
+
+@pytest.mark.parametrize("variable", ["TYPESENSE_API_KEY", "OPENAI_API_KEY"])
+def test_a_key_that_is_no_text_is_refused_by_its_name(variable: str) -> None:
+    key = os.fsdecode(b"a-key-with-\xff-in-it")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(environ=GOOD | {variable: key, "TYPESENSE_PORT": "no port"})
+    assert variable in str(caught.value)
 
 
 def test_a_short_secret_is_replaced_as_a_word_and_leaves_other_words_alone() -> None:
