@@ -116,6 +116,7 @@ class Outcome:
         changing: documents that were still changing when the last pass ended.
         missing: documents that a collection had and its backup does not, where it was created anew from that.
         complete: False if the run was stopped before the end.
+        limit_reached: whether it was stopped because as many documents are written as it was to write.
         downtime_seconds: time without the full collection; None where it never was away.
         other_fields_changed: documents whose other fields are not what they were when they were first read.
         application_wrote: whether the application was seen writing while the run was under way.
@@ -132,6 +133,7 @@ class Outcome:
     changing: int = 0
     missing: int = 0
     complete: bool = True
+    limit_reached: bool = False
     downtime_seconds: float | None = None
     other_fields_changed: int = 0
     application_wrote: bool = False

@@ -15,7 +15,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -28,6 +28,7 @@ from migration.backup.errors import BackupError
 from migration.context import Context, Failure, Outcome, Sampled
 from migration.embed import TextFailure, text_hash
 from migration.fetch import (
+    PAGE_SIZE,
     Document,
     Page,
     Selection,
@@ -129,6 +130,8 @@ class InPlace:
         self._selection = whole if self._whole else lean
         self._random = random.Random(len(name))  # noqa: S311 - repeatable, not secret
         self._failures: dict[str, Failure] = {}
+        self._on_record: set[str] = set()
+        """Ids that the ledger holds as failed in this run, from an earlier leg of it or from this one."""
         self._refused: dict[str, DocumentRecord] = {}
         """What would be known of the documents whose lines the server has refused."""
         self._lock = threading.Lock()
@@ -136,6 +139,8 @@ class InPlace:
         self._catching_up = False
         self._to_go: int | None = None
         """Documents that may still be written under a limit."""
+        self._turned_away = False
+        """Whether the limit has kept a document of this pass from being written."""
         self.outcome = Outcome(complete=False)
         """What was done so far; whole once `run` has returned."""
 
@@ -156,34 +161,41 @@ class InPlace:
             self._backup.close(complete=self.outcome.complete)
         return self.outcome
 
-    def _passes(self, total: int) -> Outcome:
-        self._to_go = self._context.limit_of(total)
+    def _passes(self, total: int) -> None:
+        limit = self._to_go = self._context.limit_of(total)
+        standing = self._context.ledger.failures(self._context.run.id, self._name)
+        self._on_record = {failure.document_id for failure in standing if failure.stage != "copy"}
         for number in range(1, MOST_PASSES + 1):
             self._catching_up = number > 1
             self._tally = tally = _Tally()
+            self._turned_away = False
             doing = "Checking" if self._catching_up else self._doing
             self._context.status.phase(doing.lower(), collection=self._name, total=total)
             whole = False
             try:
                 with self._context.console.progress(f"  {doing} {self._name}", total) as bar:
                     self._one_pass(self._pages(), bar.update)
-                whole = not self._stopped()
+                whole = not self._stopped() and not self._turned_away
             finally:
                 self._account(number, whole)
-            if self._to_go == 0 and tally.wrote:
-                self.outcome.notes.append(
-                    f"the limit of {self._context.limit_of(total)} documents is reached, so two models' vectors stand "
-                    f"in '{self._name}' now; run again without the limit to go on"
-                )
-                return self.outcome
             if self._stopped():
-                return self.outcome
+                return
+            if self._turned_away:
+                if self._to_go and number < MOST_PASSES:
+                    continue  # Some that were taken failed, or were right already, and others may take their place.
+                self.outcome.limit_reached = True
+                self.outcome.notes.append(
+                    f"the limit of {limit} documents is reached, so two models' vectors stand in '{self._name}' now; "
+                    "run again without the limit to go on"
+                )
+                return
             # A document that failed and was deleted, or left the filter, is no failure any more.
             self._failures = {id_: self._failures[id_] for id_ in tally.failing}
             self.outcome.failures = dict(self._failures)
+            self._clear_failures(self._on_record - self._failures.keys())
             self.outcome.complete = True
             if tally.clean:
-                return self.outcome
+                return
             total = tally.seen
         self.outcome.changing = self._settle(tally.written)
         if self.outcome.changing:
@@ -191,7 +203,6 @@ class InPlace:
                 f"the application keeps writing: {self.outcome.changing} documents were still changing after "
                 f"{MOST_PASSES} passes; run again when it is quieter"
             )
-        return self.outcome
 
     def _account(self, number: int, whole: bool) -> None:
         outcome, tally = self.outcome, self._tally
@@ -218,9 +229,7 @@ class InPlace:
             return export_pages(self._context.server, self._name, self._selection)
         return fetch_pages(self._context.server, self._name, self._selection)
 
-    def _one_pass(self, pages: Iterator[Page], advance: object) -> None:
-        assert callable(advance)  # noqa: S101
-
+    def _one_pass(self, pages: Iterator[Page], advance: Callable[[int], object]) -> None:
         def record(prepared_and_written: tuple[_Prepared, Written]) -> None:
             self._record(*prepared_and_written)
             advance(prepared_and_written[0].seen)
@@ -231,7 +240,7 @@ class InPlace:
             self._write,
             record,
             workers=self._context.workers,
-            stopped=lambda: self._stopped() or self._to_go == 0,
+            stopped=lambda: self._stopped() or (self._turned_away and not self._to_go),
         )
 
     def _within_limit(self, texts: dict[str, str]) -> dict[str, str]:
@@ -240,7 +249,14 @@ class InPlace:
         with self._lock:
             kept = dict(islice(texts.items(), self._to_go))
             self._to_go -= len(kept)
+            self._turned_away |= len(kept) < len(texts)
         return kept
+
+    def _give_back(self, number: int) -> None:
+        """Documents that were taken under the limit and not written after all."""
+        if self._to_go is not None and number:
+            with self._lock:
+                self._to_go += number
 
     def _stopped(self) -> bool:
         return self._context.control.stopped.is_set()
@@ -289,6 +305,7 @@ class InPlace:
             prepared.records[document.id] = record_of(context, document, text, stored, content)
             if self._is_picked():
                 prepared.sample.append(Sampled(document.id, text, stored))
+        self._give_back(len(texts) - len(to_write))
         if to_write and (backup := self._its_backup()) is not None:
             contents = (prepared.records[document.id].content_hash for document, _ in to_write)
             backup.add_vectors([(d.id, d.numbers, content) for (d, _), content in zip(to_write, contents, strict=True)])
@@ -332,6 +349,7 @@ class InPlace:
     def _record(self, prepared: _Prepared, written: Written) -> None:
         """Commit what was done to the ledger, and count it."""
         context = self._context
+        self._give_back(len(written.failed) + len(written.gone))
         failures = prepared.failures | {id_: Failure("import", reason) for id_, reason in written.failed.items()}
         for id_ in (*written.failed, *written.gone):
             record = prepared.records.pop(id_, None)
@@ -356,6 +374,7 @@ class InPlace:
             self._merge_sample(prepared.sample)
             if self._catching_up:
                 tally.written.extend(written.written)
+        self._clear_failures(prepared.records.keys() & self._on_record)
         self._note_failures(new)
         context.status.add(prepared.seen - len(failures), len(failures))
 
@@ -378,6 +397,14 @@ class InPlace:
         context = self._context
         rows = [FailureRecord(id_, failure.stage, failure.reason) for id_, failure in failures.items()]
         context.ledger.record_failures(context.run.id, self._name, rows)
+        self._on_record |= failures.keys()
+
+    def _clear_failures(self, document_ids: Set[str]) -> None:
+        """These have succeeded, or are not there any more."""
+        ids = sorted(document_ids)
+        for start in range(0, len(ids), PAGE_SIZE):
+            self._context.ledger.clear_failure(self._context.run.id, self._name, ids[start : start + PAGE_SIZE])
+        self._on_record -= document_ids
 
     # -- what counts as current ------------------------------------------------------------------------
 

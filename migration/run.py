@@ -18,6 +18,7 @@ from migration.plan import CollectionPlan, Plan, plan_collection
 from migration.provider import ProviderStopped
 from migration.rebuild import Rebuild, RebuildStopped
 from migration.recreate import CannotCopy, Recreate, settle_leftover
+from migration.schemas import signature_of
 from migration.shadow.cutover import CutOverStopped
 from migration.throttle import Stopped
 from migration.verify import check_run
@@ -32,12 +33,22 @@ NAMED_FAILURES = 20
 
 @dataclass(frozen=True, slots=True)
 class CollectionResult:
-    """What a run did to one collection. `status` is `completed`, `skipped`, `stopped` or `interrupted`."""
+    """What a run did to one collection.
+
+    Attributes:
+        status: `completed`, `skipped`, `stopped`, `interrupted`, or `not started` where the run ended before it.
+    """
 
     name: str
     status: str
     outcome: Outcome | None = None
     cause: str = ""
+
+    @property
+    def ends_the_run(self) -> bool:
+        """Whether the next collections are left. A limit is one for each collection."""
+        stopped = self.status in ("stopped", "interrupted", "not started")
+        return stopped and not (self.outcome is not None and self.outcome.limit_reached)
 
     def summary(self) -> dict[str, Any]:
         """As the console's summary shows it."""
@@ -75,10 +86,10 @@ class RunResult:
 
 
 def execute(context: Context, plan: Plan) -> RunResult:
-    """Carry out the plan. What stops one collection stops the run; what was done stays done."""
+    """Carry out the plan. What stops one collection stops the run, a limit aside; what was done stays done."""
     results: list[CollectionResult] = []
     for collection_plan in plan.collections:
-        if results and results[-1].status in ("stopped", "interrupted"):
+        if results and results[-1].ends_the_run:
             results.append(CollectionResult(collection_plan.collection.name, "not started"))
         else:
             results.append(_migrate(context, collection_plan))
@@ -194,9 +205,16 @@ def _sign(context: Context, plan: CollectionPlan, outcome: Outcome) -> None:
     schema = _schema_of(context, plan)
     metadata = dict(schema.get("metadata") or {})
     mark = fingerprint(context.embedding, plan.collection.template)
-    if not outcome.written and (metadata.get("embedding") or {}).get("fingerprint") == mark:
+    if metadata.get("embedding") is not None and not isinstance(metadata["embedding"], dict):
+        outcome.notes.append(
+            f"the metadata of '{plan.name}' has an `embedding` that is not this program's; it is left as it is, and "
+            "nobody can read there which model the vectors are from"
+        )
         return
-    metadata["embedding"] = {
+    standing = signature_of(schema)
+    if not outcome.written and standing.get("fingerprint") == mark:
+        return
+    metadata["embedding"] = standing | {
         **context.embedding.describe(),
         "fingerprint": mark,
         "run": context.run.name,
@@ -236,7 +254,7 @@ def _open_backup(context: Context, plan: CollectionPlan, kind: Kind, identity: s
         synonyms=server.synonyms(plan.name) if whole else (),
         overrides=server.overrides(plan.name) if whole else (),
         free_space_needed=vectors + (plan.documents * BYTES_A_DOCUMENT if whole else 0) + BYTES_TO_SPARE,
-        model=(plan.schema.get("metadata") or {}).get("embedding", {}).get("model"),
+        model=signature_of(plan.schema).get("model"),
     )
     try:
         # A way back must be found even if this process ends at the next line.

@@ -34,6 +34,12 @@ _DEFAULTS: Final[dict[str, Any]] = {
 """What a vector field may have beside name, type and length, and what it has where nothing is said."""
 
 
+def signature_of(schema: Schema) -> dict[str, Any]:
+    """What the collection's metadata says of the model that its vectors are from; empty where it says nothing."""
+    found = (schema.get("metadata") or {}).get("embedding")
+    return found if isinstance(found, dict) else {}
+
+
 def schema_differences(wanted: Schema, found: Schema, *, but: str = "") -> list[str]:
     """How a collection's schema differs from the wanted one.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
@@ -23,6 +24,12 @@ from tests.world import (
 )
 
 COLLECTIONS = ("context_stores", "instructions")
+
+
+def failures_shown(world: World) -> set[str]:
+    """Ids of the failed documents of the latest run."""
+    shown = json.loads(world.run("show", "latest", "--json", module="migration").out)
+    return {failure["document_id"] for failure in shown["failures"]}
 
 
 def check(
@@ -160,6 +167,36 @@ def test_documents_without_text_fail_with_that_reason_and_the_others_go_on(
         assert f"document '{id_}' of 'context_stores' (embed): the document has no text to embed" in done.err
     before.pop("instructions")
     check(before, world, provider, 64, failed={"q7", "q8"})
+
+
+def test_a_document_that_succeeds_after_all_is_no_failure_any_more(world: World, provider: OpenAIStandIn) -> None:
+    world.fill(made_up(questions=40), 64)
+    id_, document = list(world.documents("context_stores").items())[-1]
+    provider.refuse_texts = {text_of("context_stores", document)}
+    stopped = world.run("--collections", "context_stores", "--limit", "10", **openai(provider, 64))
+    assert stopped.status == 3, stopped.text
+    assert id_ in failures_shown(world)
+    provider.refuse_texts = set()
+    assert world.run("--collections", "context_stores", **openai(provider, 64)).status == 0
+    assert not failures_shown(world)
+
+
+@pytest.mark.parametrize("standing", ["openai", None, 5, ["a"], {"owner": "somebody"}])
+def test_what_the_application_keeps_in_its_metadata_stops_no_run_and_stays(
+    world: World, provider: OpenAIStandIn, standing: object
+) -> None:
+    world.fill(made_up(questions=20), 64)
+    world.http.patch("/collections/context_stores", json={"metadata": {"embedding": standing, "mine": 1}})
+    done = world.run("--collections", "context_stores", **openai(provider, 64))
+    assert done.status == 0, done.text
+    metadata = world.schema("context_stores")["metadata"]
+    assert metadata["mine"] == 1
+    if standing is None or isinstance(standing, dict):
+        assert metadata["embedding"]["model"] == "text-embedding-3-small"
+        assert metadata["embedding"].items() >= dict(standing or {}).items()
+    else:
+        assert metadata["embedding"] == standing
+        assert "left as it is" in done.err
 
 
 def test_numbers_that_are_no_vector_of_any_model_are_replaced_like_all_others(
