@@ -19,7 +19,16 @@ Schema = dict[str, Any]
 """A collection as `GET /collections/:name` returns it."""
 
 TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
-_EXHAUSTED = ("out of memory", "out of disk", "memory", "disk space")
+_EXHAUSTED = (
+    "running out of resource",
+    "out_of_disk",
+    "out_of_memory",
+    "out of memory",
+    "out of disk",
+    "memory",
+    "disk space",
+)
+"""What a server says that takes no writes for now: `Rejecting write: running out of resource type: OUT_OF_DISK`."""
 
 
 class TypesenseError(Exception):
