@@ -209,11 +209,11 @@ def _sentence(value: Any) -> str | None:
 def _retry_after(error: BaseException) -> float | None:
     """Seconds to wait, from the headers, or from the RetryInfo of a Google answer."""
     headers = _headers(error)
-    milliseconds = _number(headers.get("retry-after-ms"))
+    milliseconds = finite_number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
     after = headers.get("retry-after")
-    seconds = _number(after)
+    seconds = finite_number(after)
     if seconds is None and isinstance(after, str):
         seconds = _seconds_until(after)
     return seconds if seconds is not None else _retry_info(getattr(error, "details", None))
@@ -228,7 +228,8 @@ def _headers(error: BaseException) -> Mapping[str, str]:
     return {}
 
 
-def _number(text: str | None) -> float | None:
+def finite_number(text: str | None) -> float | None:
+    """The number of seconds that a header names; None for what is none, is negative or has no end."""
     try:
         number = float(text or "")
     except ValueError:
@@ -255,7 +256,7 @@ def _retry_info(details: Any) -> float | None:
     for entry in entries if isinstance(entries, list) else ():
         delay = entry.get("retryDelay") if isinstance(entry, dict) else None
         if isinstance(delay, str):
-            return _number(delay.removesuffix("s"))
+            return finite_number(delay.removesuffix("s"))
     return None
 
 

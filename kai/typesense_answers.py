@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import httpx
 import orjson
 
+from kai.provider_errors import finite_number
+
 T = TypeVar("T")
 Schema = dict[str, Any]
 """A collection as `GET /collections/:name` returns it."""
@@ -150,10 +152,8 @@ def raise_for_status(response: httpx.Response) -> None:
 
 
 def _seconds(header: str | None) -> float | None:
-    try:
-        return min(max(float(header), 0.0), 300.0) if header else None
-    except ValueError:
-        return None
+    seconds = finite_number(header)
+    return None if seconds is None else min(seconds, 300.0)
 
 
 def read_import_line(line: bytes) -> ImportAnswer:

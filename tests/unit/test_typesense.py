@@ -20,3 +20,10 @@ def refusal(status: int, message: str, **headers: str) -> TypesenseError:
 def test_a_server_that_runs_out_of_a_resource_is_waited_for(resource: str) -> None:
     assert refusal(422, f"Rejecting write: running out of resource type: {resource}").transient
     assert not refusal(422, "Only upto 250 hits can be fetched per page.").transient
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("7", 7.0), ("9999", 300.0), ("nan", None), ("inf", None), ("-1", None)]
+)
+def test_only_a_number_of_seconds_is_a_time_to_wait(header: str, seconds: float | None) -> None:
+    assert refusal(503, "Not Ready or Lagging", Retry_After=header).retry_after == seconds
