@@ -370,16 +370,26 @@ class Typesense:
         return opened()
 
     def _listing(self, name: str, kind: str) -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = []
+        items: dict[str, dict[str, Any]] = {}
         url = f"/collections/{_path(name)}/{kind}"
+
+        def ask() -> list[dict[str, Any]]:
+            answer = read_json(self._http.get(url, params={"limit": PAGE_LIMIT, "offset": len(items)}))
+            return [{**item, "id": str(item["id"])} for item in read_list(answer[kind])]
+
         while True:
-            params = {"limit": PAGE_LIMIT, "offset": len(items)}
-            page = self._repeat(lambda params=params: read_json(self._http.get(url, params=params)))[kind]  # type: ignore[misc]
-            known = {item["id"] for item in items}
-            fresh = [dict(item) for item in page if item["id"] not in known]
-            items.extend(fresh)
-            if len(page) != PAGE_LIMIT or not fresh:
-                return items
+            try:
+                page = self._repeat(ask)
+            except TypesenseError as error:
+                # The server refuses an offset at the very end: there are as many as whole pages hold.
+                if items and error.status == 400 and "offset" in str(error):
+                    return list(items.values())
+                raise
+            before = len(items)
+            for item in page:
+                items.setdefault(item["id"], item)
+            if len(page) != PAGE_LIMIT or len(items) == before:
+                return list(items.values())
 
     def _put_part(self, name: str, kind: str, part: dict[str, Any]) -> None:
         body = orjson.dumps({key: value for key, value in part.items() if key != "id"})

@@ -17,7 +17,7 @@ from kai.sandbox.matching import matching_documents
 from kai.sandbox.metrics import metrics, stats
 from kai.sandbox.projection import Projection
 from kai.sandbox.requests import TEXT_TYPE, Call, json_response, raw_response, text_response
-from kai.sandbox.search import search
+from kai.sandbox.search import search, unsigned
 from kai.sandbox.writes import Writer, delete_documents
 
 Json = dict[str, Any]
@@ -248,9 +248,13 @@ def _as_text(value: Any) -> str:
 
 
 def list_curation(kind: str, call: Call) -> Response:
-    """GET /collections/:name/synonyms, …/overrides"""
-    found = call.store.get(call.collection).curation[kind]
-    return json_response({kind: [_with_defaults(kind, entry) for entry in found.values()]})
+    """GET /collections/:name/synonyms, …/overrides: all, or as many as `limit` from `offset` on"""
+    found = list(call.store.get(call.collection).curation[kind].values())
+    limit, offset = unsigned(call.params, "limit", 0), unsigned(call.params, "offset", 0)
+    if offset and offset >= len(found):
+        raise ApiError(400, "Invalid offset param.")
+    shown = found[offset : offset + limit if limit else None]
+    return json_response({kind: [_with_defaults(kind, entry) for entry in shown]})
 
 
 def get_curation(kind: str, call: Call) -> Response:

@@ -56,8 +56,8 @@ def search(store: Store, name: str, params: Params) -> Json:
     """The answer to one search in the collection (or alias) `name`; ApiError for a refused one."""
     started = time.perf_counter()
     collection = store.get(name)
-    per_page = _unsigned(params, "per_page", DEFAULT_PER_PAGE)
-    page = max(1, _unsigned(params, "page", 1))
+    per_page = unsigned(params, "per_page", DEFAULT_PER_PAGE)
+    page = max(1, unsigned(params, "page", 1))
     if per_page > MAX_PER_PAGE:
         raise ApiError(422, f"Only upto {MAX_PER_PAGE} hits can be fetched per page.")
     text = params.get("q", "")
@@ -130,7 +130,8 @@ def _show(hit: Hit, projection: Projection, query: TextQuery | None) -> Json:
     return shown
 
 
-def _unsigned(params: Params, name: str, default: int) -> int:
+def unsigned(params: Params, name: str, default: int) -> int:
+    """A parameter that is a whole number, or the default; ApiError for one that is none."""
     text = params.get(name, "")
     if not text:
         return default

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
 import httpx
 import pytest
 
+from kai.settings import TypesenseSettings
+from kai.typesense import PAGE_LIMIT, Typesense
 from kai.typesense_answers import TypesenseError, raise_for_status
+from tests.sandbox.server import RunningSandbox
+from tests.world import World, field
+
+
+def settings_of(sandbox: RunningSandbox) -> TypesenseSettings:
+    """How a client reaches it."""
+    return TypesenseSettings(sandbox.host, urlsplit(sandbox.url).port or 0, api_key=sandbox.api_key)
+
+
+@pytest.fixture
+def server(shared_sandbox: RunningSandbox, world: World) -> Iterator[Typesense]:
+    """A client of a server with the empty collection `notes`."""
+    with Typesense(settings_of(shared_sandbox), patience=2) as client:
+        client.create_collection({"name": "notes", "fields": [field("text")]})
+        yield client
 
 
 def refusal(status: int, message: str, **headers: str) -> TypesenseError:
@@ -27,3 +47,11 @@ def test_a_server_that_runs_out_of_a_resource_is_waited_for(resource: str) -> No
 )
 def test_only_a_number_of_seconds_is_a_time_to_wait(header: str, seconds: float | None) -> None:
     assert refusal(503, "Not Ready or Lagging", Retry_After=header).retry_after == seconds
+
+
+@pytest.mark.parametrize("count", [0, 1, PAGE_LIMIT, PAGE_LIMIT + 1])
+def test_every_synonym_is_listed_also_where_they_fill_their_pages(server: Typesense, count: int) -> None:
+    wanted = {f"s{number}" for number in range(count)}
+    for name in wanted:
+        server.put_synonym("notes", {"id": name, "synonyms": ["a", name]})
+    assert {synonym["id"] for synonym in server.synonyms("notes")} == wanted
