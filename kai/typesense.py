@@ -34,6 +34,7 @@ from kai.typesense_answers import (
     read_import_line,
     read_json,
     read_list,
+    read_object,
     read_schema,
     read_search,
     translated,
@@ -50,8 +51,11 @@ MINIMUM_READ_TIMEOUT = 60.0
 _FULL_WAITS = 60.0
 """Seconds of patience from which on the waits between repetitions have their full length."""
 
-_LONGEST_QUERY = 1000
-"""Characters of search parameters; percent-encoding may triple them."""
+_LONGEST_QUERY = 3500
+"""Bytes of search parameters as the URL carries them; the server refuses a query string above 4,000."""
+
+_MOST_SEARCHES = 50
+"""Searches in one multi_search; the server refuses more, as long as its `limit_multi_searches` is not raised."""
 
 
 class Typesense:
@@ -122,20 +126,25 @@ class Typesense:
 
     def metrics(self) -> dict[str, Any]:
         """`/metrics.json`: memory and disk of the machine, figures as strings, bytes."""
-        return self._repeat(lambda: dict(read_json(self._http.get("/metrics.json"))))
+        return self._repeat(lambda: read_object(read_json(self._http.get("/metrics.json"))))
 
     def stats(self) -> dict[str, Any]:
         """`/stats.json`: requests a second by kind, over the last ten seconds."""
-        return self._repeat(lambda: dict(read_json(self._http.get("/stats.json"))))
+        return self._repeat(lambda: read_object(read_json(self._http.get("/stats.json"))))
 
     def version(self) -> str:
         """The server's version, e.g. `29.0`."""
-        return str(self._repeat(lambda: read_json(self._http.get("/debug"))).get("version", "unknown"))
+        return self._repeat(lambda: str(read_object(read_json(self._http.get("/debug"))).get("version", "unknown")))
 
     def schema_changes(self) -> list[dict[str, Any]]:
         """The alters in progress; an empty list is the only sign that the last one is complete."""
-        answer = self._repeat(lambda: read_json(self._http.get("/operations/schema_changes")))
-        return list(answer) if isinstance(answer, list) else []
+
+        def ask() -> list[dict[str, Any]]:
+            # `null` until there has been one. Anything else that is no list does not say that there is none.
+            answer = read_json(self._http.get("/operations/schema_changes"))
+            return [] if answer is None else [read_object(change) for change in read_list(answer)]
+
+        return self._repeat(ask)
 
     # -- collections -----------------------------------------------------------------------------------
 
@@ -154,7 +163,8 @@ class Typesense:
 
     def create_collection(self, schema: Schema) -> Schema:
         """Create a collection; a name that is taken is a 409."""
-        return dict(self._repeat(lambda: read_json(self._http.post("/collections", content=orjson.dumps(schema)))))
+        body = orjson.dumps(schema)
+        return self._repeat(lambda: read_object(read_json(self._http.post("/collections", content=body))))
 
     def clone_collection(self, source: str, name: str) -> Schema:
         """Clone schema, synonyms and overrides of a real collection, not documents, not metadata.
@@ -162,12 +172,10 @@ class Typesense:
         Not repeated after an answer that was lost: the second request would be refused because the first
         one did its work; the caller looks instead.
         """
-        answer = attempt(
-            lambda: read_json(
-                self._http.post("/collections", params={"src_name": source}, content=orjson.dumps({"name": name}))
-            )
+        body = orjson.dumps({"name": name})
+        return attempt(
+            lambda: read_object(read_json(self._http.post("/collections", params={"src_name": source}, content=body)))
         )
-        return dict(answer)
 
     def delete_collection(self, name: str) -> bool:
         """Drop a collection; False if it was not there (any more)."""
@@ -185,7 +193,7 @@ class Typesense:
         For a name that an application may create again at once: repeating a request whose answer was lost
         could drop the application's collection. The caller looks instead.
         """
-        answer = attempt(lambda: read_json(self._http.delete(f"/collections/{_path(name)}")))
+        answer = attempt(lambda: read_object(read_json(self._http.delete(f"/collections/{_path(name)}"))))
         count = answer.get("num_documents")
         return count if isinstance(count, int) else None
 
@@ -229,8 +237,12 @@ class Typesense:
 
     def aliases(self) -> dict[str, str]:
         """Alias name -> collection name."""
-        answer = self._repeat(lambda: self._client.aliases.retrieve())
-        return {str(item["name"]): str(item["collection_name"]) for item in answer["aliases"]}
+
+        def ask() -> dict[str, str]:
+            answer = self._client.aliases.retrieve()
+            return {str(item["name"]): str(item["collection_name"]) for item in read_list(answer["aliases"])}
+
+        return self._repeat(ask)
 
     # -- documents -------------------------------------------------------------------------------------
 
@@ -243,7 +255,7 @@ class Typesense:
     def search(self, name: str, params: dict[str, Any], read: Callable[[bytes], Any] = orjson.loads) -> dict[str, Any]:
         """One search, parameters as Typesense names them.
 
-        By GET as KAI searches; one too long for a URL (the server takes 4,000 characters) by multi_search.
+        By GET as KAI searches; one too long for a URL by multi_search.
 
         Args:
             name: the collection.
@@ -253,7 +265,7 @@ class Typesense:
         Raises:
             TypesenseError: also for an error that comes inside a 200 of multi_search.
         """
-        if sum(len(str(value)) for value in params.values()) > _LONGEST_QUERY:
+        if len(str(httpx.QueryParams(params))) > _LONGEST_QUERY:
             answer: Any = self.multi_search([{"collection": name, **params}], read)[0]
             if "error" in answer:
                 status = int(answer.get("code", 500))
@@ -266,7 +278,11 @@ class Typesense:
     def multi_search(
         self, searches: Sequence[dict[str, Any]], read: Callable[[bytes], Any] = orjson.loads
     ) -> list[dict[str, Any]]:
-        """Several searches in one request; each result is an answer or `{"code": …, "error": …}`."""
+        """Several searches, as many at once as the server takes; for each an answer or `{"code": …, "error": …}`."""
+        parts = [searches[start : start + _MOST_SEARCHES] for start in range(0, len(searches), _MOST_SEARCHES)]
+        return [result for part in parts for result in self._multi_search(part, read)]
+
+    def _multi_search(self, searches: Sequence[dict[str, Any]], read: Callable[[bytes], Any]) -> list[dict[str, Any]]:
         body = orjson.dumps({"searches": list(searches)}, option=orjson.OPT_SERIALIZE_NUMPY)
 
         def send() -> list[dict[str, Any]]:

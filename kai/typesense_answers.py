@@ -87,6 +87,13 @@ def read_json(response: httpx.Response, read: Callable[[bytes], Any] = orjson.lo
         ) from error
 
 
+def read_object(answer: Any) -> dict[str, Any]:
+    """An answer that is an object."""
+    if not isinstance(answer, dict):
+        raise TypesenseError("the server's answer is not an object", transient=True)
+    return answer
+
+
 def read_schema(answer: Any) -> Schema:
     """A collection, as `GET /collections/:name` returns it."""
     if not isinstance(answer, dict) or not isinstance(answer.get("fields"), list) or "name" not in answer:
@@ -125,7 +132,7 @@ def translated() -> Iterator[None]:
         raise TypesenseError(f"time-out ({type(error).__name__})", transient=True) from error
     except httpx.HTTPError as error:
         raise TypesenseError(f"connection failed: {error or type(error).__name__}", transient=True) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         # The official client decodes JSON itself: a body that is none, or not of the expected form.
         raise TypesenseError(f"the server's answer cannot be read: {type(error).__name__}", transient=True) from error
 

@@ -75,7 +75,7 @@ def create_app(
             params = dict(request.query_params)
             key = request.headers.get(KEY_HEADER) or params.pop(KEY_HEADER, "")
             path = {name: str(value) for name, value in request.path_params.items()}
-            call = Call(store, path, params, key, api_key, body, data_dir)
+            call = Call(store, path, params, key, api_key, body, data_dir, len(request.url.query))
             if lagging():
                 return error_response(ApiError(503, "Not Ready or Lagging"))
             # In a thread: neither a long import nor a slow schema change may hold up /health.

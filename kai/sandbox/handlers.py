@@ -24,6 +24,7 @@ Json = dict[str, Any]
 
 VERSION = "29.0"
 MAX_SEARCHES = 50
+MAX_QUERY_BYTES = 4000
 EXPORT_CHUNK_BYTES = 256 * 1024
 CURATION_DEFAULTS: dict[str, Json] = {
     "synonyms": {"root": ""},
@@ -213,6 +214,12 @@ def _chunks(documents: list[Document], projection: Projection) -> Iterator[bytes
 
 def search_documents(call: Call) -> Response:
     """GET /collections/:name/documents/search"""
+    if call.query_bytes > MAX_QUERY_BYTES:
+        raise ApiError(
+            400,
+            f"Query string exceeds max allowed length of {MAX_QUERY_BYTES}. "
+            "Use the /multi_search end-point for larger payloads.",
+        )
     return json_response(search(call.store, call.collection, call.params))
 
 
@@ -222,7 +229,7 @@ def multi_search(call: Call) -> Response:
     if not isinstance(searches, list):
         raise ApiError(400, "Missing `searches` array.")
     if len(searches) > MAX_SEARCHES:
-        raise ApiError(400, f"Number of multi searches exceeds `{MAX_SEARCHES}`.")
+        raise ApiError(400, "Number of multi searches exceeds `limit_multi_searches` parameter.")
     names = [entry.get("collection", "") for entry in searches if isinstance(entry, dict)]
     if not is_allowed(call.store, call.admin_key, call.key, "documents:search", names):
         raise forbidden()

@@ -20,7 +20,7 @@ TEXT_TYPE = "text/plain; charset=utf-8"
 
 @dataclass(frozen=True)
 class Call:
-    """One request: its path variables, query parameters, key and body."""
+    """One request: its path variables, query parameters, key and body; `query_bytes` is the query string's length."""
 
     store: Store
     path: dict[str, str]
@@ -29,6 +29,7 @@ class Call:
     admin_key: str
     body: bytes
     data_dir: Path
+    query_bytes: int = 0
 
     @property
     def collection(self) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import httpx
+import orjson
 import pytest
 
 from kai.settings import TypesenseSettings
@@ -26,6 +27,13 @@ def server(shared_sandbox: RunningSandbox, world: World) -> Iterator[Typesense]:
     with Typesense(settings_of(shared_sandbox), patience=2) as client:
         client.create_collection({"name": "notes", "fields": [field("text")]})
         yield client
+
+
+def client_that_is_told(answer: object) -> Typesense:
+    """A client of a server that answers everything with 200 and this."""
+    client = Typesense(TypesenseSettings(api_key="key"), patience=0)
+    client._http._transport = httpx.MockTransport(lambda _: httpx.Response(200, content=orjson.dumps(answer)))
+    return client
 
 
 def refusal(status: int, message: str, **headers: str) -> TypesenseError:
@@ -55,3 +63,58 @@ def test_every_synonym_is_listed_also_where_they_fill_their_pages(server: Typese
     for name in wanted:
         server.put_synonym("notes", {"id": name, "synonyms": ["a", name]})
     assert {synonym["id"] for synonym in server.synonyms("notes")} == wanted
+
+
+@pytest.mark.parametrize("letter", ["x", "ü"])
+@pytest.mark.parametrize("length", [500, 900, 3300, 5000])
+def test_a_search_of_any_length_is_answered(server: Typesense, letter: str, length: int) -> None:
+    assert server.search("notes", {"q": "*", "filter_by": f"id:=`{letter * length}`"})["found"] == 0
+
+
+@pytest.mark.parametrize("count", [0, 50, 51, 120])
+def test_any_number_of_searches_is_answered_in_order(server: Typesense, count: int) -> None:
+    server.import_lines("notes", [b'{"id": "%d", "text": "x"}' % number for number in range(count)], "upsert")
+    searches = [{"collection": "notes", "q": "*", "filter_by": f"id:={number}"} for number in range(count)]
+    answers = server.multi_search(searches)
+    assert [answer["hits"][0]["document"]["id"] for answer in answers] == [str(number) for number in range(count)]
+
+
+@pytest.mark.parametrize("answer", [[1], "text", 7, {"message": "from a proxy"}, {"aliases": 3, "synonyms": {"a": 1}}])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client: client.aliases(),
+        lambda client: client.synonyms("notes"),
+        lambda client: client.schema_changes(),
+        lambda client: client.search("notes", {"q": "*"}),
+        lambda client: client.multi_search([{"q": "*"}]),
+    ],
+    ids=["aliases", "synonyms", "schema changes", "search", "multi_search"],
+)
+def test_other_json_than_expected_is_an_error_of_the_server(ask: Callable[[Typesense], object], answer: object) -> None:
+    with pytest.raises(TypesenseError):
+        ask(client_that_is_told(answer))
+
+
+@pytest.mark.parametrize("answer", [[1], "text", 7])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client: client.version(),
+        lambda client: client.metrics(),
+        lambda client: client.drop_collection_once("notes"),
+        lambda client: client.create_collection({"name": "notes"}),
+        lambda client: client.clone_collection("notes", "copies"),
+    ],
+    ids=["version", "metrics", "drop", "create", "clone"],
+)
+def test_an_answer_that_is_no_object_is_an_error_of_the_server(
+    ask: Callable[[Typesense], object], answer: object
+) -> None:
+    with pytest.raises(TypesenseError):
+        ask(client_that_is_told(answer))
+
+
+def test_no_schema_change_is_shown_as_null_or_as_an_empty_list() -> None:
+    assert client_that_is_told(None).schema_changes() == []
+    assert client_that_is_told([]).schema_changes() == []
