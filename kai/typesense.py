@@ -40,7 +40,7 @@ from kai.typesense_answers import (
     translated,
 )
 
-__all__ = ["ImportAnswer", "Schema", "Typesense", "TypesenseError", "embedding_field"]
+__all__ = ["ImportAnswer", "Schema", "Typesense", "TypesenseError", "embedding_field", "nameable"]
 
 PAGE_LIMIT = 250
 """Typesense refuses a `per_page` above this with 422."""
@@ -295,8 +295,22 @@ class Typesense:
 
     def document(self, name: str, document_id: str) -> dict[str, Any] | None:
         """One document by id, without the server's internal reference fields; None if it is not there."""
+        if not nameable(document_id):
+            return self._document_by_path(name, document_id)
         page = self.search(name, {"q": "*", "filter_by": f"id:=`{document_id}`", "per_page": 1})
         return dict(page["hits"][0]["document"]) if page["hits"] else None
+
+    def _document_by_path(self, name: str, document_id: str) -> dict[str, Any] | None:
+        url = f"/collections/{_path(name)}/documents/{_path(document_id)}"
+        try:
+            found = self._repeat(lambda: read_object(read_json(self._http.get(url))))
+        except TypesenseError as error:
+            if error.missing:
+                return None
+            raise
+        # Unlike a search, this shows the fields that the server keeps for its references, and their names.
+        internal = {".ref", *(found.get(".ref") or ())}
+        return {key: value for key, value in found.items() if key not in internal}
 
     def delete_document(self, name: str, document_id: str) -> bool:
         """Delete one document; False if it was not there. Documents that refer to it are deleted with it."""
@@ -459,6 +473,20 @@ class Typesense:
 def embedding_field(schema: Schema, name: str) -> dict[str, Any] | None:
     """The field of this name in a collection's schema, or None."""
     return next((dict(field) for field in schema["fields"] if field["name"] == name), None)
+
+
+def nameable(document_id: str) -> bool:
+    """Whether a filter can name the id.
+
+    Values stand in backticks there, so none can have one in it; a backslash at the end would escape the closing
+    one, the server trims what stands between them, and `*` is every id.
+    """
+    return (
+        "`" not in document_id
+        and not document_id.endswith("\\")
+        and document_id == document_id.strip()
+        and document_id not in ("", "*")
+    )
 
 
 def _path(part: str) -> str:

@@ -23,7 +23,7 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from kai.typesense import PAGE_LIMIT, Schema, Typesense, TypesenseError
+from kai.typesense import PAGE_LIMIT, Schema, Typesense, TypesenseError, nameable
 from migration.slices import read_line, read_search
 
 PAGE_SIZE: Final = PAGE_LIMIT
@@ -173,7 +173,9 @@ def export_pages(server: Typesense, collection: str, selection: Selection) -> It
             broken += 1
             if not error.transient or broken >= _BROKEN_STREAMS:
                 raise
-            if delivered is not None and ("`" in delivered or not server.count(collection, f"id:=`{delivered}`")):
+            if delivered is not None and (
+                not nameable(delivered) or not server.count(collection, f"id:=`{delivered}`")
+            ):
                 delivered, seen = None, 0  # Deleted meanwhile: start over; seeing documents twice is harmless.
         else:
             return
@@ -218,16 +220,16 @@ def _search_pages(server: Typesense, collection: str, selection: Selection) -> I
 
 
 def id_filter(ids: Iterable[str]) -> str:
-    """A filter for these documents; empty if there are none that it can name.
-
-    Ids stand in backticks, so one with a backtick in it cannot be named and is left out.
-    """
-    wanted = ",".join(f"`{document_id}`" for document_id in ids if "`" not in document_id)
+    """A filter for these documents; empty if there are none that it can name (see `nameable`)."""
+    wanted = ",".join(f"`{document_id}`" for document_id in ids if nameable(document_id))
     return f"id:[{wanted}]" if wanted else ""
 
 
 def fetch_documents(server: Typesense, collection: str, selection: Selection, ids: Sequence[str]) -> Page:
-    """The documents of these ids as they stand now, at most 250 of them; the ones deleted are left out."""
+    """The documents of these ids as they stand now, at most 250 of them.
+
+    Those deleted are left out, and those that no filter can name.
+    """
     if not (wanted := id_filter(ids)):
         return []
     parameters = {"q": "*", "per_page": PAGE_SIZE, **selection.parameters(), "filter_by": wanted}

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
+from kai.typesense import Schema, Typesense, TypesenseError, embedding_field, nameable
 from migration.context import Context, Outcome
 from migration.control import Control
 from migration.embed import TextFailure
@@ -175,8 +175,9 @@ class Rebuild:
                     "filter_by": f"({inside.filter_by}) && {wanted}",
                 },
             )
-            # No filter finds an id with a backtick in it; its vector goes when the field comes back.
-            eligible = {hit["document"]["id"] for hit in found["hits"]} | {id_ for id_ in with_vector if "`" in id_}
+            # The vector of a document that no filter can name goes when the field comes back.
+            eligible = {hit["document"]["id"] for hit in found["hits"]}
+            eligible.update(id_ for id_ in with_vector if not nameable(id_))
             lines = {id_: update_line(id_, self._field, None) for id_ in with_vector if id_ not in eligible}
             import_documents(self._server, self._name, lines)
 

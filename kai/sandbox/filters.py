@@ -143,22 +143,26 @@ class _Parser:
         return (value,)
 
     def value(self, stops: str) -> str:
-        """Characters up to one of `stops`, an operator or a closing parenthesis; backticks protect."""
+        """Characters up to one of `stops`, an operator or a closing parenthesis; backticks protect.
+
+        As on the server, white space at the ends goes even inside backticks, and a backslash keeps a backtick
+        from being one.
+        """
         self.skip_space()
         taken: list[str] = []
         quoted = False
         while self.position < len(self.text):
             character = self.text[self.position]
-            if character == "`":
+            if character == "`" and taken[-1:] != ["\\"]:
                 quoted = not quoted
             elif not quoted and self._ends_value(character, stops):
                 break
-            taken.append(character)
+            else:
+                taken.append(character)
             self.position += 1
         if quoted:
             raise unparsable()
-        value = "".join(taken).strip()
-        return value.replace("`", "") if "`" in value else value
+        return "".join(taken).strip()
 
     def _ends_value(self, character: str, stops: str) -> bool:
         if character in stops or character == ")":

@@ -53,7 +53,7 @@ def command(
             document = server.document(name, document_id)
             if document is None:
                 raise Refused([f"DOCUMENT_ID: collection {name!r} has no document {document_id!r}"])
-            eligible = not known.filter_by or bool(server.count(name, f"id:=`{document_id}` && ({known.filter_by})"))
+            eligible = not known.filter_by or _is_let_through(server, name, document_id, known.filter_by)
             with open_ledger(settings) as ledger:
                 found = explain_document(
                     ledger,
@@ -82,6 +82,16 @@ def _find(known: dict[str, EmbeddedCollection], name: str, server: Typesense) ->
     if found is not None:
         return found
     raise Refused([f"COLLECTION: unknown collection {name!r}; known: {', '.join(known)}; see --collections-file"])
+
+
+def _is_let_through(server: Typesense, name: str, document_id: str, filter_by: str) -> bool:
+    from kai.typesense import nameable
+    from migration.fetch import Selection, export_pages
+
+    if nameable(document_id):
+        return bool(server.count(name, f"id:=`{document_id}` && ({filter_by})"))
+    ids_only = Selection("", filter_by, fields=(), with_vector=False)
+    return any(document.id == document_id for page in export_pages(server, name, ids_only) for document in page)
 
 
 def _lay_out(found: Explanation, known: EmbeddedCollection, console: Console) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from kai.models import fingerprint
-from kai.typesense import Schema, TypesenseError
+from kai.typesense import Schema, TypesenseError, nameable
 from migration.context import Context, Failure
 from migration.fetch import PAGE_SIZE, Document, Page, Selection, export_pages, fetch_documents
 from migration.mark import Mark, MarkKeeper, clone, own_metadata, read_mark, shadow_name
@@ -301,8 +301,8 @@ class ShadowBuilder:
     def _prepare_changed(self, embed: bool, page: Page) -> Prepared:
         """Read documents that changed once more, with their vectors for the backup."""
         fresh = fetch_documents(self._context.server, self.name, self.whole, [document.id for document in page])
-        # No filter finds an id with a backtick in it: such a document is taken as the export gave it.
-        fresh += [document for document in page if "`" in document.id]
+        # What no filter can name is taken as the export gave it.
+        fresh += [document for document in page if not nameable(document.id)]
         self.back_up(fresh)
         return self._pages.prepare(fresh, embed=embed)
 
@@ -370,7 +370,7 @@ class ShadowBuilder:
             some = ids[start : start + PAGE_SIZE]
             fresh = fetch_documents(self._context.server, self.name, self.whole, some)
             for document_id in set(some) - {document.id for document in fresh}:
-                if "`" not in document_id:  # No filter finds such an id: it stays refused.
+                if nameable(document_id):  # Whether another is still there, no filter says: it stays refused.
                     self._forget(document_id)
             self._record(*self._write(self._pages.prepare(fresh)))
         if self.refused and not self._context.allow_partial:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from kai.collections import EmbeddedCollection
-from kai.typesense import Typesense, TypesenseError
+from kai.typesense import Typesense, TypesenseError, nameable
 from migration.embed import TextFailure
 from migration.fetch import PAGE_SIZE, Page, Selection, export_pages, fetch_documents
 from migration.pipeline import run_pages
@@ -145,7 +145,7 @@ class CopyBack:
             some = ids[start : start + PAGE_SIZE]
             found = fetch_documents(self._server, self._shadow, Selection("", fields=(), with_vector=False), some)
             there = {document.id for document in found}
-            page = {id_: self.refused_documents[id_] for id_ in some if id_ in there or "`" in id_}
+            page = {id_: self.refused_documents[id_] for id_ in some if id_ in there or not nameable(id_)}
             failed = import_documents(self._server, self._name, page, "create").failed
             for document_id in some:
                 if "already exists" in failed.get(document_id, "already exists"):

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from kai.typesense import Typesense, TypesenseError
+from kai.typesense import Typesense, TypesenseError, nameable
 from migration.fetch import Selection, export_pages, fetch_documents, id_filter
 from migration.hazards import referring_fields
 from migration.update import import_documents
@@ -98,7 +98,7 @@ def renew_references(server: Typesense, referring: str, fields: list[str]) -> Re
     for exported in export_pages(server, referring, selection):
         # Read right before it is written: an older value must not replace one that the application changed.
         page = fetch_documents(server, referring, selection, [document.id for document in exported])
-        page += [document for document in exported if "`" in document.id]  # No filter finds such an id.
+        page += [document for document in exported if not nameable(document.id)]
         lines = {document.id: _line(document.fields, attributes) for document in page}
         written = import_documents(server, referring, {id_: line for id_, line in lines.items() if line})
         result.renewed += len(written.written)

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from migration.backup import BackupWriter
 from migration.ledger import DocumentRecord, FailureRecord, Ledger, RunRecord
@@ -99,3 +100,17 @@ def test_explain_compares_the_document_with_the_ledger(ledger: Ledger, ask: Invo
     found = ask("explain", "context_stores", "q0", "--json", **variables).json
     assert (found["status"], found["model"]["model"], found["run"]) == ("current", "small", "run")
     assert ask("explain", "context_stores", "q1", "--json", **variables).json["status"] == "not in the ledger"
+
+
+@pytest.mark.parametrize("strange", ["back`tick", "slash\\", " before", "*"])
+def test_explain_finds_a_document_that_no_filter_can_name(ask: Invoke, world: World, strange: str) -> None:
+    filled = made_up(questions=3)
+    world.fill(filled, 8)
+    template = filled["instructions"][0]
+    world.import_("instructions", [{**template, "id": f"{strange}2", "is_default": False}])
+    variables = {k: v for k, v in world.environment().items() if k.startswith("TYPESENSE_")}
+    for is_default in (True, False):
+        world.import_("instructions", [{**template, "id": strange, "is_default": is_default}], "upsert")
+        found = ask("explain", "instructions", strange, "--json", **variables).json
+        assert found["document_id"] == strange
+        assert found["eligible"] is not is_default

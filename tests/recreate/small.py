@@ -238,6 +238,6 @@ def wrong_joins(world: World) -> dict[str, Any]:
         joined = link.get(NAME)
         found = json.dumps(joined, ensure_ascii=False)
         named = [link["note_id"], *link.get("others", [])]
-        if any(f'"{name}"' not in found for name in named):
+        if any(json.dumps(name, ensure_ascii=False) not in found for name in named):
             wrong[link["id"]] = (named, joined)
     return wrong

@@ -345,7 +345,7 @@ def test_a_dry_run_after_a_crash_in_the_cut_over_says_where_it_stands(small: Sma
 
 
 def test_ids_that_no_filter_can_name_come_along(small: SmallWorld, tmp_path: Path) -> None:
-    strange = ["back`tick", "a,b", "slash/and?mark", "per%20cent", " space ", "]&&[", "ü\u2028"]
+    strange = ["back`tick", "a,b", "slash/and?mark", "per%20cent", " space ", "]&&[", "back\\", "*", "ü\u2028"]
     template = {key: value for key, value in small.expected["n1"].items() if key != "vector"}
     small.world.import_(NAME, [{**template, "id": id_} for id_ in strange])
     small.world.import_(LINKS, [{"id": f"{id_}`", "note_id": id_} for id_ in strange])

@@ -10,8 +10,9 @@ import orjson
 import pytest
 
 from kai.settings import TypesenseSettings
-from kai.typesense import PAGE_LIMIT, Typesense
+from kai.typesense import PAGE_LIMIT, Typesense, nameable
 from kai.typesense_answers import TypesenseError, raise_for_status
+from migration.fetch import Selection, fetch_documents
 from tests.sandbox.server import RunningSandbox
 from tests.world import World, field
 
@@ -118,3 +119,13 @@ def test_an_answer_that_is_no_object_is_an_error_of_the_server(
 def test_no_schema_change_is_shown_as_null_or_as_an_empty_list() -> None:
     assert client_that_is_told(None).schema_changes() == []
     assert client_that_is_told([]).schema_changes() == []
+
+
+@pytest.mark.parametrize("strange", ["back`tick", "slash\\", "\\", " before", "after ", "*", "a,b", "a\\b", "]&&["])
+def test_a_document_is_read_by_whatever_id_it_has_and_hides_no_other(server: Typesense, strange: str) -> None:
+    lines = [orjson.dumps({"id": id_, "text": id_}) for id_ in ("0", strange, "9")]
+    server.import_lines("notes", lines, "upsert")
+    assert server.document("notes", strange) == {"id": strange, "text": strange}
+    assert server.document("notes", f"{strange}?") is None
+    found = fetch_documents(server, "notes", Selection(""), ["0", strange, "9"])
+    assert {document.id for document in found} == {"0", "9"} | ({strange} if nameable(strange) else set())
