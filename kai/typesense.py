@@ -68,7 +68,7 @@ class Typesense:
             answers 503 for as long as that takes (40 s was seen).
         on_wait: called with the error and the seconds to wait before each repetition.
         on_answer: called with (kind of call, seconds) after each successful write.
-        stopped: set by whoever wants waiting to end early.
+        stopped: set by whoever wants waiting to end early; `unstoppable` disregards it for a while.
     """
 
     def __init__(
@@ -111,6 +111,15 @@ class Typesense:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @contextlib.contextmanager
+    def unstoppable(self) -> Iterator[None]:
+        """Inside, requests are repeated for as long as patience lasts, whoever wants waiting to end."""
+        before, self._stopped = self._stopped, threading.Event()
+        try:
+            yield
+        finally:
+            self._stopped = before
 
     # -- the server ------------------------------------------------------------------------------------
 

@@ -159,13 +159,13 @@ def export_pages(server: Typesense, collection: str, selection: Selection) -> It
     broken = seen = 0
     while True:
         try:
-            expected = server.count(collection, selection.filter_by)
+            expected = _count(server, collection, selection.filter_by)
             lines = server.export_lines(collection, selection.parameters())
             for page in _pages_of_lines(lines, selection, after=delivered):
                 yield page
                 seen += len(page)
                 delivered, broken = page[-1].id, 0
-            if seen < expected and seen < (counted := server.count(collection, selection.filter_by)):
+            if seen < expected and seen < (counted := _count(server, collection, selection.filter_by)):
                 raise TypesenseError(
                     f"the export ended after {seen} documents; the server counts {counted}", transient=True
                 )
@@ -179,6 +179,15 @@ def export_pages(server: Typesense, collection: str, selection: Selection) -> It
                 delivered, seen = None, 0  # Deleted meanwhile: start over; seeing documents twice is harmless.
         else:
             return
+
+
+def _count(server: Typesense, collection: str, filter_by: str) -> int:
+    """How many documents there are; an error is not transient, for it was waited for as long as patience lasts."""
+    try:
+        return server.count(collection, filter_by)
+    except TypesenseError as error:
+        error.transient = False
+        raise
 
 
 def _pages_of_lines(lines: Iterator[bytes], selection: Selection, after: str | None) -> Iterator[Page]:

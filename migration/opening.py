@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
@@ -116,15 +117,24 @@ def selected_collections(names: Sequence[str], file: Path | None) -> list[Embedd
 
 
 @contextlib.contextmanager
-def open_server(settings: Settings, console: Console, patience: float = PREFLIGHT_PATIENCE) -> Iterator[Typesense]:
-    """The server, with little patience at first; the caller raises it once everything is checked."""
+def open_server(
+    settings: Settings,
+    console: Console,
+    patience: float = PREFLIGHT_PATIENCE,
+    *,
+    stopped: threading.Event | None = None,
+) -> Iterator[Typesense]:
+    """The server, with little patience at first; the caller raises it once everything is checked.
+
+    Waiting for it ends early when `stopped` is set.
+    """
 
     def waiting(error: TypesenseError, seconds: float) -> None:
         console.detail(f"Typesense: {error}; again in {seconds:.1f} s")
 
     patience = min(patience, PREFLIGHT_PATIENCE)
     try:
-        client = Typesense(settings.typesense, patience=patience, on_wait=waiting)
+        client = Typesense(settings.typesense, patience=patience, on_wait=waiting, stopped=stopped)
     except (ImportError, OSError, ValueError) as error:
         raise Refused([f"{_NETWORK}: no connection can be made as these ask for: {error}"]) from error
     with client as server:

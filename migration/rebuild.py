@@ -91,6 +91,13 @@ class Rebuild:
                 f"the field {self._field!r} must have a value in every document, and {len(failing)} would have none, "
                 f"{failing[0]!r} among them, because they have no text or the provider refuses it; nothing was changed"
             )
+        # Without its field the collection has no vector search: no Ctrl-C ends the waiting for it.
+        with self._server.unstoppable():
+            self._pause(schema, mark, total)
+        return self.outcome
+
+    def _pause(self, schema: Schema, mark: dict[str, Any] | None, total: int) -> None:
+        """From the drop of the field, or wherever an earlier run was left, to the end."""
         if mark is None or (mark["phase"] == "dropping" and embedding_field(schema, self._field)):
             if self._changes_dimensions:
                 self._remove_outside_vectors()
@@ -104,7 +111,6 @@ class Rebuild:
             self._put_back(mark["field"], total)
         self.outcome.downtime_seconds = time.time() - self._begun
         self._finish(total)
-        return self.outcome
 
     @property
     def _changes_dimensions(self) -> bool:

@@ -78,7 +78,7 @@ def migrate(options: RunOptions) -> int:
     def work(settings: Settings, console: Console) -> int:
         collections = selected_collections(options.collections, options.collections_file)
         control = Control(pause_file=settings.home / "pause", nice=options.nice, announce=console.warn)
-        with control.signals(), open_server(settings, console, options.patience) as server:
+        with control.signals(), open_server(settings, console, options.patience, stopped=control.stopped) as server:
             return _with_server(options, settings, collections, server, control, console)
 
     return with_settings(work, env_file=options.env_file, verbose=options.verbose)

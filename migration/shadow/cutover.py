@@ -102,7 +102,8 @@ class CutOver:
         if builder.refused:
             self._write_refused(builder.refused, builder.refused_documents)
         known = builder.standing + len(builder.refused)
-        counted = drop(server, self._name, "original")
+        with server.unstoppable():
+            counted = drop(server, self._name, "original")
         dropped = time.time()
         builder.keeper.write(dropped_at=dropped)
         self._tell_blind_window(read, looked, dropped)
@@ -174,6 +175,11 @@ class CutOver:
         Raises:
             CutOverStopped: documents cannot be copied back, or the application keeps getting in the way.
         """
+        with self._server.unstoppable():
+            self._put_in_place()
+        self._bring_up_to_date()
+
+    def _put_in_place(self) -> None:
         mark, keeper = self._builder.mark, self._builder.keeper
         assert keeper is not None  # noqa: S101 - the mark came from it
         if mark.phase != "done":
@@ -187,7 +193,6 @@ class CutOver:
             self._check()
             keeper.write(phase="done")
         self._clean_up()
-        self._bring_up_to_date()
 
     def _stand_up(self) -> None:
         """The collection stands under its old name with the shadow's schema; created, or the application's."""

@@ -7,11 +7,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.providers import OpenAIStandIn
+from tests.sandbox.server import RunningSandbox
 from tests.world import World, made_up, openai
 
 DOCUMENTS = 3000
@@ -39,10 +41,10 @@ def slow(provider: OpenAIStandIn) -> OpenAIStandIn:
     return provider
 
 
-def begun(world: World, provider: OpenAIStandIn) -> subprocess.Popen[str]:
+def begun(world: World, provider: OpenAIStandIn, *options: str) -> subprocess.Popen[str]:
     """A run in a process of its own, its first page done."""
     world.fill(made_up(questions=DOCUMENTS, instructions=4), 16)
-    process = world.start("--collections", "context_stores", "--concurrency", "1", **openai(provider, 16))
+    process = world.start("--collections", "context_stores", "--concurrency", "1", *options, **openai(provider, 16))
     wait_until(lambda: status(world).get("done", 0) > 0, "the first page")
     return process
 
@@ -67,6 +69,19 @@ def test_a_signal_ends_the_run_after_the_pages_in_hand_and_the_next_goes_on(
     # Nothing twice: the distinct texts, two probes, and the sample that the verification embeds again.
     assert len(slow.embedded) <= len(texts) + 2 + 10
     assert len(list(world.home.glob("runs/*"))) == 1
+
+
+def test_a_signal_ends_the_run_also_while_it_waits_for_typesense(slow: OpenAIStandIn, tmp_path: Path) -> None:
+    with RunningSandbox(tmp_path / "data") as sandbox:
+        alone = World(sandbox.url, sandbox.api_key, tmp_path / "work" / "home")
+        process = begun(alone, slow, "--patience", "600")
+        sandbox.kill()
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+        assert process.returncode == 130, err
+        assert "Traceback" not in err
+        alone.close()
 
 
 @pytest.mark.parametrize("way", ["file", "signal"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
@@ -12,7 +14,7 @@ import pytest
 from kai.settings import TypesenseSettings
 from kai.typesense import PAGE_LIMIT, Typesense, nameable
 from kai.typesense_answers import TypesenseError, raise_for_status
-from migration.fetch import Selection, fetch_documents
+from migration.fetch import Selection, export_pages, fetch_documents
 from tests.sandbox.server import RunningSandbox
 from tests.world import World, field
 
@@ -129,3 +131,28 @@ def test_a_document_is_read_by_whatever_id_it_has_and_hides_no_other(server: Typ
     assert server.document("notes", f"{strange}?") is None
     found = fetch_documents(server, "notes", Selection(""), ["0", strange, "9"])
     assert {document.id for document in found} == {"0", "9"} | ({strange} if nameable(strange) else set())
+
+
+def test_whoever_stops_the_run_ends_the_waiting_for_a_server_that_is_away(server: Typesense) -> None:
+    stopped = threading.Event()
+    away = TypesenseSettings("127.0.0.1", 1, api_key="key")
+    with Typesense(away, patience=30, stopped=stopped) as client:
+        threading.Timer(0.3, stopped.set).start()
+        begun = time.monotonic()
+        with pytest.raises(TypesenseError):
+            client.health()
+        assert time.monotonic() - begun < 5
+        client.patience = 1.0
+        begun = time.monotonic()
+        with client.unstoppable(), pytest.raises(TypesenseError):
+            client.health()
+        assert time.monotonic() - begun > 0.5
+
+
+def test_reading_gives_up_after_one_patience() -> None:
+    waits: list[float] = []
+    away = TypesenseSettings("127.0.0.1", 1, api_key="key")
+    with Typesense(away, patience=0.5, on_wait=lambda _, seconds: waits.append(seconds)) as client:
+        with pytest.raises(TypesenseError):
+            list(export_pages(client, "notes", Selection("")))
+        assert sum(waits) <= client.patience
