@@ -197,7 +197,9 @@ class Provider:
             if fault.kind == "transient" and self._meter.last_success > begun:
                 # Others got through meanwhile: it is this batch that the provider cannot take.
                 raise RefusedTexts(fault.reason) from fault
-            raise ProviderStopped(fault.reason) from fault
+            reason = fault.reason
+            self._throttle.give_up(lambda: ProviderStopped(reason))
+            raise ProviderStopped(reason) from fault
 
     def _call_once(self, texts: list[str]) -> Vector:
         try:
@@ -205,14 +207,14 @@ class Provider:
             check_vectors(vectors, texts, self.dimensions)
             self._check_equal_vectors(vectors, texts)
             self._check_not_repeated(vectors, texts)
-        except Stopped:
+        except (Stopped, ProviderStopped):
             raise
         except (WrongVectors, MalformedAnswerError) as error:
             raise _Fault("transient", str(error), None, malformed=True) from error
         except Exception as error:
             fault = provider_fault(error, self._secrets)
             if fault.kind in _WORTH_REPEATING:
-                self._throttle.overloaded(fault.retry_after)
+                self._throttle.overloaded(min(fault.retry_after or 0.0, MAX_RETRY_AFTER))
             raise _Fault(fault.kind, fault.message, fault.retry_after) from error
         return vectors
 

@@ -11,7 +11,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 _MINUTE: Final = 60.0
@@ -51,6 +51,7 @@ class Throttle:
         self._held_until = 0.0
         self._lowered = 0.0
         self._usual = 0.0
+        self._over: Callable[[], Exception] | None = None
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
@@ -59,11 +60,14 @@ class Throttle:
 
         Raises:
             Stopped: the run was asked to stop.
+            Exception: what `give_up` was given, instead of waiting.
         """
         with self._changed:
             while (wait := self._wait_for(tokens, time.monotonic())) > 0:
                 if self._stopped.is_set():
                     raise Stopped
+                if self._over is not None:
+                    raise self._over()
                 self._changed.wait(min(wait, 0.25))
             self._under_way += 1
             if self._max_rpm or self._max_tpm:
@@ -93,6 +97,12 @@ class Throttle:
                 self._lowered = now
             if retry_after:
                 self._held_until = max(self._held_until, now + retry_after)
+
+    def give_up(self, why: Callable[[], Exception]) -> None:
+        """The provider cannot go on: nobody waits for it any more, each gets an exception made by `why`."""
+        with self._changed:
+            self._over = why
+            self._changed.notify_all()
 
     def _wait_for(self, tokens: int, now: float) -> float:
         """Seconds to wait at least before the next request may begin; 0 if it may."""
