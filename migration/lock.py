@@ -20,6 +20,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
 
 class Held(Exception):  # noqa: N818 - the collection is held, nothing is broken
     """Another run holds the collection; the message says which."""
@@ -35,7 +37,7 @@ def hold(server: str, collection: str, run: str) -> Iterator[str | None]:
     Raises:
         Held: another process holds it.
     """
-    path = _folder() / f"{hashlib.sha256(f'{server}/{collection}'.encode()).hexdigest()[:24]}.lock"
+    path = _folder() / f"{hashlib.sha256(f'{_one_name(server)}/{collection}'.encode()).hexdigest()[:24]}.lock"
     holder = path.with_suffix(".json")
     lock = FileLock(path, timeout=0, mode=0o600)
     try:
@@ -55,6 +57,12 @@ def hold(server: str, collection: str, run: str) -> Iterator[str | None]:
         with contextlib.suppress(OSError):
             holder.unlink()
         lock.release()
+
+
+def _one_name(server: str) -> str:
+    """The same for every spelling of one server: letters in any case, this machine by any of its own names."""
+    host, _, port = server.lower().rpartition(":")
+    return f"localhost:{port}" if host.strip("[]") in _LOOPBACK else f"{host}:{port}"
 
 
 def _folder() -> Path:
