@@ -220,6 +220,8 @@ _REMEDIES = (
         r'already exists|DuplicateTable|relation "\w+" already',
         "shares its database with tables of the same names; give it a database or schema of its own",
     ),
+    (r'database "[^"]*" does not exist', "does not exist: the server has no database of this name; create it"),
+    (r'role "[^"]*" does not exist', "cannot be opened: the server has no role (user) of this name"),
     (r"no such table|UndefinedTable|does not exist", "lacks a table or column; was it changed by hand?"),
     (r"FOREIGN KEY", "does not hold the model or run that this entry names; was it deleted meanwhile?"),
 )

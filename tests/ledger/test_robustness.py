@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url, text
+from sqlalchemy.exc import OperationalError
 
 from migration.ledger import Ledger, LedgerError, ModelRecord, RunRecord
-from migration.ledger.database import connect, resolve
+from migration.ledger.database import _explain, connect, resolve
 from tests.ledger.conftest import document
 from tests.ledger.postgresql import free_port
 
@@ -262,3 +263,18 @@ def test_opening_a_current_ledger_does_not_import_alembic(tmp_path: Path) -> Non
         "assert 'sqlalchemy' in sys.modules and 'alembic' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ('connection failed: FATAL:  database "nowhere" does not exist', "has no database of this name"),
+        ('connection failed: FATAL:  role "nobody" does not exist', "has no role (user) of this name"),
+        ('relation "runs" does not exist', "lacks a table or column"),
+    ],
+)
+def test_what_a_postgresql_server_does_not_have_is_told_apart(message: str, told: str) -> None:
+    error = OperationalError("SELECT 1", {}, Exception(message))
+    explained = _explain(error, make_url("postgresql://me@host/nowhere"))
+    assert told in explained
+    assert "MIGRATION_LEDGER_URL" in explained
