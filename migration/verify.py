@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from kai.collections import EmbeddedCollection
-from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
+from kai.typesense import Schema, Typesense, TypesenseError, embedding_field, nameable
 from migration.context import Context, Outcome, Sampled
 from migration.embed import Embedder, TextFailure, text_hash
-from migration.fetch import Selection, export_pages, other_vector_fields
+from migration.fetch import Selection, export_pages, id_filter, other_vector_fields
 from migration.provider import ProviderStopped
 from migration.throttle import Stopped
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 LEAST_COSINE: Final = 0.999
 """Providers are not exact: the same text gives vectors with a cosine of 0.9999 or so to each other."""
 _NEIGHBOURS: Final = 10
+_THOROUGH: Final = 500
+"""Vectors that the index follows up in a search that is to miss none."""
 _SAME_PLACE: Final = 1e-4
 """Cosine distance up to which another document stands in the same place: it has the same text."""
 WORTH_PAYING_FOR: Final = 250
@@ -169,25 +171,36 @@ def check_found(
     """Search for each of the sample by its own vector; it, or one in the same place, must come up."""
     from migration.ledger import CheckResult
 
-    searches = [
-        {
-            "collection": name,
-            "q": "*",
-            "per_page": _NEIGHBOURS,
-            "include_fields": "id",
-            "vector_query": f"{field_name}:([{','.join(map(repr, np.frombuffer(s.vector, np.float32).tolist()))}], "
-            f"k:{_NEIGHBOURS})",
-        }
-        for s in sample
-    ]
     try:
-        answers = server.multi_search(searches)
+        answers = server.multi_search([_search_by_vector(name, field_name, item) for item in sample])
+        doubtful = [item for item, answer in zip(sample, answers, strict=True) if not _is_found(item.id, answer)]
+        # The index is approximate and may pass over a vector that it has: only an exact search says it is not there.
+        answers = server.multi_search([_search_by_vector(name, field_name, item, exact=True) for item in doubtful])
     except TypesenseError as error:
         return CheckResult("sample found by its vector", False, len(sample), len(sample), 0.0, str(error))
-    missed = [item.id for item, answer in zip(sample, answers, strict=True) if not _is_found(item.id, answer)]
+    missed = [item.id for item, answer in zip(doubtful, answers, strict=True) if not _is_found_exactly(item, answer)]
     detail = f"not found: {', '.join(missed)}" if missed else ""
     confidence = len(sample) / max(population, len(sample))
     return CheckResult("sample found by its vector", not missed, len(sample), len(missed), confidence, detail)
+
+
+def _search_by_vector(name: str, field_name: str, item: Sampled, *, exact: bool = False) -> dict[str, object]:
+    """A search by a document's own vector; an exact one looks at nothing but the document."""
+    options, only = f"k:{_NEIGHBOURS}", {}
+    if exact and nameable(item.id):
+        # Fewer documents than the cut-off are compared one by one, past the index's graph.
+        options, only = f"{options}, flat_search_cutoff:{_NEIGHBOURS}", {"filter_by": id_filter([item.id])}
+    elif exact:
+        options = f"{options}, ef:{_THOROUGH}"
+    numbers = ",".join(map(repr, np.frombuffer(item.vector, np.float32).tolist()))
+    return {
+        "collection": name,
+        "q": "*",
+        "per_page": _NEIGHBOURS,
+        "include_fields": "id",
+        "vector_query": f"{field_name}:([{numbers}], {options})",
+        **only,
+    }
 
 
 def cosine(one: np.ndarray, other: np.ndarray) -> float:
@@ -211,3 +224,14 @@ def _is_found(document_id: str, answer: dict[str, object]) -> bool:
         return True
     # More documents than were asked for may share one text, and so one place.
     return bool(hits) and float(hits[-1].get("vector_distance", 1.0)) <= _SAME_PLACE
+
+
+def _is_found_exactly(item: Sampled, answer: dict[str, object]) -> bool:
+    """Whether the index has the document at its vector, and not at another one."""
+    hits = answer.get("hits")
+    if not nameable(item.id) or not isinstance(hits, list):
+        return _is_found(item.id, answer)
+    vector = np.frombuffer(item.vector, np.float32).astype(np.float64)
+    # By the inner product, a vector shorter than 1 is that far from itself.
+    own_distance = max(0.0, 1.0 - float(np.dot(vector, vector)))
+    return any(float(hit.get("vector_distance", 1.0)) <= own_distance + _SAME_PLACE for hit in hits)

@@ -1,0 +1,60 @@
+"""The sample found by its own vector: on a server whose index is approximate, and on one that lacks a vector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from kai.settings import TypesenseSettings
+from kai.typesense import Typesense
+from migration.context import Sampled
+from migration.verify import check_found
+from tests.sandbox.server import RunningSandbox
+from tests.world import World, field
+
+IDS = ["a", "b", "back`tick"]
+
+
+class Approximate(Typesense):
+    """Passes over what it has, unless a search is exact."""
+
+    def multi_search(self, searches: Sequence[dict[str, Any]], *_: Any) -> list[dict[str, Any]]:
+        answers = super().multi_search(searches)
+        exact = ("flat_search_cutoff", "ef:")
+        return [
+            answer if any(word in search["vector_query"] for word in exact) else {**answer, "hits": []}
+            for search, answer in zip(searches, answers, strict=True)
+        ]
+
+
+@pytest.fixture
+def server(shared_sandbox: RunningSandbox, world: World) -> Iterator[Typesense]:
+    settings = TypesenseSettings(shared_sandbox.host, shared_sandbox.port, api_key=shared_sandbox.api_key)
+    with Approximate(settings, patience=2) as client:
+        vector = field("vector", "float[]", num_dim=2, optional=True)
+        client.create_collection({"name": "notes", "fields": [vector]})
+        yield client
+
+
+def sampled(document_id: str, numbers: Sequence[float]) -> Sampled:
+    return Sampled(document_id, "", np.array(numbers, np.float32).tobytes())
+
+
+def test_a_vector_that_the_index_only_passes_over_is_found_by_an_exact_search(server: Typesense) -> None:
+    vectors = {id_: [1.0, float(number)] for number, id_ in enumerate(IDS)}
+    lines = [orjson.dumps({"id": id_, "vector": vector}) for id_, vector in vectors.items()]
+    server.import_lines("notes", lines, "upsert")
+    check = check_found(server, "notes", "vector", [sampled(*item) for item in vectors.items()], 3)
+    assert check.passed, check.detail
+
+
+def test_a_vector_that_is_not_there_or_another_one_is_not_found(server: Typesense) -> None:
+    lines = [orjson.dumps({"id": "a"}), orjson.dumps({"id": "b", "vector": [0.0, 1.0]})]
+    server.import_lines("notes", lines, "upsert")
+    check = check_found(server, "notes", "vector", [sampled(id_, [1.0, 0.0]) for id_ in IDS], 3)
+    assert not check.passed
+    assert check.detail == "not found: a, b, back`tick"
