@@ -28,6 +28,27 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
+class _Lenient:
+    """A stream whose reader may go away: what it cannot take is not written."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write as much as can be written."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Pass on what was written, if anybody takes it."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def write_line(text: str, stream: TextIO) -> None:
     """One line, past a progress bar. A reader who went away, or a full disk, ends the printing and nothing else."""
     try:
@@ -76,7 +97,7 @@ class Console:
 
     def progress(self, title: str, total: int) -> tqdm[Any]:
         """A bar on standard error; use as a context manager and call `update`."""
-        return tqdm(total=total, desc=title, file=sys.stderr, mininterval=0.2, dynamic_ncols=True)
+        return tqdm(total=total, desc=title, file=_Lenient(sys.stderr), mininterval=0.2, dynamic_ncols=True)
 
     def _write(self, text: str, stream: TextIO) -> None:
         write_line(redact(text, self._secrets), stream)

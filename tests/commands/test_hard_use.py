@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from typing import Any
 import orjson
 import pytest
 
+from migration.console import Console
 from tests.providers import OpenAIStandIn
 from tests.providers.faults import Fault
 from tests.world import MODULE, Finished, World, field, made_up, openai
@@ -33,7 +36,7 @@ def metrics(world: World) -> dict[str, Any]:
     return dict(line)
 
 
-@pytest.mark.parametrize("reader", ["gone", "full", "none"])
+@pytest.mark.parametrize("reader", ["gone", "gone for both", "full", "full for both", "none"])
 def test_a_reader_who_goes_away_ends_the_printing_and_nothing_else(
     world: World, provider: OpenAIStandIn, reader: str
 ) -> None:
@@ -41,8 +44,14 @@ def test_a_reader_who_goes_away_ends_the_printing_and_nothing_else(
     world.home.parent.mkdir(parents=True, exist_ok=True)
     environment = world.environment(**openai(provider, 128))
     command = f'"{sys.executable}" -m {MODULE} --collections {NAME}'
-    redirected = {"gone": "| head -n 1", "full": "> /dev/full", "none": ">&-"}[reader]
-    script = f"({command}; echo exit $? >&2) {redirected}"
+    redirected = {
+        "gone": "| head -n 1",
+        "gone for both": "2>&1 | head -n 3",
+        "full": "> /dev/full",
+        "full for both": "> /dev/full 2>&1",
+        "none": ">&-",
+    }[reader]
+    script = f"exec 3>&2; ({command}; echo exit $? >&3) {redirected}"
     ended = subprocess.run(  # noqa: S602 - our own words
         script,
         check=False,
@@ -57,6 +66,24 @@ def test_a_reader_who_goes_away_ends_the_printing_and_nothing_else(
     assert "nothing was changed" not in ended.stderr
     assert "Traceback" not in ended.stderr
     assert all(len(d["prompt_embedding"]) == 128 for d in world.documents(NAME).values())
+
+
+@pytest.mark.parametrize("taken", ["gone", "full"])
+def test_a_progress_bar_outlives_its_reader(monkeypatch: pytest.MonkeyPatch, taken: str) -> None:
+    if taken == "gone":
+        reading, writing = os.pipe()
+        os.close(reading)
+    else:
+        writing = os.open("/dev/full", os.O_WRONLY)
+    stream = io.TextIOWrapper(io.FileIO(writing, "w"), write_through=True)
+    monkeypatch.setattr(sys, "stderr", stream)
+    done = 0
+    with Console().progress("Migrating", 3) as bar:
+        for _ in range(3):
+            done += 1
+            bar.update()
+            bar.refresh()
+    assert done == 3
 
 
 def test_letters_that_a_terminal_cannot_show_stop_nothing(world: World, provider: OpenAIStandIn) -> None:
