@@ -51,6 +51,9 @@ MINIMUM_READ_TIMEOUT = 60.0
 _FULL_WAITS = 60.0
 """Seconds of patience from which on the waits between repetitions have their full length."""
 
+_AS_STORED = {"enable_overrides": "false"}
+"""An override for `*` would hide documents from the search, or show ones that were not asked for."""
+
 _LONGEST_QUERY = 3500
 """Bytes of search parameters as the URL carries them; the server refuses a query string above 4,000."""
 
@@ -262,7 +265,7 @@ class Typesense:
         )
 
     def search(self, name: str, params: dict[str, Any], read: Callable[[bytes], Any] = orjson.loads) -> dict[str, Any]:
-        """One search, parameters as Typesense names them.
+        """One search, parameters as Typesense names them, of what is stored: the collection's overrides do not count.
 
         By GET as KAI searches; one too long for a URL by multi_search.
 
@@ -274,6 +277,7 @@ class Typesense:
         Raises:
             TypesenseError: also for an error that comes inside a 200 of multi_search.
         """
+        params = _AS_STORED | params
         if len(str(httpx.QueryParams(params))) > _LONGEST_QUERY:
             answer: Any = self.multi_search([{"collection": name, **params}], read)[0]
             if "error" in answer:
@@ -292,7 +296,9 @@ class Typesense:
         return [result for part in parts for result in self._multi_search(part, read)]
 
     def _multi_search(self, searches: Sequence[dict[str, Any]], read: Callable[[bytes], Any]) -> list[dict[str, Any]]:
-        body = orjson.dumps({"searches": list(searches)}, option=orjson.OPT_SERIALIZE_NUMPY)
+        body = orjson.dumps(
+            {"searches": [_AS_STORED | search for search in searches]}, option=orjson.OPT_SERIALIZE_NUMPY
+        )
 
         def send() -> list[dict[str, Any]]:
             results = list(read_json(self._http.post("/multi_search", content=body), read)["results"])

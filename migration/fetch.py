@@ -173,12 +173,19 @@ def export_pages(server: Typesense, collection: str, selection: Selection) -> It
             broken += 1
             if not error.transient or broken >= _BROKEN_STREAMS:
                 raise
-            if delivered is not None and (
-                not nameable(delivered) or not server.count(collection, f"id:=`{delivered}`")
-            ):
-                delivered, seen = None, 0  # Deleted meanwhile: start over; seeing documents twice is harmless.
+            if delivered is not None and not _is_selected(server, collection, selection, delivered):
+                # Deleted meanwhile, or not selected any more: start over; seeing documents twice is harmless.
+                delivered, seen = None, 0
         else:
             return
+
+
+def _is_selected(server: Typesense, collection: str, selection: Selection, document_id: str) -> bool:
+    """Whether an export will have the document again; what no filter can name is taken for gone."""
+    if not nameable(document_id):
+        return False
+    condition = f"id:=`{document_id}`"
+    return server.count(collection, f"({selection.filter_by}) && {condition}" if selection.filter_by else condition) > 0
 
 
 def _count(server: Typesense, collection: str, filter_by: str) -> int:
@@ -249,5 +256,5 @@ def fetch_documents(server: Typesense, collection: str, selection: Selection, id
 def _document(fields: dict[str, Any], selection: Selection) -> Document:
     vector = fields.pop(selection.embedding_field, None)
     if vector and not isinstance(vector, bytes):
-        vector = orjson.dumps(array("d", vector).tolist())
+        vector = orjson.dumps(vector)  # Whatever it is: a field that is out of the schema takes anything.
     return Document(str(fields["id"]), fields, vector or None)

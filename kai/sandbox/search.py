@@ -92,6 +92,8 @@ def search(store: Store, name: str, params: Params) -> Json:
         hits = [Hit(document) for document in reversed(candidates)]
     for field_name, descending in reversed(order):
         hits = _sorted(hits, field_name, descending)
+    if params.get("enable_overrides", "true") != "false":
+        hits = _curated(collection, text, hits)
     projection = Projection(store, collection, params.get("include_fields", ""), params.get("exclude_fields", ""))
     shown = hits[(page - 1) * per_page : page * per_page]
     return {
@@ -109,6 +111,23 @@ def search(store: Store, name: str, params: Params) -> Json:
         "search_cutoff": False,
         "search_time_ms": int((time.perf_counter() - started) * 1000),
     }
+
+
+def _curated(collection: Collection, text: str, hits: list[Hit]) -> list[Hit]:
+    """The hits under the overrides whose rule is exactly this query; they hide and pin, and no more."""
+    for override in collection.curation["overrides"].values():
+        rule = override.get("rule", {})
+        if (rule.get("query"), rule.get("match")) != (text, "exact"):
+            continue
+        hidden = {entry["id"] for entry in override.get("excludes", ())}
+        pins = sorted(override.get("includes", ()), key=lambda entry: int(entry.get("position", 1)))
+        pinned = {entry["id"]: int(entry.get("position", 1)) for entry in pins}
+        shown = {document.id: Hit(document) for document in collection.documents.values() if document.id in pinned}
+        hits = [hit for hit in hits if hit.document.id not in hidden and hit.document.id not in pinned]
+        for document_id, position in pinned.items():
+            if document_id in shown:
+                hits.insert(position - 1, shown[document_id])
+    return hits
 
 
 def _show(hit: Hit, projection: Projection, query: TextQuery | None) -> Json:

@@ -426,3 +426,30 @@ def test_force_embeds_again_in_a_recreate_too(small: SmallWorld, tmp_path: Path)
     paid = len(small.provider.embedded)
     assert run(small, tmp_path, force=True).status == 0
     assert len(small.provider.embedded) - paid > 20
+
+
+def test_what_an_override_hides_or_pins_in_every_search_is_migrated_all_the_same(
+    small: SmallWorld, tmp_path: Path
+) -> None:
+    first, *others = small.world.documents(NAME)
+    rule = {"query": "*", "match": "exact"}
+    hidden = {"rule": rule, "excludes": [{"id": id_} for id_ in others[:5]], "includes": [{"id": first, "position": 1}]}
+    small.world.http.put(f"/collections/{NAME}/overrides/all", json=hidden).raise_for_status()
+
+    def change(number: int, _: str) -> None:
+        if number == 25:
+            import httpx
+
+            changed = small.world.documents(NAME)[others[0]] | {"rank": 77}
+            changed.pop("vector", None)
+            with httpx.Client(base_url=small.world.url, headers={"X-TYPESENSE-API-KEY": small.world.key}) as http:
+                body = {k: v for k, v in changed.items() if k in ("id", "rank")}
+                http.patch(f"/collections/{NAME}/documents/{others[0]}", json=body).raise_for_status()
+
+    environment = small.environment(TARGET, tmp_path / "home")
+    ended = run_forked(small.options(), environment, tmp_path, at_request=change)
+    assert ended.status == 0, ended.text
+    after = small.world.documents(NAME)
+    assert list(after) == [first, *others]
+    assert after[others[0]]["rank"] == 77
+    assert as_float32(after[others[1]].get("vector")) is not None

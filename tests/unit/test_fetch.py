@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kai.typesense import TypesenseError
-from migration.fetch import Document
+from migration.fetch import Document, Selection, _document
 
 numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53)
 values = st.recursive(
@@ -41,3 +41,9 @@ def test_what_is_no_list_of_numbers_counts_as_no_vector_and_cannot_be_read_as_on
     assert document(value).vector_bytes() is None
     with pytest.raises(TypesenseError, match="'d1' is not a list of numbers"):
         _ = document(value).vector
+
+
+@given(values)
+def test_whatever_a_search_finds_where_a_vector_should_be_is_read_as_a_document(value: object) -> None:
+    stored = _document({"id": "d1", "v": value}, Selection("v")).vector_bytes()
+    assert stored is None or isinstance(value, list)
