@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -175,13 +176,8 @@ def plan_collection(
     decided = _decide(old, dimensions, "alter" if rebuilding else strategy)
     if is_dropped:
         decided = "recreate"
-    if decided == "recreate" and vector_field.get("embed"):
-        raise Refused(
-            [
-                f"field {collection.embedding_field!r} of collection {name!r} has an `embed` setting: the server "
-                "computes these vectors itself, so their length is the server's model's; change it there"
-            ]
-        )
+    if rebuilding is None and (problem := _way_problem(collection, schema, decided)):
+        raise Refused([problem])
     if decided == "recreate" and shadow is not None and is_foreign(shadow, schema):
         raise Refused(
             [f"a collection {shadow['name']!r} is there that this tool did not make; rename or delete it first"]
@@ -286,6 +282,47 @@ def _field_problem(collection: EmbeddedCollection, schema: Schema) -> str | None
             f"field {collection.embedding_field!r} of collection {schema['name']!r} is of type {found['type']}, "
             "not float[]; it cannot hold an embedding"
         )
+    return None
+
+
+def _way_problem(collection: EmbeddedCollection, schema: Schema, strategy: Strategy) -> str | None:
+    """Why the field cannot be migrated in this way, though it could in another, or could be made to."""
+    if strategy not in ("recreate", "rebuild", "alter"):
+        return None
+    name, field_name = schema["name"], collection.embedding_field
+    if (embedding_field(schema, field_name) or {}).get("embed"):
+        begins = f"field {field_name!r} of collection {name!r} has an `embed` setting: "
+        if strategy == "rebuild":
+            return (
+                f"{begins}it would be lost with the field, for the server does not show its secrets; leave --strategy "
+                "out, then the vectors are migrated in place"
+            )
+        return (
+            f"{begins}the server computes these vectors itself, so their length is the server's model's; change it "
+            "there"
+        )
+    if strategy != "recreate" and (found := _detecting_field(schema, field_name)):
+        way = "in place" if strategy == "rebuild" else "by a recreate"
+        return (
+            f"--strategy: the field {found!r} of collection {name!r} makes fields of what documents have, so "
+            f"{field_name!r} would come back by itself while it is out of the schema, without its num_dim; leave "
+            f"--strategy out, then the vectors are migrated {way}"
+        )
+    return None
+
+
+def _detecting_field(schema: Schema, name: str) -> str | None:
+    """The field by which the server would add one of this name to the schema by itself, if there is one."""
+    for known in schema["fields"]:
+        pattern = str(known["name"])
+        if "*" not in pattern and known["type"] not in ("auto", "string*"):
+            continue
+        try:
+            matches = pattern == ".*" or re.fullmatch(pattern, name) is not None
+        except re.error:
+            matches = True  # In a dialect that is not ours: it may be anything.
+        if matches:
+            return pattern
     return None
 
 

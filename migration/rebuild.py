@@ -101,13 +101,18 @@ class Rebuild:
         if mark is None or (mark["phase"] == "dropping" and embedding_field(schema, self._field)):
             if self._changes_dimensions:
                 self._remove_outside_vectors()
-            mark = self._mark("dropping", self._wanted_field(schema), own_metadata(schema))
+            wanted = mark["field"] if mark else self._wanted_field(schema)
+            mark = self._mark("dropping", wanted, own_metadata(schema))
             self._begun = time.time()
-            self._alter([{"name": self._field, "drop": True}], lambda now: embedding_field(now, self._field) is None)
+            self._drop()
         else:
             self._begun = float(mark.get("dropped_at", time.time()))
             wait_for_alters(self._server, self._name)
-        if embedding_field(self._schema(), self._field) is None:
+            found = embedding_field(self._schema(), self._field)
+            if found is not None and not self._is_back(self._schema()):
+                # Of another target, or found by the server itself in the documents: nothing to search by.
+                self._drop()
+        if not self._is_back(self._schema()):
             self._put_back(mark["field"], total)
         self.outcome.downtime_seconds = time.time() - self._begun
         self._finish(total)
@@ -115,6 +120,11 @@ class Rebuild:
     @property
     def _changes_dimensions(self) -> bool:
         return self._plan.old_dimensions != self._plan.new_dimensions
+
+    def _is_back(self, schema: Schema) -> bool:
+        """Whether the field stands there as a vector index of the target's length."""
+        found = embedding_field(schema, self._field)
+        return found is not None and found.get("num_dim") == self._plan.new_dimensions
 
     # -- before the pause ------------------------------------------------------------------------------
 
@@ -220,7 +230,7 @@ class Rebuild:
         self._context.status.phase("indexing", collection=self._name, total=total)
         for _ in range(_ADDITIONS):
             try:
-                self._alter([wanted], lambda now: embedding_field(now, self._field) is not None)
+                self._alter(lambda now: [*self._dropped(now), wanted], self._is_back)
             except TypesenseError as error:
                 if error.status != 400 or "incompatible" not in str(error):
                     raise
@@ -257,11 +267,25 @@ class Rebuild:
             wrong = [d.id for d in page if d.vector is not None and len(d.vector) != wanted]
             import_documents(self._server, self._name, {id_: update_line(id_, self._field, None) for id_ in wrong})
 
-    def _alter(self, fields: list[dict[str, Any]], is_done: Callable[[Schema], bool]) -> None:
-        """Alter the schema and wait until it is done, however long the server takes."""
+    def _drop(self) -> None:
+        """Take the field out. A plain one that the server makes of the documents at once is none to search by."""
+        self._alter(self._dropped, lambda now: (embedding_field(now, self._field) or {}).get("num_dim") is None)
+
+    def _dropped(self, schema: Schema) -> list[dict[str, Any]]:
+        """The part of an alter that drops the field, where it stands."""
+        return [{"name": self._field, "drop": True}] if embedding_field(schema, self._field) else []
+
+    def _alter(self, change: Callable[[Schema], list[dict[str, Any]]], is_done: Callable[[Schema], bool]) -> None:
+        """Alter the schema and wait until it is done, however long the server takes.
+
+        Args:
+            change: the fields of the alter, by the schema as it stands.
+            is_done: whether a schema has what was wanted.
+        """
         for _ in range(3):
             try:
-                self._server.alter_fields(self._name, fields)
+                if fields := change(self._schema()):
+                    self._server.alter_fields(self._name, fields)
             except TypesenseError as error:
                 if not error.transient:
                     raise
