@@ -16,16 +16,20 @@ watched at `/operations/schema_changes`, and sent again only when the server sho
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field, nameable
+from migration.backup.errors import BackupError
 from migration.context import Context, Outcome
 from migration.control import Control
-from migration.embed import TextFailure
-from migration.fetch import Page, Selection, export_pages, id_filter, other_vector_fields
+from migration.eligible import eligible_of
+from migration.embed import TextFailure, text_hash
+from migration.fetch import Page, Selection, export_pages, fetch_pages, other_vector_fields
 from migration.mark import MARK, REBUILDING, own_metadata, unfinished_rebuild
 from migration.passes import InPlace
 from migration.pipeline import run_pages
@@ -38,6 +42,9 @@ if TYPE_CHECKING:
 
 _ADDITIONS: Final = 40
 """How often the field is added back while the application keeps writing vectors of another length."""
+_NOT_YET: Final = ("incompatible", "not found in the documents already present", "already part of the schema")
+"""What the server says where stored vectors are of another length, where a required one is missing, and where it
+has made the field again of the documents by itself."""
 _SETTLED: Final = 3.0
 """Seconds for which the server must show no alter before it counts as having none."""
 _POLL: Final = 0.25
@@ -82,6 +89,9 @@ class Rebuild:
         """
         schema = self._schema()
         mark = unfinished_rebuild(schema)
+        if mark is None and self._nothing_to_write():
+            self._check(self._in_place("Checking", self._context, self._open_backup), total)
+            return self.outcome
         failing = self._embed_everything(total, back_up=mark is None)
         if self._context.control.stopped.is_set():
             return self.outcome
@@ -126,6 +136,27 @@ class Rebuild:
         found = embedding_field(schema, self._field)
         return found is not None and found.get("num_dim") == self._plan.new_dimensions
 
+    def _nothing_to_write(self) -> bool:
+        """Whether every eligible document with a text carries the target's vector: no reason to pause the search."""
+        context, collection = self._context, self._plan.collection
+        if self._changes_dimensions or context.force:
+            return False
+        selection = Selection(self._field, collection.filter_by, collection.text_fields)
+        for page in fetch_pages(self._server, self._name, selection):
+            known = context.ledger.documents(self._server.address, self._name, [document.id for document in page])
+            for document in page:
+                text, stored = collection.text_of(document.fields), document.vector_bytes()
+                if not text:
+                    continue
+                record = known.get(document.id)
+                if record is None or stored is None or record.model_id != context.model.id:
+                    return False
+                if (record.text_hash, record.vector_hash) != (text_hash(text), hashlib.sha256(stored).digest()):
+                    return False
+            if context.control.stopped.is_set():
+                return False
+        return True
+
     # -- before the pause ------------------------------------------------------------------------------
 
     def _embed_everything(self, total: int, *, back_up: bool) -> list[str]:
@@ -143,7 +174,9 @@ class Rebuild:
 
         def prepare(page: Page) -> int:
             context.control.wait_while_paused()
-            texts = {document.id: collection.text_of(document.fields) for document in page}
+            # With a backup the page has documents outside the filter too, which nobody is to pay for.
+            wanted = {d.id for d in page} if backup is None else self._may_be_eligible([d.id for d in page])
+            texts = {d.id: collection.text_of(d.fields) for d in page if d.id in wanted}
             vectors = context.embedder.embed([text for text in texts.values() if text], fresh=context.force)
             failing.extend(id_ for id_, t in texts.items() if not t or isinstance(vectors[t], TextFailure))
             if backup is not None:
@@ -166,36 +199,30 @@ class Rebuild:
                     workers=context.workers,
                     stopped=context.control.stopped.is_set,
                 )
-        finally:
+        except BaseException:
             if backup is not None:
-                backup.close(complete=not context.control.stopped.is_set())
+                with contextlib.suppress(BackupError):  # What stopped the run is worth more to know.
+                    backup.close(complete=False)
+            raise
+        if backup is not None:
+            backup.close(complete=not context.control.stopped.is_set())
         return failing
 
     def _remove_outside_vectors(self) -> None:
         """Documents outside the filter lose their vector of the old length, which the new field would refuse."""
-        collection = self._plan.collection
-        if not collection.filter_by:
+        if not self._plan.collection.filter_by:
             return
         selection = Selection(self._field, fields=(), with_vector=True)
-        inside = Selection(self._field, collection.filter_by, fields=(), with_vector=False)
         for page in export_pages(self._server, self._name, selection):
             with_vector = [document.id for document in page if document.vector is not None]
-            if not (wanted := id_filter(with_vector)):
-                continue
-            found = self._server.search(
-                self._name,
-                {
-                    "q": "*",
-                    "per_page": len(with_vector),
-                    "include_fields": "id",
-                    "filter_by": f"({inside.filter_by}) && {wanted}",
-                },
-            )
-            # The vector of a document that no filter can name goes when the field comes back.
-            eligible = {hit["document"]["id"] for hit in found["hits"]}
-            eligible.update(id_ for id_ in with_vector if not nameable(id_))
+            eligible = self._may_be_eligible(with_vector)
             lines = {id_: update_line(id_, self._field, None) for id_ in with_vector if id_ not in eligible}
             import_documents(self._server, self._name, lines)
+
+    def _may_be_eligible(self, ids: list[str]) -> set[str]:
+        """Which of a page's documents the filter lets through; those that no filter finds are among them."""
+        filter_by = self._plan.collection.filter_by
+        return eligible_of(self._server, self._name, filter_by, ids) | {id_ for id_ in ids if not nameable(id_)}
 
     def _wanted_field(self, schema: Schema) -> dict[str, Any]:
         found = embedding_field(schema, self._field)
@@ -222,21 +249,28 @@ class Rebuild:
     def _put_back(self, field: dict[str, Any], total: int) -> None:
         """Rewrite the values until a pass finds nothing, then add the field; again if the application got between."""
         wanted = field | {"num_dim": self._plan.new_dimensions}
-        steps = self._in_place("Rewriting")
-        steps.run(total)
-        self.outcome.written += steps.outcome.written
-        self._drop_failed_vectors(list(steps.outcome.failures))
+        failures = self._rewrite(total)
+        if wanted.get("optional"):
+            self._drop_failed_vectors(failures)
         self._mark("adding", wanted, own_metadata(self._schema()), self._begun)
         self._context.status.phase("indexing", collection=self._name, total=total)
-        for _ in range(_ADDITIONS):
+        for number in range(_ADDITIONS):
             try:
                 self._alter(lambda now: [*self._dropped(now), wanted], self._is_back)
             except TypesenseError as error:
-                if error.status != 400 or "incompatible" not in str(error):
+                if error.status != 400 or not any(words in str(error) for words in _NOT_YET):
                     raise
                 self._context.console.detail(f"the field cannot come back yet: {error}")
                 # At once after this: what the application writes with its old model comes without a pause.
-                self._drop_outsiders()
+                if wanted.get("optional"):
+                    self._drop_outsiders()
+                # Outside the filter too, where nothing else can bring the field back.
+                elif failing := self._rewrite(total, everything=self._changes_dimensions or number > 0):
+                    raise RebuildStopped(
+                        f"the field {self._field!r} of {self._name!r} must have a value in every document, and "
+                        f"{len(failing)} can have none, {failing[0]!r} among them, because they have no text or the "
+                        "provider refuses it; give them a text, or delete them, and run again"
+                    ) from error
             else:
                 return
         raise RebuildStopped(
@@ -244,14 +278,36 @@ class Rebuild:
             "coming; pause what writes them and run again"
         )
 
-    def _in_place(self, doing: str) -> InPlace:
+    def _rewrite(self, total: int, *, everything: bool = False) -> list[str]:
+        """Fill in what is not the target's; the ids of documents that have no vector of the target."""
+        steps = self._rewriting("Rewriting", everything=everything)
+        steps.run(total)
+        self.outcome.written += steps.outcome.written
+        return list(steps.outcome.failures)
+
+    def _rewriting(self, doing: str, *, everything: bool = False) -> InPlace:
         """Passes that find every vector in the cache and every old one in the backup.
 
         A Ctrl-C does not stop them: without its field the collection has no vector search, so it comes back first.
+
+        Args:
+            doing: what they are called.
+            everything: whether documents outside the filter are written too.
         """
         unstoppable = Control(nice=self._context.control.nice)
         context = replace(self._context, force=False, limit=None, backup=False, control=unstoppable)
-        return InPlace(context, self._plan.collection, self._name, schema=self._schema(), doing=doing)
+        return self._in_place(doing, context, everything=everything)
+
+    def _in_place(
+        self,
+        doing: str,
+        context: Context,
+        open_backup: Callable[[], BackupWriter] | None = None,
+        *,
+        everything: bool = False,
+    ) -> InPlace:
+        collection = replace(self._plan.collection, filter_by="") if everything else self._plan.collection
+        return InPlace(context, collection, self._name, schema=self._schema(), open_backup=open_backup, doing=doing)
 
     def _drop_failed_vectors(self, ids: list[str]) -> None:
         """A document that could not be embedded keeps its old vector only where its length still fits."""
@@ -305,7 +361,13 @@ class Rebuild:
 
     def _finish(self, total: int) -> None:
         """Passes in place, which are the proof; then the mark goes."""
-        steps = self._in_place("Checking")
+        self._check(self._rewriting("Checking"), total)
+        self._server.set_metadata(self._name, own_metadata(self._schema()) or {})
+        paused = self.outcome.downtime_seconds or 0
+        self.outcome.notes.append(f"vector search paused for {paused:.2f} s; keyword search did not")
+
+    def _check(self, steps: InPlace, total: int) -> None:
+        """Passes in place; what they find is the outcome."""
         try:
             steps.run(total)
         finally:
@@ -317,8 +379,6 @@ class Rebuild:
             outcome.written += done.written
             outcome.notes += done.notes
             outcome.complete = done.complete
-        self._server.set_metadata(self._name, own_metadata(self._schema()) or {})
-        outcome.notes.append(f"vector search paused for {outcome.downtime_seconds or 0:.2f} s; keyword search did not")
 
 
 def wait_for_alters(server: Typesense, name: str) -> None:

@@ -177,6 +177,14 @@ def _misfit(collection: Collection, added: list[Field]) -> ApiError | None:
             raw = document.raw(name)
             if raw is not None:
                 values[name] = orjson.loads(raw)
+        for spec in added:
+            if spec.name in values or spec.optional or spec.is_pattern or spec.embed is not None or "." in spec.name:
+                continue
+            return ApiError(
+                400,
+                f"Field `{spec.name}` has been declared in the schema, but is not found in the documents already "
+                "present in the collection. If you still want to add this field, set it as `optional: true`.",
+            )
         try:
             check_attributes(values, schema, "reject", partial=False)
         except ApiError as error:

@@ -10,8 +10,9 @@ import orjson
 
 from kai.typesense import embedding_field
 from migration.context import Context, Failure
+from migration.eligible import eligible_of
 from migration.embed import TextFailure, text_hash
-from migration.fetch import Document, Page, id_filter
+from migration.fetch import Document, Page
 from migration.records import NO_TEXT, record_of
 from migration.vectors import Vector
 
@@ -106,7 +107,10 @@ class PagePreparer:
 
     def _texts(self, page: Page, prepared: Prepared) -> dict[str, str]:
         """The texts to embed: of eligible documents, and of the others only where a vector is required."""
-        eligible = self._eligible([document.id for document in page]) if self.vector_is_optional else None
+        eligible: set[str] | None = None
+        if self.vector_is_optional:
+            ids = [document.id for document in page]
+            eligible = eligible_of(self._context.server, self._name, self._collection.filter_by, ids)
         texts: dict[str, str] = {}
         for document in page:
             if eligible is not None and document.id not in eligible:
@@ -117,23 +121,6 @@ class PagePreparer:
             else:
                 prepared.failures[document.id] = Failure("embed", NO_TEXT)
         return texts
-
-    def _eligible(self, ids: list[str]) -> set[str]:
-        """Which of these documents the filter lets through; the server is asked, for the filter is its own."""
-        if not self._collection.filter_by:
-            return set(ids)
-        if not (wanted := id_filter(ids)):
-            return set()
-        answer = self._context.server.search(
-            self._name,
-            {
-                "q": "*",
-                "per_page": len(ids),
-                "include_fields": "id",
-                "filter_by": f"({self._collection.filter_by}) && {wanted}",
-            },
-        )
-        return {str(hit["document"]["id"]) for hit in answer["hits"]}
 
 
 def line_of(document: Document, field_name: str, vector: Vector | list[float] | None) -> bytes:
