@@ -94,8 +94,11 @@ def _with_server(
 ) -> int:
     plan = make_plan(server, settings.embedding, collections, strategy=options.strategy)
     meter = Meter()
+    _refuse_what_loses(plan, options)
+    most_tokens = _affordable_tokens(settings.embedding, options.max_cost)
     throttle = Throttle(options.concurrency, max_rpm=options.max_rpm, max_tpm=options.max_tpm, stopped=control.stopped)
     if options.dry_run:
+        _refuse_taken_alias(options, settings, plan, server)
         probe(make_embedder(settings, control, meter, throttle), settings)
         memory.loaded()
         server.patience = options.patience
@@ -103,7 +106,6 @@ def _with_server(
         looked_at = [look_at_texts(server, item, settings.embedding, control.stopped) for item in plan.collections]
         report.preview(console, Plan(plan.embedding, tuple(looked_at)))
         return DONE
-    _refuse_what_loses(plan, options)
     with contextlib.ExitStack() as stack:
         ledger = stack.enter_context(open_ledger(settings, options.patience))
         cache = stack.enter_context(VectorCache(settings.home, patience=min(options.patience, LOCK_PATIENCE)))
@@ -115,7 +117,7 @@ def _with_server(
             throttle,
             cache=cache,
             patience=patience,
-            most_tokens=_affordable_tokens(settings.embedding, options.max_cost),
+            most_tokens=most_tokens,
         )
         probe(embedder, settings)
         memory.loaded()
@@ -191,13 +193,37 @@ def _affordable_tokens(embedding: EmbeddingSettings, max_cost: float | None) -> 
     return int(max_cost / million * 1_000_000) if million else None
 
 
+def _refuse_taken_alias(options: RunOptions, settings: Settings, plan: Plan, server: Typesense) -> None:
+    """The ledger refuses an alias that is taken when a run begins; a preview is to refuse it too.
+
+    Only a ledger that is there already is asked: a preview makes none.
+    """
+    if options.alias is None:
+        return
+    from migration.ledger.database import resolve
+    from migration.ledger.runs import LATEST
+
+    if options.alias == LATEST:
+        raise Refused([f"--alias: {LATEST!r} always names the latest run; choose another"])
+    place = resolve(settings.ledger_url, settings.home)
+    if place.get_backend_name() != "sqlite" or not Path(place.database or "").is_file():
+        return
+    with open_ledger(settings, options.patience) as ledger:
+        wanted = fingerprint(settings.embedding, "")
+        model = next((known.model.id for known in ledger.models() if known.model.fingerprint == wanted), None)
+        if _unfinished(ledger, options, plan, model, server) is None:
+            ledger.refuse_taken(options.alias)
+
+
 def _refuse_what_loses(plan: Plan, options: RunOptions) -> None:
     """A recreate copies what is on disk; values that only the index has would be lost."""
-    whole = [item.name for item in plan.collections if item.strategy in ("recreate", "rebuild", "alter")]
+    whole = [
+        f"{item.name} ({item.strategy})"
+        for item in plan.collections
+        if item.strategy in ("recreate", "rebuild", "alter")
+    ]
     if whole and (options.limit or options.until):
-        raise Refused(
-            [f"--limit, --until: {', '.join(whole)} can only be migrated as a whole ({plan.collections[0].strategy})"]
-        )
+        raise Refused([f"--limit, --until: {', '.join(whole)} can only be migrated as a whole"])
     bare = [
         f"the field {item.collection.embedding_field!r} of {item.name!r} must have a value in every document, and "
         f"{item.documents - item.eligible} documents outside the filter would have none with --strategy alter; leave "
@@ -254,17 +280,8 @@ def _begin(
     server: Typesense,
 ) -> RunRecord:
     """A new run, or the last one here, if it was for the same and did not come to its end."""
-    source = {"server": server.address, "collections": [item.name for item in plan.collections]}
-    earlier = ledger.last_run_over(server.address, source["collections"])
-    if (
-        earlier is not None
-        and earlier.kind == "migrate"
-        and earlier.state in ("running", "stopped", "interrupted")
-        and earlier.model_id == model.id
-        and dict(earlier.source) == source
-        and options.alias in (None, earlier.alias)
-        and not _would_mix(ledger, earlier, plan)
-    ):
+    earlier = _unfinished(ledger, options, plan, model.id, server)
+    if earlier is not None:
         return ledger.resume_run(earlier.id)
     return ledger.start_run(
         name,
@@ -273,8 +290,31 @@ def _begin(
         alias=options.alias,
         description=options.description,
         parameters={"concurrency": options.concurrency, "force": options.force, "backup": options.backup},
-        source=source,
+        source=_source(plan, server),
     )
+
+
+def _source(plan: Plan, server: Typesense) -> dict[str, Any]:
+    return {"server": server.address, "collections": [item.name for item in plan.collections]}
+
+
+def _unfinished(
+    ledger: Ledger, options: RunOptions, plan: Plan, model_id: str | None, server: Typesense
+) -> RunRecord | None:
+    """The last run here, if it was for the same and did not come to its end."""
+    source = _source(plan, server)
+    earlier = ledger.last_run_over(server.address, source["collections"])
+    if (
+        earlier is not None
+        and earlier.kind == "migrate"
+        and earlier.state in ("running", "stopped", "interrupted")
+        and earlier.model_id == model_id
+        and dict(earlier.source) == source
+        and options.alias in (None, earlier.alias)
+        and not _would_mix(ledger, earlier, plan)
+    ):
+        return earlier
+    return None
 
 
 def _would_mix(ledger: Ledger, earlier: RunRecord, plan: Plan) -> bool:

@@ -86,6 +86,11 @@ class Runs(Documents):
             raise LedgerError(f"the ledger {self.place} holds no run with the id {run_id}")
         return run_of(row)
 
+    def refuse_taken(self, alias: str) -> None:
+        """Raise the LedgerError with which `start_run` would refuse this alias; nothing where it would take it."""
+        with self._reading() as connection:
+            _refuse_taken(connection, alias)
+
     def find_run(self, name_or_alias: str | None = None, kinds: Collection[RunKind] | None = None) -> RunRecord | None:
         """The run with this name, alias or id, or the only one whose name begins so.
 
