@@ -42,6 +42,11 @@ class EmbeddedCollection:
         """The document's fields that the template names, each once, in its order."""
         return tuple(dict.fromkeys(field for _, field, _, _ in string.Formatter().parse(self.template) if field))
 
+    @staticmethod
+    def has(document: Mapping[str, Any], field: str) -> bool:
+        """Whether the document has a value, be it an empty one, in a field that a template may name."""
+        return _reach(document, field) is not None
+
     def text_of(self, document: Mapping[str, Any]) -> str:
         """The text that the application embeds for this document; empty if it has none of the parts."""
         parts = {field: _as_text(_reach(document, field)) for field in self.text_fields}

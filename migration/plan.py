@@ -123,6 +123,7 @@ def make_plan(
                 )
                 continue
             raise Refused([_explain(server, error)]) from error
+    problems += _asked_twice(plans)
     if problems:
         raise Refused(problems)
     return Plan(embedding, tuple(plans))
@@ -189,6 +190,8 @@ def plan_collection(
                 "any order that the server would take; use --strategy alter"
             ]
         )
+    if decided in ("recreate", "rebuild", "alter") and not is_dropped:
+        _refuse_without_text(server, collection, schema)
     documents = int(schema["num_documents"])
     plan = CollectionPlan(
         collection,
@@ -244,6 +247,31 @@ def look_at_texts(
     return replace(plan, texts=Texts(len(seen), without, tokens, cost))
 
 
+def _refuse_without_text(server: Typesense, collection: EmbeddedCollection, schema: Schema) -> None:
+    """Refuse a template that no document has a text for: with the vectors gone, nothing would be searchable.
+
+    Reads a page, where the template is right.
+    """
+    selection = Selection(collection.embedding_field, collection.filter_by, collection.text_fields, with_vector=False)
+    found: set[str] = set()
+    documents = 0
+    for page in fetch_pages(server, str(schema["name"]), selection):
+        documents += len(page)
+        for document in page:
+            if collection.text_of(document.fields):
+                return
+            found |= {name for name in collection.text_fields if collection.has(document.fields, name)}
+    if documents:
+        missing = [f"{{{name}}}" for name in collection.text_fields if name not in found]
+        which = f"no document has {', '.join(missing)}" if missing else "all of its fields are empty"
+        raise Refused(
+            [
+                f"collection {schema['name']!r}: none of {documents} documents has a text by the template "
+                f"{collection.template!r} ({which}), and all vectors would be lost; correct the template"
+            ]
+        )
+
+
 def requests_needed(plan: CollectionPlan, embedding: EmbeddingSettings) -> int | None:
     """About how many embedding requests the plan takes; None before its texts were looked at."""
     if plan.texts is None:
@@ -277,12 +305,30 @@ def _field_problem(collection: EmbeddedCollection, schema: Schema) -> str | None
             f"collection {schema['name']!r} has no field {collection.embedding_field!r}; "
             "it would hold the embedding, so nothing can be migrated there"
         )
+    if "." in collection.embedding_field and schema.get("enable_nested_fields"):
+        return (
+            f"field {collection.embedding_field!r} of collection {schema['name']!r} lies inside an object: Typesense "
+            "cannot update it alone; the embedding must be in a field of the document itself"
+        )
     if found["type"] != "float[]":
         return (
             f"field {collection.embedding_field!r} of collection {schema['name']!r} is of type {found['type']}, "
             "not float[]; it cannot hold an embedding"
         )
     return None
+
+
+def _asked_twice(plans: Sequence[CollectionPlan]) -> list[str]:
+    """Collections that were asked for under several names: a run holds each once."""
+    names: dict[str, list[str]] = {}
+    for plan in plans:
+        if plan.strategy != "skipped":
+            names.setdefault(plan.name, []).append(plan.collection.name)
+    return [
+        f"{', '.join(map(repr, asked))} are one collection, {name!r}: name one of them with --collections"
+        for name, asked in names.items()
+        if len(asked) > 1
+    ]
 
 
 def _way_problem(collection: EmbeddedCollection, schema: Schema, strategy: Strategy) -> str | None:

@@ -87,3 +87,64 @@ def test_a_field_with_the_server_s_own_model_is_not_taken_out(
     assert done.status == 2, done.text
     assert "`embed` setting" in done.err
     assert world.state((STORES,)) == before
+
+
+def described(world: World, *tables: str) -> str:
+    """A file that describes the collections of these names, each with a table of its own."""
+    file = world.home.parent / "collections.toml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(tables))
+    return str(file)
+
+
+def table(name: str, template: str = "{prompt_text}", embedding_field: str = "prompt_embedding") -> str:
+    """The description of one collection."""
+    return f'[{name}]\nembedding_field = "{embedding_field}"\ntemplate = "{template}"\n'
+
+
+@pytest.mark.parametrize("arguments", [(), ("--dry-run",)], ids=str)
+def test_a_collection_and_its_alias_are_not_migrated_together(
+    world: World, provider: OpenAIStandIn, arguments: tuple[str, ...]
+) -> None:
+    create(world)
+    world.http.put("/aliases/questions", json={"collection_name": STORES}).raise_for_status()
+    before = world.state((STORES,))
+    file = described(world, table(STORES), table("questions"))
+    done = world.run("--collections-file", file, *arguments, **openai(provider, 64))
+    assert done.status == 2, done.text
+    assert f"'{STORES}', 'questions' are one collection, '{STORES}'" in done.err
+    assert world.state((STORES,)) == before
+
+
+def test_an_embedding_inside_an_object_is_refused(world: World, provider: OpenAIStandIn) -> None:
+    fields = [field("prompt_text"), field("o", "object"), field("o.v", "float[]", num_dim=64, optional=True)]
+    schema = {"name": STORES, "enable_nested_fields": True, "fields": fields}
+    world.http.post("/collections", json=schema).raise_for_status()
+    world.import_(STORES, [{"id": "q1", "prompt_text": "how many?", "o": {"v": [0.5] * 64}}])
+    before = world.state((STORES,))
+    file = described(world, table(STORES, embedding_field="o.v"))
+    done = world.run("--collections-file", file, **openai(provider, 64))
+    assert done.status == 2, done.text
+    assert "'o.v'" in done.err
+    assert "inside an object" in done.err
+    assert world.state((STORES,)) == before
+
+
+@pytest.mark.parametrize(("strategy", "dimensions"), [("auto", 128), ("rebuild", 64), ("alter", 128)])
+def test_a_template_that_fits_no_document_takes_no_vector_away(
+    world: World, provider: OpenAIStandIn, strategy: str, dimensions: int
+) -> None:
+    create(world)
+    before = world.state((STORES,))
+    file = described(world, table(STORES, template="{promt_text}, {id_of}"))
+    done = world.run("--collections-file", file, "--strategy", strategy, **openai(provider, dimensions))
+    assert done.status == 2, done.text
+    assert "'{promt_text}, {id_of}' (no document has {promt_text}, {id_of})" in done.err
+    assert world.state((STORES,)) == before
+
+
+def test_a_collection_without_documents_may_be_recreated(world: World, provider: OpenAIStandIn) -> None:
+    create(world)
+    world.http.delete(f"/collections/{STORES}/documents", params={"filter_by": "id:!=none"}).raise_for_status()
+    done = world.run("--collections", STORES, **openai(provider, 128))
+    assert done.status == 0, done.text
