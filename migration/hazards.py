@@ -7,6 +7,7 @@ from typing import Any
 
 from kai.collections import EmbeddedCollection
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
+from migration.mark import unfinished_rebuild
 
 _BYTES_A_DOCUMENT = 1024
 """Rough memory of a document without its vector: text index, references, bookkeeping."""
@@ -22,7 +23,7 @@ def find_hazards(
 ) -> Iterator[str]:
     """One sentence for each thing that is out of the ordinary."""
     vector_field = embedding_field(schema, collection.embedding_field) or {}
-    if vector_field.get("num_dim") is None:
+    if vector_field.get("num_dim") is None and unfinished_rebuild(schema) is None:
         yield (
             f"the field {collection.embedding_field!r} has no num_dim: Typesense stores its values "
             "but does not search by them, and takes vectors of any length"
@@ -72,7 +73,7 @@ def free_memory(server: Typesense) -> int | None:
     try:
         metrics = server.metrics()
         return int(metrics["system_memory_total_bytes"]) - int(metrics["system_memory_used_bytes"])
-    except (TypesenseError, KeyError, ValueError):
+    except (TypesenseError, KeyError, TypeError, ValueError):
         return None
 
 

@@ -233,19 +233,20 @@ def clone(server: Typesense, source: str, name: str) -> Schema:
     """
     begun = time.monotonic()
     while True:
+        failed: TypesenseError | None = None
         try:
             server.clone_collection(source, name)
         except TypesenseError as error:
-            # The answer may have been lost after the server acted: what counts is what stands there.
-            impatient = time.monotonic() - begun > server.patience
-            if (found := standing(server, name)) is not None:
-                return found
-            if not error.transient or impatient:
-                raise
-            time.sleep(0.2)
-        else:
-            if (found := standing(server, name)) is not None:
-                return found
+            failed = error
+        # The answer may have been lost after the server acted: what counts is what stands there.
+        impatient = time.monotonic() - begun > server.patience
+        if (found := standing(server, name)) is not None:
+            return found
+        if failed is not None and (impatient or not failed.transient):
+            raise failed
+        if impatient:
+            raise TypesenseError(f"the server says that it cloned {source!r}, but shows no {name!r}")
+        time.sleep(0.2)
 
 
 def drop(server: Typesense, name: str, role: Role) -> int | None:

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 
+_UNTIL_SHOWN: Final = 0.2
+"""Seconds before a change that was answered, and does not show, is asked for again."""
 _COLLECTION_ATTRIBUTES: Final = (
     "default_sorting_field",
     "enable_nested_fields",
@@ -74,18 +76,26 @@ def set_dimensions(server: Typesense, name: str, field_name: str, dimensions: in
     """
     begun = time.monotonic()
     wanted: dict[str, Any] = {}
+    answered = False
     while True:
         schema = server.collection(name) or {"fields": []}
         found = embedding_field(schema, field_name)
         if found is not None and found.get("num_dim") == dimensions:
             return
+        if answered:
+            # The server said that it had done it, and does not show it.
+            if time.monotonic() - begun > server.patience:
+                raise TypesenseError(f"the field {field_name!r} of {name!r} does not get {dimensions} dimensions")
+            time.sleep(_UNTIL_SHOWN)
         if found is not None:
             wanted = vector_field(found, dimensions)
         elif not wanted:
             raise KeyError(field_name)
         dropped = [{"name": field_name, "drop": True}] if found else []
+        answered = False
         try:
             server.alter_fields(name, [*dropped, wanted])
+            answered = True
         except TypesenseError as error:
             # A client that loses the answer does not stop the server's work: wait for it, then look.
             if not error.transient or time.monotonic() - begun > server.patience:
