@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from kai.collections import EmbeddedCollection
-from kai.models import estimate_cost, estimate_tokens, request_limits
+from kai.models import estimate_cost, estimate_tokens, fingerprint, request_limits
 from kai.settings import EmbeddingSettings
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 from migration.context import ChosenStrategy
@@ -213,8 +213,17 @@ def plan_collection(
     hazards = list(find_hazards(server, collection, schema, everything, decided, dimensions))
     if rebuilding is not None:
         hazards.insert(0, f"run {rebuilding.get('run')} took the vector field out and did not finish; this run does")
+    elif old is None and strategy != "auto":
+        hazards.insert(0, f"--strategy {strategy} has no effect: without a num_dim there is no index to take out")
     if mark is not None:
-        hazards.insert(0, f"run {mark.run} left a shadow behind ({mark.phase}); this run goes on from there")
+        is_wanted = decided == "recreate" and mark.fingerprint == fingerprint(embedding, collection.template)
+        if is_wanted:
+            next_ = "this run goes on from there"
+        elif is_dropped:
+            next_ = "this run finishes that one first, for the shadow is the full copy, and then does its own work"
+        else:
+            next_ = "it is of no use to this run, which removes it"
+        hazards.insert(0, f"run {mark.run} left a shadow behind ({mark.phase}); {next_}")
     return replace(plan, hazards=tuple(hazards))
 
 

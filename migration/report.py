@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kai.settings import EmbeddingSettings
 from migration.console import RULE, Console
+from migration.mark import unfinished_rebuild
 from migration.plan import CollectionPlan, Plan, requests_needed
 from migration.run import RunResult
 
@@ -83,6 +84,8 @@ def _preview_time(console: Console, plan: CollectionPlan) -> None:
     console.line(
         f"  - Server's share of the time: about {duration(slow)} {usual}, {duration(fast)} with --strategy {other}"
     )
+    if unfinished_rebuild(plan.schema) is not None:
+        return  # Begun, it can only be finished in its own way.
     if other == "rebuild" and plan.strategy == "in place" and slow > WORTH_A_PAUSE:
         console.line(f"  - Recommended: --strategy rebuild, if vector search may pause for about {duration(fast)}")
     elif other == "rebuild" and plan.strategy == "rebuild" and slow <= WORTH_A_PAUSE:

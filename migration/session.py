@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -95,6 +95,7 @@ def _with_server(
     plan = make_plan(server, settings.embedding, collections, strategy=options.strategy)
     meter = Meter()
     _refuse_what_loses(plan, options)
+    plan = _with_notes(plan, options)
     most_tokens = _affordable_tokens(settings.embedding, options.max_cost)
     throttle = Throttle(options.concurrency, max_rpm=options.max_rpm, max_tpm=options.max_tpm, stopped=control.stopped)
     if options.dry_run:
@@ -191,6 +192,18 @@ def _affordable_tokens(embedding: EmbeddingSettings, max_cost: float | None) -> 
     if million is None:
         raise Refused([f"--max-cost: the price of {embedding.model!r} is not known, so its cost cannot be bounded"])
     return int(max_cost / million * 1_000_000) if million else None
+
+
+def _with_notes(plan: Plan, options: RunOptions) -> Plan:
+    """The plan, with a word on options that do nothing in it."""
+    if not options.keep_old:
+        return plan
+    note = "--keep-old has no effect: the collection is not recreated, so there is no previous one to keep"
+    items = (
+        item if item.strategy in ("recreate", "skipped") else replace(item, hazards=(note, *item.hazards))
+        for item in plan.collections
+    )
+    return replace(plan, collections=tuple(items))
 
 
 def _refuse_taken_alias(options: RunOptions, settings: Settings, plan: Plan, server: Typesense) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
+from kai.models import fingerprint
+from kai.settings import EmbeddingSettings
+from migration.mark import Mark
 from tests.providers import OpenAIStandIn
 from tests.world import World, field, made_up, openai
 
@@ -148,3 +152,54 @@ def test_a_collection_without_documents_may_be_recreated(world: World, provider:
     world.http.delete(f"/collections/{STORES}/documents", params={"filter_by": "id:!=none"}).raise_for_status()
     done = world.run("--collections", STORES, **openai(provider, 128))
     assert done.status == 0, done.text
+
+
+def test_options_that_do_nothing_are_told(world: World, provider: OpenAIStandIn) -> None:
+    fields = [field("prompt_text"), field("prompt_embedding", "float[]", optional=True)]
+    world.http.post("/collections", json={"name": STORES, "fields": fields}).raise_for_status()
+    world.import_(STORES, [{"id": "q1", "prompt_text": "how many?"}])
+    arguments = ("--collections", STORES, "--strategy", "rebuild", "--keep-old")
+    for done in (world.run("--dry-run", *arguments, **openai(provider)), world.run(*arguments, **openai(provider))):
+        assert done.status == 0, done.text
+        assert "--strategy rebuild has no effect" in done.text
+        assert "--keep-old has no effect" in done.text
+
+
+def test_the_plan_after_a_killed_rebuild_is_to_finish_it(world: World, provider: OpenAIStandIn) -> None:
+    create(world)
+    wanted = next(known for known in world.schema(STORES)["fields"] if known["name"] == "prompt_embedding")
+    changes = [{"name": "prompt_embedding", "drop": True}]
+    world.http.patch(f"/collections/{STORES}", json={"fields": changes}).raise_for_status()
+    mark = {"role": "rebuilding", "phase": "adding", "field": wanted, "run": "a-dead-run", "old_dimensions": 64}
+    world.http.patch(f"/collections/{STORES}", json={"metadata": {"kai_migration": mark}}).raise_for_status()
+    done = world.run("--collections", STORES, "--dry-run", **openai(provider, 64))
+    assert done.status == 0, done.text
+    assert "took the vector field out and did not finish; this run does" in done.out
+    assert "has no num_dim" not in done.out
+    assert "Recommended" not in done.out
+
+
+@pytest.mark.parametrize(
+    ("strategy", "dimensions", "said"),
+    [
+        ("auto", 128, "this run goes on from there"),
+        ("auto", 256, "it is of no use to this run, which removes it"),
+        ("alter", 128, "it is of no use to this run, which removes it"),
+    ],
+)
+def test_the_plan_says_what_becomes_of_a_shadow(
+    world: World, provider: OpenAIStandIn, strategy: str, dimensions: int, said: str
+) -> None:
+    create(world)
+    embedding = EmbeddingSettings("openai", "text-embedding-3-small", 128)
+    shadow = Mark(
+        STORES, "a-dead-run", "building", fingerprint(embedding, "{prompt_text}"), 128, "prompt_embedding", {}
+    )
+    answer = world.http.post("/collections", params={"src_name": STORES}, json={"name": f"{STORES}__shadow"})
+    answer.raise_for_status()
+    metadata = {"kai_migration": asdict(shadow)}
+    world.http.patch(f"/collections/{STORES}__shadow", json={"metadata": metadata}).raise_for_status()
+    arguments = ("--collections", STORES, "--strategy", strategy)
+    done = world.run(*arguments, "--dry-run", **openai(provider, dimensions))
+    assert done.status == 0, done.text
+    assert f"run a-dead-run left a shadow behind (building); {said}" in done.out
