@@ -369,6 +369,16 @@ class Typesense:
 
         return self._repeat(send)
 
+    def check_writable(self, name: str) -> None:
+        """Whether the key may write documents of a collection: an import of nothing, which changes nothing.
+
+        Raises:
+            TypesenseError: `unauthorized` if it may not; anything else says nothing about the key. Not repeated.
+        """
+        url = f"/collections/{_path(name)}/documents/import"
+        headers = {"Content-Type": "text/plain"}
+        attempt(lambda: self._http.post(url, params={"action": "emplace"}, content=b"", headers=headers, timeout=5.0))
+
     def export_lines(self, name: str, params: dict[str, str] | None = None) -> Iterator[bytes]:
         """Stream the documents as JSON lines, in insertion order, as they arrive; a few lines in memory.
 

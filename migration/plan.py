@@ -129,6 +129,28 @@ def make_plan(
     return Plan(embedding, tuple(plans))
 
 
+def refuse_unwritable(server: Typesense, plan: Plan) -> None:
+    """Refuse a key that may read and not write, which would stop the run in its middle.
+
+    Raises:
+        Refused: it may not write documents of a collection of the plan.
+    """
+    for item in plan.collections:
+        # A rebuild was begun with a key that may write, and its alter, still under way, would keep an import waiting.
+        if item.strategy == "skipped" or unfinished_rebuild(item.schema) is not None:
+            continue
+        try:
+            server.check_writable(str(item.schema["name"]))
+        except TypesenseError as error:
+            if error.unauthorized:
+                raise Refused(
+                    [
+                        f"TYPESENSE_API_KEY: the key may read collection {item.name!r} but not write its documents "
+                        f"({error}); use one with all actions; documents:* and collections:* are the least it needs"
+                    ]
+                ) from error
+
+
 def plan_collection(
     server: Typesense,
     embedding: EmbeddingSettings,

@@ -34,7 +34,7 @@ from migration.opening import (
     selected_collections,
     with_settings,
 )
-from migration.plan import Plan, Refused, look_at_texts, make_plan
+from migration.plan import Plan, Refused, look_at_texts, make_plan, refuse_unwritable
 from migration.run import RunResult, execute
 from migration.status import Status
 from migration.throttle import Throttle
@@ -107,6 +107,7 @@ def _with_server(
         looked_at = [look_at_texts(server, item, settings.embedding, control.stopped) for item in plan.collections]
         report.preview(console, Plan(plan.embedding, tuple(looked_at)))
         return DONE
+    refuse_unwritable(server, plan)
     with contextlib.ExitStack() as stack:
         ledger = stack.enter_context(open_ledger(settings, options.patience))
         cache = stack.enter_context(VectorCache(settings.home, patience=min(options.patience, LOCK_PATIENCE)))

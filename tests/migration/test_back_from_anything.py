@@ -176,7 +176,7 @@ def test_an_alter_that_died_in_the_pause_has_to_be_finished_before_it_is_undone(
     died: list[int] = []
 
     def at_request(number: int, name: str) -> None:
-        if "/documents/import" in name:
+        if "/documents/import?action=update" in name:
             os.kill(os.getpid(), signal.SIGKILL)
 
     died.append(run_forked(options, environment, tmp_path / "work", at_request=at_request).killed)

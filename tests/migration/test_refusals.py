@@ -146,3 +146,44 @@ def test_a_bad_option_is_named(world: World, provider: OpenAIStandIn, arguments:
     assert done.status == 2
     assert arguments[0] in done.err or "missing.env" in done.err
     assert "Traceback" not in done.text
+
+
+READING = ["documents:search", "documents:export", "documents:get", "collections:list", "collections:get"]
+
+
+def a_key(world: World, actions: list[str], collections: list[str]) -> str:
+    """A key that allows these actions on these collections."""
+    body = {"description": "a test", "actions": actions, "collections": collections}
+    answer = world.http.post("/keys", json=body)
+    answer.raise_for_status()
+    return str(answer.json()["value"])
+
+
+@pytest.mark.parametrize("dimensions", [64, 128])
+@pytest.mark.parametrize("name", ["context_stores", "questions"])
+def test_a_key_that_may_only_read_is_refused_before_anything_is_begun(
+    world: World, provider: OpenAIStandIn, name: str, dimensions: int
+) -> None:
+    world.fill(made_up(questions=5, instructions=4), 64)
+    world.http.put("/aliases/questions", json={"collection_name": "context_stores"}).raise_for_status()
+    file = world.home.parent / "collections.toml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f'[{name}]\nembedding_field = "prompt_embedding"\ntemplate = "{{prompt_text}}"\n')
+    before = world.state()
+    key = a_key(world, [*READING, "aliases:list", "aliases:get"], [".*"])
+    settings = openai(provider, dimensions) | {"TYPESENSE_API_KEY": key}
+    done = world.run("--collections-file", str(file), **settings)
+    assert done.status == 2, done.text
+    assert "TYPESENSE_API_KEY" in done.err
+    assert "documents:* and collections:*" in done.err
+    assert key not in done.text
+    assert world.state() == before
+    assert provider.embedded == []
+    assert world.run("--dry-run", "--collections-file", str(file), **settings).status == 0
+
+
+def test_a_key_for_documents_and_collections_is_enough_in_place(world: World, provider: OpenAIStandIn) -> None:
+    world.fill(made_up(questions=5, instructions=4), 64)
+    key = a_key(world, ["documents:*", "collections:*"], [".*"])
+    done = world.run(**openai(provider, 64) | {"TYPESENSE_API_KEY": key})
+    assert done.status == 0, done.text
