@@ -260,3 +260,12 @@ def test_nested_fields_found_while_a_change_waits_are_kept(sandbox: TestClient) 
 
     writer.join()
     assert set(field_names(sandbox, "nested")) == {"m", "note", *(f"m.k{number}" for number in range(50))}
+
+
+def test_a_required_field_that_a_stored_document_lacks_is_not_added(questions: TestClient) -> None:
+    import_documents(questions, "questions", [{"id": "1"}])
+    added = {"fields": [{"name": "other", "type": "float[]", "num_dim": 2}]}
+    refused = questions.patch("/collections/questions", json=added)
+    assert refused.status_code == 400
+    assert "is not found in the documents already present in the collection" in refused.json()["message"]
+    assert "other" not in field_names(questions)
