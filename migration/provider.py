@@ -181,7 +181,7 @@ class Provider:
             retry=tenacity.retry_if_exception(worth_repeating),
             stop=give_up,
             wait=wait,
-            sleep=tenacity.nap.sleep_using_event(self._stopped),
+            sleep=self._throttle.sleep,
             before_sleep=lambda _state: self._meter.retry(),
             reraise=True,
         )

@@ -98,6 +98,13 @@ class Throttle:
             if retry_after:
                 self._held_until = max(self._held_until, now + retry_after)
 
+    def sleep(self, seconds: float) -> None:
+        """Wait before a repetition, unless the run is to stop or the provider has been given up."""
+        until = time.monotonic() + seconds
+        with self._changed:
+            while (left := until - time.monotonic()) > 0 and not self._stopped.is_set() and self._over is None:
+                self._changed.wait(min(left, 0.25))
+
     def give_up(self, why: Callable[[], Exception]) -> None:
         """The provider cannot go on: nobody waits for it any more, each gets an exception made by `why`."""
         with self._changed:
