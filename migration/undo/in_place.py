@@ -62,6 +62,16 @@ class Way:
         return found.get("num_dim") if found else None
 
     @property
+    def is_gone(self) -> bool:
+        """Whether there is no such collection, nor what a dead run made of it."""
+        return self.schema is None and self.shadow is None
+
+    @property
+    def lacks_the_field(self) -> bool:
+        """Whether the collection is there, without the field that the backup's vectors belong to."""
+        return self.schema is not None and embedding_field(self.schema, self.backup.manifest.embedding_field) is None
+
+    @property
     def is_being_restored(self) -> bool:
         """Whether a dead run began to create the collection anew from a backup."""
         return self.schema is not None and role_of(self.schema) == "restored"

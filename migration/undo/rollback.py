@@ -110,12 +110,13 @@ def restore(
     """
     backup = Backup.load(folder if folder.is_dir() else folder.parent)
     with open_server(settings, console) as server, open_ledger(settings) as ledger:
+        name = collection or backup.manifest.collection
         return _go_back(
             settings,
             console,
             server,
             ledger,
-            {collection or backup.manifest.collection: backup},
+            {server.aliases().get(name, name): backup},
             kind="restore",
             reverts=None,
             confirmed=confirmed,
@@ -173,9 +174,21 @@ def _go_back(
                     "migration again, which puts it back, and go back then"
                 ]
             )
+        if way.lacks_the_field:
+            raise Refused(
+                [
+                    f"collection {way.name!r} has no field {way.backup.manifest.embedding_field!r}, which the backup "
+                    f"{way.backup.folder} of {way.backup.manifest.collection!r} holds the vectors of"
+                ]
+            )
         way.backup.verify()
-        if way.schema is None and way.shadow is None and way.backup.manifest.kind == "vectors":
-            raise Refused([f"collection {way.name!r} is gone, and the backup holds vectors, not documents"])
+        if way.is_gone and way.backup.manifest.kind == "vectors":
+            raise Refused(
+                [f"collection {way.name!r} does not exist on {server.url}, and the backup holds vectors, not documents"]
+            )
+    for way in ways:
+        if way.is_gone:
+            console.warn(f"Collection {way.name!r} does not exist on {server.url}: it will be created.")
     if not confirmed(_announcement(ways, reverts)):
         raise Refused(["not confirmed; give --yes to go back without being asked"])
     server.patience = 120.0
@@ -339,12 +352,16 @@ def _begin(
 
 
 def _announcement(ways: Sequence[Way], reverts: RunRecord | None) -> str:
-    lines = [
-        f"  {way.name}: {way.backup.count()[1]} old vectors of {way.old_dimensions or 'any'} dimensions, {way.strategy}"
-        for way in ways
-    ]
+    lines = [f"  {way.name}: {_what_happens(way)}" for way in ways]
     what = f"Undo run {reverts.name}" if reverts else "Restore"
     return "\n".join([f"{what}:", *lines, "Go on?"])
+
+
+def _what_happens(way: Way) -> str:
+    count = way.backup.count()[1]
+    if way.is_gone:
+        return f"DOES NOT EXIST; it will be CREATED, with the {count} documents of the backup"
+    return f"{count} old vectors of {way.old_dimensions or 'any'} dimensions, {way.strategy}"
 
 
 def _tell(console: Console, way: Way, outcome: Outcome, cause: str) -> None:
