@@ -73,6 +73,7 @@ def _verify(
     from migration.opening import DONE, SOME_FAILED, make_embedder, open_ledger, open_server
     from migration.plan import Refused
     from migration.throttle import Throttle
+    from migration.undo.order import refuse_another_server
     from migration.verify import check_collection
 
     known = load_collections(collections_file)
@@ -80,6 +81,7 @@ def _verify(
         run = ledger.find_run(name, kinds=MIGRATIONS)
         if run is None:
             raise Refused([f"there is no run {name!r} in the ledger" if name else "the ledger has no run to verify"])
+        refuse_another_server(run, server.address)
         model = ledger.find_model(run.model_id) if run.model_id else None
         same = settings.embedding.family in FAMILIES and model is not None
         embedder = None

@@ -12,6 +12,7 @@ from kai.collections import EmbeddedCollection, described_as, load_collections
 from kai.settings import Settings
 from kai.typesense import Typesense, TypesenseError
 from migration.backup import Backup, BackupError, BackupWriter
+from migration.backup.manifest import MANIFEST
 from migration.backup.old_vectors import OldVectors
 from migration.backup.shelf import folder_name
 from migration.cache import VectorCache
@@ -26,6 +27,7 @@ from migration.opening import DONE, INTERRUPTED, SOME_FAILED, STOPPED, open_ledg
 from migration.plan import Refused
 from migration.status import Status
 from migration.undo.in_place import KnownModels, RestoreInPlace, Way
+from migration.undo.order import refuse_another_server, same_server
 from migration.undo.recreating import RestoreByRecreating, RestoreStopped, settle
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ def rollback(
     """
     with open_server(settings, console) as server, open_ledger(settings) as ledger:
         target = _target(ledger, run)
+        refuse_another_server(target, server.address)
         every = {
             each.collection: Path(each.backup_path) for each in ledger.collection_runs(target.id) if each.backup_path
         }
@@ -75,6 +78,14 @@ def rollback(
         }
         if not folders:
             raise Refused([f"run {target.name} has no backup of any collection"])
+        if removed := [folder for folder in folders.values() if not (folder / MANIFEST).exists()]:
+            raise Refused(
+                [
+                    f"the backup {folder} of run {target.name} was removed, by kai-migrate backups --prune or by hand, "
+                    "and so the run cannot be rolled back"
+                    for folder in removed
+                ]
+            )
         backups = {name: Backup.load(folder) for name, folder in folders.items()}
         return _go_back(
             settings,
@@ -189,7 +200,7 @@ def _go_back(
     for way in ways:
         if way.is_gone:
             console.warn(f"Collection {way.name!r} does not exist on {server.url}: it will be created.")
-    if not confirmed(_announcement(ways, reverts)):
+    if not confirmed(_announcement(ways, server.address, reverts)):
         raise Refused(["not confirmed; give --yes to go back without being asked"])
     server.patience = 120.0
     began = time.time()
@@ -351,17 +362,20 @@ def _begin(
     return ledger.start_run(name, kind, source=source, reverts=reverts.id if reverts else None)
 
 
-def _announcement(ways: Sequence[Way], reverts: RunRecord | None) -> str:
-    lines = [f"  {way.name}: {_what_happens(way)}" for way in ways]
+def _announcement(ways: Sequence[Way], address: str, reverts: RunRecord | None) -> str:
+    lines = [f"  {way.name}: {_what_happens(way, address)}" for way in ways]
     what = f"Undo run {reverts.name}" if reverts else "Restore"
     return "\n".join([f"{what}:", *lines, "Go on?"])
 
 
-def _what_happens(way: Way) -> str:
-    count = way.backup.count()[1]
+def _what_happens(way: Way, address: str) -> str:
+    count, theirs = way.backup.count()[1], way.backup.manifest.server
+    origin = (
+        "" if same_server(theirs, address) else f"; the backup is of ANOTHER SERVER, {theirs}, this one is {address}"
+    )
     if way.is_gone:
-        return f"DOES NOT EXIST; it will be CREATED, with the {count} documents of the backup"
-    return f"{count} old vectors of {way.old_dimensions or 'any'} dimensions, {way.strategy}"
+        return f"DOES NOT EXIST; it will be CREATED, with the {count} documents of the backup{origin}"
+    return f"{count} old vectors of {way.old_dimensions or 'any'} dimensions, {way.strategy}{origin}"
 
 
 def _tell(console: Console, way: Way, outcome: Outcome, cause: str) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from migration.undo.order import same_server
 from tests.providers import OpenAIStandIn
+from tests.sandbox.server import RunningSandbox
 from tests.world import Finished, World, made_up, openai
 
 NAME, FIELD = "context_stores", "prompt_embedding"
@@ -61,3 +65,54 @@ def test_a_restore_under_an_alias_is_one_into_the_collection_behind_it(world: Wo
     kai_migrate(world, "restore", str(folder), "--collection", "current", "--yes")
     assert world.documents(NAME) == before
     assert world.http.get("/aliases").json()["aliases"] == [{"name": "current", "collection_name": NAME}]
+
+
+def test_a_run_over_one_server_is_neither_undone_nor_verified_on_another(
+    world: World, provider: OpenAIStandIn, tmp_path: Path
+) -> None:
+    world.fill(made_up(questions=20), 64)
+    assert world.run("--collections", NAME, **openai(provider, 64)).status == 0
+    folder = next(world.home.glob(f"backups/*/{NAME}"))
+    first = world.url.removeprefix("http://")
+    with RunningSandbox(tmp_path / "data") as sandbox:
+        other = World(sandbox.url, sandbox.api_key, world.home)
+        try:
+            other.fill(made_up(questions=20, seed=2), 64)
+            before = other.state()
+            second = other.url.removeprefix("http://")
+            for arguments in (("rollback", "--yes"), ("verify",)):
+                done = kai_migrate(other, *arguments, status=2)
+                assert "TYPESENSE_HOST, TYPESENSE_PORT" in done.err
+                assert first in done.err
+                assert second in done.err
+            asked = kai_migrate(other, "restore", str(folder), status=2).err
+            assert f"of ANOTHER SERVER, {first}, this one is {second}" in asked
+            assert other.state() == before
+            kai_migrate(other, "restore", str(folder), "--yes")
+        finally:
+            other.close()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("localhost:8108", "127.0.0.1:8108", True),
+        ("LOCALHOST:8108", "::1:8108", True),
+        ("[::1]:8108", "127.0.0.1:8108", True),
+        ("search.example:443", "Search.Example:443", True),
+        ("localhost:8108", "localhost:8109", False),
+        ("a.example:8108", "b.example:8108", False),
+    ],
+)
+def test_a_server_is_known_under_each_of_its_spellings(one: str, other: str, same: bool) -> None:
+    assert same_server(one, other) is same
+
+
+def test_a_run_whose_backup_was_pruned_is_said_to_have_none_any_more(world: World, provider: OpenAIStandIn) -> None:
+    world.fill(made_up(questions=20), 64)
+    assert world.run("--collections", NAME, "--alias", "spring", **openai(provider, 64)).status == 0
+    kai_migrate(world, "backups", "--prune", "--keep", "0")
+    done = kai_migrate(world, "rollback", "spring", "--yes", status=2)
+    assert "was removed" in done.err
+    assert "cannot be rolled back" in done.err
+    assert "manifest" not in done.err
