@@ -7,8 +7,11 @@ of whole documents.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
+
+import orjson
 
 from kai.collections import EmbeddedCollection
 from kai.models import fingerprint
@@ -195,7 +198,7 @@ def way_context(workshop: Workshop, way: Way) -> Context:
     """What a recreate works with on the way back: a target without a name, whose vectors the backup has."""
     dimensions, source = way.old_dimensions or 0, f"before {way.backup.manifest.run}"
     model = workshop.ledger.register_model(
-        family="unknown", model=source, dimensions=dimensions, fingerprint=f"{way.name}: {source}"[:64]
+        family="unknown", model=source, dimensions=dimensions, fingerprint=_space_of(way.name, source)
     )
     shared = {each.name: getattr(workshop, each.name) for each in fields(Workshop)}
     return Context(
@@ -205,6 +208,11 @@ def way_context(workshop: Workshop, way: Way) -> Context:
         model=model,
         meter=Meter(),
     )
+
+
+def _space_of(name: str, source: str) -> str:
+    """The vectors that one run replaced in one collection, as a space of their own, by a hash of both names whole."""
+    return f"before-{hashlib.sha256(orjson.dumps([name, source])).hexdigest()[:32]}"
 
 
 def _described_by(way: Way) -> EmbeddedCollection:
