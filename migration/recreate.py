@@ -10,10 +10,12 @@ far a run got, and all that this needs.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 from kai.models import fingerprint
 from kai.typesense import Schema
+from migration.backup.errors import BackupError
 from migration.context import Context, Failure, Outcome, Workshop
 from migration.mark import (
     Mark,
@@ -82,10 +84,17 @@ class Recreate:
             CutOverStopped: the shadow holds everything, and the next start goes on.
         """
         try:
-            return self._run(total)
-        finally:
-            if self._backup is not None:
-                self._backup.close(complete=self.outcome.downtime_seconds is not None)
+            self._run(total)
+        except BaseException:
+            with contextlib.suppress(BackupError):  # What stopped the run is worth more to know.
+                self._close_backup()
+            raise
+        self._close_backup()
+        return self.outcome
+
+    def _close_backup(self) -> None:
+        if self._backup is not None:
+            self._backup.close(complete=self.outcome.downtime_seconds is not None)
 
     def _run(self, total: int) -> Outcome:
         everything = self._server.collections()

@@ -8,6 +8,7 @@ gets the vector of its old text: both are named.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from kai.typesense import Schema, embedding_field
-from migration.backup import Backup, BackupWriter, vector_line
+from migration.backup import Backup, BackupError, BackupWriter, vector_line
 from migration.backup.old_vectors import OldVectors
+from migration.cache import CacheError, VectorCache
 from migration.console import named
 from migration.context import Failure, Outcome, Workshop
 from migration.fetch import Document, Page, Selection, export_pages
@@ -27,7 +29,6 @@ from migration.pipeline import run_pages
 from migration.update import Written, import_documents
 
 if TYPE_CHECKING:
-    from migration.cache import VectorCache
     from migration.ledger import DocumentRecord, ModelRecord
 
 MOST_PASSES: Final = 6
@@ -89,7 +90,7 @@ class KnownModels:
     Nothing is guessed: a run that is undone may have been one of several that wrote to the collection.
     """
 
-    def __init__(self, cache: VectorCache, models: Sequence[ModelRecord]) -> None:
+    def __init__(self, cache: VectorCache | None, models: Sequence[ModelRecord]) -> None:
         self._cache = cache
         self._models = models
 
@@ -97,7 +98,12 @@ class KnownModels:
         """The models' ids by document id, for the text's hash and the vector as float32 by document id."""
         found: dict[str, str] = {}
         for model in self._models:
-            cached = self._cache.get_many(model.fingerprint, list({digest for digest, _ in vectors.values()}))
+            if self._cache is None:
+                break
+            try:
+                cached = self._cache.get_many(model.fingerprint, list({digest for digest, _ in vectors.values()}))
+            except CacheError:
+                break  # What it remembers is worth knowing, and not worth stopping for.
             made = {digest: vector.tobytes() for digest, vector in cached.items()}
             found.update((id_, model.id) for id_, (digest, vector) in vectors.items() if made.get(digest) == vector)
         return found
@@ -109,6 +115,7 @@ class _Prepared:
     records: dict[str, DocumentRecord] = field(default_factory=dict)
     added: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
     current: int = 0
     seen: int = 0
 
@@ -163,31 +170,38 @@ class RestoreInPlace:
 
     def run(self, total: int) -> Outcome:
         """Pass after pass, until one finds nothing to do, or the run is stopped."""
-        control = self._context.control
         try:
-            for number in range(1, MOST_PASSES + 1):
-                self._wrote = self._current = 0
-                doing = "Restoring" if number == 1 else "Checking"
-                self._context.status.phase(doing.lower(), collection=self._name, total=total)
-                with self._context.console.progress(f"  {doing} {self._name}", total) as bar:
-                    self._one_pass(export_pages(self._context.server, self._name, self._selection), bar.update)
-                self.outcome.passes = number
-                self.outcome.written += self._wrote
-                self.outcome.success = self._current + self._wrote
-                if control.stopped.is_set():
-                    return self.outcome
-                if not self._wrote:
-                    self.outcome.complete = True
-                    break
-            else:
-                self.outcome.complete = True
-                self.outcome.changing = self._wrote
-            self.outcome.notes += named(self.added, "were added since and have no old vector")
-            self.outcome.notes += named(self.changed, "have another text now than their old vector is of")
-            return self.outcome
-        finally:
+            self._passes(total)
+        except BaseException:
             if self._backup is not None:
-                self._backup.close(complete=self.outcome.complete)
+                with contextlib.suppress(BackupError):  # What stopped the way back is worth more to know.
+                    self._backup.close(complete=False)
+            raise
+        if self._backup is not None:
+            self._backup.close(complete=self.outcome.complete)
+        return self.outcome
+
+    def _passes(self, total: int) -> None:
+        control = self._context.control
+        for number in range(1, MOST_PASSES + 1):
+            self._wrote = self._current = 0
+            doing = "Restoring" if number == 1 else "Checking"
+            self._context.status.phase(doing.lower(), collection=self._name, total=total)
+            with self._context.console.progress(f"  {doing} {self._name}", total) as bar:
+                self._one_pass(export_pages(self._context.server, self._name, self._selection), bar.update)
+            self.outcome.passes = number
+            self.outcome.written += self._wrote
+            self.outcome.success = self._current + self._wrote
+            if control.stopped.is_set():
+                return
+            if not self._wrote:
+                self.outcome.complete = True
+                break
+        else:
+            self.outcome.complete = True
+            self.outcome.changing = self._wrote
+        self.outcome.notes += named(self.added, "were added since and have no old vector")
+        self.outcome.notes += named(self.changed, "have another text now than their old vector is of")
 
     def _one_pass(self, pages: Iterator[Page], advance: Callable[[int], object]) -> None:
         def record(done: tuple[_Prepared, Written]) -> None:
@@ -204,7 +218,7 @@ class RestoreInPlace:
         ids = [document.id for document in page]
         old = self._vectors.get(ids)
         known = self._context.ledger.documents(self._source, self._name, ids)
-        prepared = _Prepared(seen=len(page))
+        prepared = _Prepared(ids=ids, seen=len(page))
         overwritten: list[Document] = []
         restored: dict[str, tuple[bytes, bytes]] = {}
         for document in page:
@@ -254,6 +268,9 @@ class RestoreInPlace:
         for document_id in (*written.failed, *written.gone):
             prepared.records.pop(document_id, None)
         context.ledger.record_documents(self._source, self._name, list(prepared.records.values()))
+        for document_id in prepared.ids:
+            # One that failed in an earlier pass may have succeeded now.
+            self.outcome.failures.pop(document_id, None)
         self._wrote += len(written.written)
         self._current += prepared.current
         self.added.update(dict.fromkeys(prepared.added))

@@ -15,17 +15,20 @@ from migration.backup import Backup, BackupError, BackupWriter
 from migration.backup.manifest import MANIFEST
 from migration.backup.old_vectors import OldVectors
 from migration.backup.shelf import folder_name
-from migration.cache import VectorCache
+from migration.cache import CacheError, VectorCache
 from migration.console import RULE, Console
 from migration.context import Outcome, Workshop
 from migration.control import Control
 from migration.embed import text_hash
 from migration.fetch import Document
+from migration.ledger.errors import LedgerError
 from migration.lock import hold
 from migration.mark import find_shadow, unfinished_rebuild
 from migration.opening import DONE, INTERRUPTED, SOME_FAILED, STOPPED, open_ledger, open_server
 from migration.plan import Refused
+from migration.run import BYTES_A_DOCUMENT, BYTES_A_NUMBER, BYTES_TO_SPARE
 from migration.status import Status
+from migration.throttle import Stopped
 from migration.undo.in_place import KnownModels, RestoreInPlace, Way
 from migration.undo.order import refuse_another_server, same_server
 from migration.undo.recreating import RestoreByRecreating, RestoreStopped, settle
@@ -232,7 +235,11 @@ def _go_back(
         exit_status = _exit_status(outcomes, causes, control, complete=len(outcomes) == len(ways))
         states: dict[int, Any] = {DONE: "completed", SOME_FAILED: "partial", INTERRUPTED: "interrupted"}
         totals = {each: _summary(outcome, causes[each]) for each, outcome in outcomes.items()}
-        ledger.finish_run(run.id, states.get(exit_status, "stopped"), totals)
+        try:
+            ledger.finish_run(run.id, states.get(exit_status, "stopped"), totals)
+        except LedgerError as error:
+            console.warn(f"The end of the run cannot be noted: {error}")
+            exit_status = INTERRUPTED if control.interrupted else STOPPED
         done, failed = (sum(total[key] for total in totals.values()) for key in ("success", "failed"))
         status.end("done" if exit_status == DONE else "stopped", done=done, failed=failed, seconds=time.time() - began)
     console.heading("SUMMARY")
@@ -250,86 +257,118 @@ def _restore_one(
     collection: EmbeddedCollection | None,
 ) -> tuple[Outcome, str]:
     console, ledger = workshop.console, workshop.ledger
-    field = way.backup.manifest.embedding_field
     console.line(f"Going back for '{way.name}' to what run {way.backup.manifest.run} replaced...")
+    cause, identity, outcome = "", None, Outcome(complete=False)
     try:
         way = settle(workshop, way, collection)
-    except (TypesenseError, RestoreStopped) as error:
-        _tell(console, way, Outcome(complete=False), str(error))
-        return Outcome(complete=False), str(error)
-    console.line(f"  - Dimensions: {way.dimensions or 'none'} -> {way.old_dimensions or 'none'}, {way.strategy}")
-    total = int(way.schema["num_documents"]) if way.schema else way.backup.count()[1]
-    identity = ledger.start_collection(
-        workshop.run.id,
-        way.name,
-        "in place" if way.strategy == "in place" else "recreate",
-        old_dimensions=way.dimensions,
-        new_dimensions=way.old_dimensions,
-        eligible=total,
-    )
-    vectors = OldVectors(way.backup, workshop.home / "runs" / workshop.run.name / f"{folder_name(way.name)}.vectors")
+        console.line(f"  - Dimensions: {way.dimensions or 'none'} -> {way.old_dimensions or 'none'}, {way.strategy}")
+        total = int(way.schema["num_documents"]) if way.schema else way.backup.count()[1]
+        identity = ledger.start_collection(
+            workshop.run.id,
+            way.name,
+            "in place" if way.strategy == "in place" else "recreate",
+            old_dimensions=way.dimensions,
+            new_dimensions=way.old_dimensions,
+            eligible=total,
+        )
+        with contextlib.ExitStack() as stack:
+            scratch = workshop.home / "runs" / workshop.run.name / f"{folder_name(way.name)}.vectors"
+            vectors = stack.enter_context(contextlib.closing(OldVectors(way.backup, scratch)))
+            steps = _steps(workshop, way, collection, vectors, _known_models(workshop, stack), identity, total)
+            try:
+                steps.run(total)
+            finally:
+                outcome = steps.outcome
+        if outcome.complete:
+            cause = _sign(workshop.server, way)
+    except Stopped:
+        pass
+    except TypesenseError as error:
+        cause = f"Typesense: {error}"
+    except (BackupError, CacheError, LedgerError, RestoreStopped) as error:
+        cause = str(error)
+    except OSError as error:
+        cause = f"{error.filename or 'the disk'}: {error.strerror or error}"
+    if identity is not None:
+        try:
+            ledger.update_collection(
+                identity,
+                done=outcome.success,
+                failed=len(outcome.failures),
+                state="stopped" if cause or not outcome.complete else "partial" if outcome.failures else "completed",
+                downtime_seconds=outcome.downtime_seconds,
+            )
+        except LedgerError as error:
+            cause = cause or str(error)
+    _tell(console, way, outcome, cause)
+    return outcome, cause
 
+
+def _steps(
+    workshop: Workshop,
+    way: Way,
+    collection: EmbeddedCollection | None,
+    vectors: OldVectors,
+    models: KnownModels,
+    identity: str,
+    total: int,
+) -> RestoreInPlace | RestoreByRecreating:
     def hash_of(document: Document) -> bytes:
         return text_hash(collection.text_of(document.fields) if collection else "")
 
-    made: list[BackupWriter] = []
-
     def open_backup() -> BackupWriter:
-        whole = way.strategy == "recreate"
-        made.append(
-            BackupWriter.open(
-                workshop.home,
-                workshop.run.name,
-                way.name,
-                kind="documents" if whole else "vectors",
-                embedding_field=field,
-                server=workshop.server.address,
-                schema=way.schema or way.backup.schema,
-                synonyms=workshop.server.synonyms(way.name) if whole and way.schema else (),
-                overrides=workshop.server.overrides(way.name) if whole and way.schema else (),
-            )
-        )
-        ledger.update_collection(identity, backup_path=str(made[-1].folder.absolute()))
-        return made[-1]
+        return _open_backup(workshop, way, identity, total)
 
-    cache = VectorCache(workshop.home)
-    models = KnownModels(cache, [known.model for known in ledger.models()])
-    steps: RestoreInPlace | RestoreByRecreating = (
-        RestoreInPlace(
-            workshop,
-            way.name,
-            way.schema or {},
-            field,
-            vectors,
-            models=models,
-            text_hash_of=hash_of,
-            open_backup=open_backup,
-        )
-        if way.strategy == "in place"
-        else RestoreByRecreating(workshop, way, vectors, collection=collection, open_backup=open_backup)
+    if way.strategy != "in place":
+        return RestoreByRecreating(workshop, way, vectors, collection=collection, open_backup=open_backup)
+    return RestoreInPlace(
+        workshop,
+        way.name,
+        way.schema or {},
+        way.backup.manifest.embedding_field,
+        vectors,
+        models=models,
+        text_hash_of=hash_of,
+        open_backup=open_backup,
     )
-    cause = ""
+
+
+def _known_models(workshop: Workshop, stack: contextlib.ExitStack) -> KnownModels:
+    """By the vector cache; without one no model is known, which keeps nobody from going back."""
     try:
-        steps.run(total)
-    except TypesenseError as error:
-        cause = f"Typesense: {error}"
-    except (BackupError, RestoreStopped) as error:
-        cause = str(error)
-    finally:
-        vectors.close()
-        cache.close()
-    outcome: Outcome = steps.outcome
-    if outcome.complete and not cause:
-        cause = _sign(workshop.server, way)
-    _tell(console, way, outcome, cause)
-    ledger.update_collection(
-        identity,
-        done=outcome.success,
-        failed=len(outcome.failures),
-        state="stopped" if cause or not outcome.complete else "partial" if outcome.failures else "completed",
-        downtime_seconds=outcome.downtime_seconds,
+        cache = stack.enter_context(VectorCache(workshop.home))
+    except (CacheError, OSError) as error:
+        workshop.console.detail(f"The vector cache cannot be read: {error}")
+        return KnownModels(None, ())
+    return KnownModels(cache, [known.model for known in workshop.ledger.models()])
+
+
+def _open_backup(workshop: Workshop, way: Way, identity: str, total: int) -> BackupWriter:
+    """The backup of what the way back overwrites, noted in the ledger before anything is overwritten.
+
+    Raises:
+        BackupError: the disk has no room for it, say.
+    """
+    server, whole = workshop.server, way.strategy == "recreate"
+    vectors = total * (way.dimensions or way.old_dimensions or 0) * BYTES_A_NUMBER
+    writer = BackupWriter.open(
+        workshop.home,
+        workshop.run.name,
+        way.name,
+        kind="documents" if whole else "vectors",
+        embedding_field=way.backup.manifest.embedding_field,
+        server=server.address,
+        schema=way.schema or way.backup.schema,
+        synonyms=server.synonyms(way.name) if whole and way.schema else (),
+        overrides=server.overrides(way.name) if whole and way.schema else (),
+        free_space_needed=vectors + (total * BYTES_A_DOCUMENT if whole else 0) + BYTES_TO_SPARE,
     )
-    return outcome, cause
+    try:
+        workshop.ledger.update_collection(identity, backup_path=str(writer.folder.absolute()))
+    except LedgerError:
+        writer.close(complete=False)
+        raise
+    return writer
 
 
 def _sign(server: Typesense, way: Way) -> str:
