@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, Final
 
 from migration.embed import text_hash
 from migration.fetch import Document
@@ -16,6 +17,26 @@ TENANT_FIELD: Final = "db_connection_id"
 NO_TEXT: Final = "the document has no text to embed"
 
 
+def content_of(document: Document, others: Collection[str]) -> bytes:
+    """Hash of everything in the document but vectors, as it is where `others`, further vectors, are not even read."""
+    if not others:
+        return document.content_hash()
+    fields = dict(document.fields)
+    for name in others:
+        _remove(fields, name)
+    return Document(document.id, fields, None).content_hash()
+
+
+def _remove(fields: dict[str, Any], name: str) -> None:
+    if name in fields:
+        del fields[name]
+        return
+    head, _, rest = name.partition(".")
+    if rest and isinstance(fields.get(head), dict):
+        fields[head] = dict(fields[head])
+        _remove(fields[head], rest)
+
+
 def record_of(context: Context, document: Document, text: str, stored: bytes, content: bytes | None) -> DocumentRecord:
     """A document with this vector.
 
@@ -24,7 +45,7 @@ def record_of(context: Context, document: Document, text: str, stored: bytes, co
         document: with its tenant, where it has one.
         text: that the vector was made of.
         stored: the vector's bytes as float32; empty for none.
-        content: hash of everything else in the document, where the whole of it was read.
+        content: hash of everything but vectors in the document, where the whole of it was read.
     """
     from migration.ledger import DocumentRecord
 

@@ -22,7 +22,7 @@ from migration.context import Context, Failure
 from migration.fetch import PAGE_SIZE, Document, Page, Selection, export_pages, fetch_documents
 from migration.mark import Mark, MarkKeeper, clone, own_metadata, read_mark, shadow_name
 from migration.pipeline import run_pages
-from migration.records import record_of
+from migration.records import content_of, record_of
 from migration.schemas import schema_differences, set_dimensions
 from migration.shadow.pages import NO_VECTOR, PagePreparer, Prepared, line_of
 from migration.update import Written, import_documents
@@ -178,7 +178,7 @@ class ShadowBuilder:
             contents = {d.id: d.content_hash() for d in page}
             texts = (self._collection.text_of(d.fields) for d in page)
             rows = [
-                record_of(context, d, text, d.vector_bytes() or NO_VECTOR, contents[d.id])
+                record_of(context, d, text, d.vector_bytes() or NO_VECTOR, content_of(d, self._pages.others))
                 for d, text in zip(page, texts, strict=True)
             ]
             context.ledger.record_documents(self._source, self.shadow, rows)

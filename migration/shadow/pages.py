@@ -12,8 +12,8 @@ from kai.typesense import embedding_field
 from migration.context import Context, Failure
 from migration.eligible import eligible_of
 from migration.embed import TextFailure, text_hash
-from migration.fetch import Document, Page
-from migration.records import NO_TEXT, record_of
+from migration.fetch import Document, Page, other_vector_fields
+from migration.records import NO_TEXT, content_of, record_of
 from migration.vectors import Vector
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class PagePreparer:
 
     Attributes:
         vector_is_optional: whether a document may come without a vector.
+        others: the collection's other vector fields.
         added: ids of documents that have no old vector, on the way back.
         changed: ids of documents whose text is not the one that their old vector is of.
     """
@@ -57,6 +58,7 @@ class PagePreparer:
         self._collection = plan.collection
         self._name = plan.name
         self._field = plan.collection.embedding_field
+        self.others = other_vector_fields(plan.schema, self._field)
         self.vector_is_optional = bool((embedding_field(plan.schema, self._field) or {}).get("optional"))
 
     def prepare(self, page: Page, *, embed: bool = True) -> Prepared:
@@ -81,7 +83,9 @@ class PagePreparer:
             prepared.lines[document.id] = line_of(document, self._field, vector)
             stored = NO_VECTOR if vector is None else vector.tobytes()
             content = document.content_hash()
-            prepared.records[document.id] = record_of(context, document, texts.get(document.id, ""), stored, content)
+            prepared.records[document.id] = record_of(
+                context, document, texts.get(document.id, ""), stored, content_of(document, self.others)
+            )
             prepared.contents[document.id] = content
         return prepared
 
@@ -101,7 +105,9 @@ class PagePreparer:
             prepared.lines[document.id] = line_of(document, self._field, None if vector is None else vector.tolist())
             stored = NO_VECTOR if vector is None else np.asarray(vector, np.float64).astype(np.float32).tobytes()
             text, content = self._collection.text_of(document.fields), document.content_hash()
-            prepared.records[document.id] = record_of(self._context, document, text, stored, content)
+            prepared.records[document.id] = record_of(
+                self._context, document, text, stored, content_of(document, self.others)
+            )
             prepared.contents[document.id] = content
         return prepared
 

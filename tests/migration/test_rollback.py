@@ -176,6 +176,26 @@ def test_verify_fails_for_whatever_is_not_as_it_was(
     assert check in done.out
 
 
+@pytest.mark.parametrize("dimensions", [64, 128])
+def test_verify_passes_where_the_collection_has_a_second_vector_field(
+    world: World, provider: OpenAIStandIn, dimensions: int
+) -> None:
+    world.fill(made_up(questions=60), 64)
+    second = {"name": "sql_embedding", "type": "float[]", "num_dim": 4, "optional": True}
+    world.http.patch("/collections/context_stores", json={"fields": [second]}).raise_for_status()
+    documents = [{"id": f"q{n}", "sql_embedding": [1.0, 2.0, 3.0, n + 0.5]} for n in range(60)]
+    world.import_("context_stores", documents, "update")
+    only = ("--collections", "context_stores")
+    done = world.run(*only, **openai(provider, dimensions))
+    assert done.status == 0, done.text
+    done = world.run("verify", module=KAI_MIGRATE, **openai(provider, dimensions))
+    assert done.status == 0, done.text
+    assert "other fields unchanged: 60 of 60" in done.out
+    world.import_("context_stores", [{"id": "q7", "sql": "SELECT 'something else'"}], "update")
+    done = world.run("verify", module=KAI_MIGRATE, **openai(provider, dimensions))
+    assert "other fields unchanged: 59 of 60" in done.out
+
+
 def test_backups_are_listed_and_pruned(world: World, provider: OpenAIStandIn) -> None:
     world.fill(made_up(questions=20), 64)
     assert world.run(**openai(provider, 64)).status == 0
