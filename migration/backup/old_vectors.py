@@ -18,6 +18,9 @@ class OldVectors:
     """The vectors of a backup by document id, in a file of their own so that memory does not grow.
 
     The first record of an id is the true one. Close it to remove the file.
+
+    Attributes:
+        complete: whether everything that was to be backed up is among them.
     """
 
     # Raw sqlite3: a scratch file of one table, read and written a page at a time.
@@ -28,6 +31,7 @@ class OldVectors:
         Raises:
             BackupError: the file cannot be written; nothing of it is left.
         """
+        self.complete = backup.manifest.complete
         self._file = file
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None

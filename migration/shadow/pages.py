@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,10 +19,14 @@ from migration.records import NO_TEXT, content_of, record_of
 from migration.vectors import Vector
 
 if TYPE_CHECKING:
+    from kai.collections import EmbeddedCollection
+    from kai.typesense import Typesense
     from migration.backup.old_vectors import OldVectors
     from migration.ledger import DocumentRecord
     from migration.plan import CollectionPlan
 
+UNDESCRIBED: Final = "{id}"
+"""The template of a collection of which nobody says what is embedded."""
 NO_VECTOR: Final = b""
 
 
@@ -94,10 +100,14 @@ class PagePreparer:
         ids = [document.id for document in page]
         old = old_vectors.get(ids)
         known = self._context.ledger.documents(self._context.server.address, self._name, ids)
+        described = None if self._collection.template == UNDESCRIBED else self._collection
+        missing = [document for document in page if document.id not in old]
+        added = added_since(self._context.server, self._name, described, missing, old_vectors, known)
+        self.added.update(dict.fromkeys(added))
         for document in page:
             vector = old.get(document.id)
-            if document.id not in old:
-                self.added[document.id] = None
+            if document.id not in old or described is None:
+                pass
             elif (record := known.get(document.id)) and record.text_hash != text_hash(
                 self._collection.text_of(document.fields)
             ):
@@ -127,6 +137,35 @@ class PagePreparer:
             else:
                 prepared.failures[document.id] = Failure("embed", NO_TEXT)
         return texts
+
+
+def added_since(
+    server: Typesense,
+    name: str,
+    collection: EmbeddedCollection | None,
+    page: Page,
+    old: OldVectors,
+    known: Mapping[str, DocumentRecord],
+) -> list[str]:
+    """Which documents of a page, none of them in the backup, came after it and so lack an old vector.
+
+    Not those that the ledger knows with the vector that they have: the run found that there and left it alone.
+    Nor those outside the filter or without a text, which get no vector. A backup that is not complete lacks
+    documents that were there all along. Of a collection that is not described, what has no vector needs none.
+    """
+    if not old.complete:
+        return []
+    new = []
+    for document in page:
+        stored, record = document.vector_bytes(), known.get(document.id)
+        if record is not None and stored is not None and record.vector_hash == hashlib.sha256(stored).digest():
+            continue
+        if stored is not None if collection is None else collection.text_of(document.fields):
+            new.append(document.id)
+    if not new or collection is None:
+        return new
+    eligible = eligible_of(server, name, collection.filter_by, new)
+    return [document_id for document_id in new if document_id in eligible]
 
 
 def line_of(document: Document, field_name: str, vector: Vector | list[float] | None) -> bytes:

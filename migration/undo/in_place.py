@@ -17,15 +17,18 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from kai.collections import EmbeddedCollection
 from kai.typesense import Schema, embedding_field
 from migration.backup import Backup, BackupError, BackupWriter, vector_line
 from migration.backup.old_vectors import OldVectors
 from migration.cache import CacheError, VectorCache
 from migration.console import named
 from migration.context import Failure, Outcome, Workshop
+from migration.embed import text_hash
 from migration.fetch import Document, Page, Selection, export_pages
 from migration.mark import role_of
 from migration.pipeline import run_pages
+from migration.shadow.pages import added_since
 from migration.update import Written, import_documents
 
 if TYPE_CHECKING:
@@ -130,13 +133,13 @@ class RestoreInPlace:
         embedding_field: where the vectors go.
         vectors: of the backup.
         models: which model made which of them.
-        text_hash_of: the hash of the text that a document would be embedded from.
+        collection: as the application embeds it; None where it is not described.
         open_backup: opens the backup of what is overwritten; None for none.
 
     Attributes:
         outcome: what was done so far.
-        added: ids of documents that the backup does not know, the first few.
-        changed: ids of documents whose text is not what it was, the first few.
+        added: ids of documents that came after the backup and should have a vector.
+        changed: ids of documents whose text is not what it was.
     """
 
     def __init__(
@@ -148,7 +151,7 @@ class RestoreInPlace:
         vectors: OldVectors,
         *,
         models: KnownModels,
-        text_hash_of: Callable[[Document], bytes],
+        collection: EmbeddedCollection | None,
         open_backup: Callable[[], BackupWriter] | None,
     ) -> None:
         self._context = context
@@ -156,7 +159,7 @@ class RestoreInPlace:
         self._field = embedding_field
         self._vectors = vectors
         self._models = models
-        self._text_hash_of = text_hash_of
+        self._collection = collection
         self._open_backup = open_backup
         self._backup: BackupWriter | None = None
         self._lock = threading.Lock()
@@ -218,17 +221,21 @@ class RestoreInPlace:
         ids = [document.id for document in page]
         old = self._vectors.get(ids)
         known = self._context.ledger.documents(self._source, self._name, ids)
-        prepared = _Prepared(ids=ids, seen=len(page))
+        missing = [document for document in page if document.id not in old]
+        added = added_since(self._context.server, self._name, self._collection, missing, self._vectors, known)
+        prepared = _Prepared(ids=ids, added=added, seen=len(page))
         overwritten: list[Document] = []
         restored: dict[str, tuple[bytes, bytes]] = {}
         for document in page:
             if document.id not in old:
-                prepared.added.append(document.id)
                 continue
-            digest = self._text_hash_of(document)
             record = known.get(document.id)
-            if record is not None and record.text_hash != digest:
-                prepared.changed.append(document.id)
+            if self._collection is not None:
+                digest = text_hash(self._collection.text_of(document.fields))
+                if record is not None and record.text_hash != digest:
+                    prepared.changed.append(document.id)
+            else:
+                digest = record.text_hash if record is not None else text_hash("")
             vector = old[document.id]
             if document.vector == vector:
                 prepared.current += 1

@@ -25,6 +25,7 @@ from migration.meter import Meter
 from migration.plan import CollectionPlan
 from migration.recreate import CannotCopy, Recreate, remove_shadow
 from migration.shadow.cutover import CutOverStopped
+from migration.shadow.pages import UNDESCRIBED
 from migration.shadow.references import WrongJoins, renew_references_to
 from migration.undo.in_place import Way
 from migration.update import import_documents
@@ -217,4 +218,4 @@ def _space_of(name: str, source: str) -> str:
 
 def _described_by(way: Way) -> EmbeddedCollection:
     """Enough of a description, where the application's is not known."""
-    return EmbeddedCollection(way.name, way.backup.manifest.embedding_field, "{id}")
+    return EmbeddedCollection(way.name, way.backup.manifest.embedding_field, UNDESCRIBED)

@@ -19,8 +19,6 @@ from migration.cache import CacheError, VectorCache
 from migration.console import RULE, Console
 from migration.context import Outcome, Workshop
 from migration.control import Control
-from migration.embed import text_hash
-from migration.fetch import Document
 from migration.ledger.errors import LedgerError
 from migration.lock import hold
 from migration.mark import find_shadow, unfinished_rebuild
@@ -30,13 +28,11 @@ from migration.run import BYTES_A_DOCUMENT, BYTES_A_NUMBER, BYTES_TO_SPARE
 from migration.status import Status
 from migration.throttle import Stopped
 from migration.undo.in_place import KnownModels, RestoreInPlace, Way
-from migration.undo.order import refuse_another_server, same_server
+from migration.undo.order import UNDOABLE, UNFINISHED, Writers, refuse_another_server, refuse_out_of_order, same_server
 from migration.undo.recreating import RestoreByRecreating, RestoreStopped, settle
 
 if TYPE_CHECKING:
     from migration.ledger import Ledger, RunRecord
-
-UNDOABLE = ("migrate", "rollback", "restore")
 
 
 def rollback(
@@ -81,6 +77,8 @@ def rollback(
         }
         if not folders:
             raise Refused([f"run {target.name} has no backup of any collection"])
+        for warning in refuse_out_of_order(Writers(ledger, server.address), target, folders):
+            console.warn(warning)
         if removed := [folder for folder in folders.values() if not (folder / MANIFEST).exists()]:
             raise Refused(
                 [
@@ -146,7 +144,7 @@ def _target(ledger: Ledger, name: str | None) -> RunRecord:
             raise Refused([f"there is no run {name!r} in the ledger; kai-migrate history lists them"])
         return found
     for run in ledger.runs():
-        if run.kind == "rollback" and run.state in ("running", "stopped", "interrupted") and run.reverts_run_id:
+        if run.kind == "rollback" and run.state in UNFINISHED and run.reverts_run_id:
             earlier = next((each for each in ledger.runs() if each.id == run.reverts_run_id), None)
             if earlier is not None:
                 return earlier
@@ -233,6 +231,10 @@ def _go_back(
             if causes[way.name] or control.stopped.is_set():
                 break
         exit_status = _exit_status(outcomes, causes, control, complete=len(outcomes) == len(ways))
+        if exit_status == DONE and reverts is not None and (mixtures := _mixtures(ledger, server, reverts, ways)):
+            exit_status = SOME_FAILED
+            for mixture in mixtures:
+                console.warn(f"  Note: {mixture}")
         states: dict[int, Any] = {DONE: "completed", SOME_FAILED: "partial", INTERRUPTED: "interrupted"}
         totals = {each: _summary(outcome, causes[each]) for each, outcome in outcomes.items()}
         try:
@@ -313,9 +315,6 @@ def _steps(
     identity: str,
     total: int,
 ) -> RestoreInPlace | RestoreByRecreating:
-    def hash_of(document: Document) -> bytes:
-        return text_hash(collection.text_of(document.fields) if collection else "")
-
     def open_backup() -> BackupWriter:
         return _open_backup(workshop, way, identity, total)
 
@@ -328,7 +327,7 @@ def _steps(
         way.backup.manifest.embedding_field,
         vectors,
         models=models,
-        text_hash_of=hash_of,
+        collection=collection,
         open_backup=open_backup,
     )
 
@@ -393,12 +392,20 @@ def _begin(
     if (
         earlier is not None
         and earlier.kind == kind
-        and earlier.state in ("running", "stopped", "interrupted")
+        and earlier.state in UNFINISHED
         and earlier.reverts_run_id == (reverts.id if reverts else None)
         and dict(earlier.source) == source
     ):
         return ledger.resume_run(earlier.id)
     return ledger.start_run(name, kind, source=source, reverts=reverts.id if reverts else None)
+
+
+def _mixtures(ledger: Ledger, server: Typesense, undone: RunRecord, ways: Sequence[Way]) -> list[str]:
+    try:
+        writers = Writers(ledger, server.address)
+        return [note for way in ways for note in writers.mixture(undone, way.name)]
+    except LedgerError:
+        return []  # The vectors are back; this is a note on them.
 
 
 def _announcement(ways: Sequence[Way], address: str, reverts: RunRecord | None) -> str:

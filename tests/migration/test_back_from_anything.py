@@ -106,7 +106,8 @@ def test_vectors_of_a_canary_are_told_from_the_others_after_a_rollback(world: Wo
     world.fill(made_up(questions=60), 64)
     assert run(world, provider, SMALL, 64, "--limit", "5").status == 3
     assert run(world, provider, LARGE, 64).status == 0
-    kai_migrate(world, "rollback", "--yes")
+    done = kai_migrate(world, "rollback", "--yes", status=1)
+    assert f"5 documents of '{NAME}' still carry vectors of run openai-{SMALL}" in done.err
     assert standing(world) == {"old/64": 55, f"{SMALL}/64": 5}
     assert run(world, provider, SMALL, 64).status == 0
     assert standing(world) == {f"{SMALL}/64": 60}
