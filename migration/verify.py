@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 LEAST_COSINE: Final = 0.999
 """Providers are not exact: the same text gives vectors with a cosine of 0.9999 or so to each other."""
+_NOTHING: Final = "nothing to compare with"
+_NO_BACKUP: Final = f"{_NOTHING}: the run made no backup"
 _NEIGHBOURS: Final = 10
 _THOROUGH: Final = 500
 """Vectors that the index follows up in a search that is to miss none."""
@@ -78,6 +80,7 @@ def check_collection(
     embedder: Embedder | None,
     sample_size: int = 10,
     advance: Callable[[int], object] = lambda _: None,
+    ways_back: Collection[str] = (),
 ) -> list[CheckResult]:
     """The checks of a collection at any time after a run: every eligible document is read and compared.
 
@@ -90,6 +93,7 @@ def check_collection(
         embedder: of the run's model, to embed a sample again; None to do without.
         sample_size: documents in the sample.
         advance: told the number of documents of each page.
+        ways_back: ids of runs that put vectors back, of which the ledger may not know the model.
     """
     from migration.ledger import CheckResult
 
@@ -98,7 +102,7 @@ def check_collection(
     source = str(run.source.get("server") or server.address)
     dimensions = (embedding_field(schema, field) or {}).get("num_dim")
     selection = Selection(field, collection.filter_by, excluded=other_vector_fields(schema, field))
-    count = missing = wrong_length = other_model = overwritten = text_changed = compared = other_fields = 0
+    count = missing = wrong_length = other_model = unknown = overwritten = text_changed = compared = other_fields = 0
     sample: list[Sampled] = []
     pick = random.Random(run.number)  # noqa: S311 - repeatable, not secret
     for page in export_pages(server, name, selection):
@@ -112,7 +116,9 @@ def check_collection(
                 continue
             wrong_length += bool(dimensions) and len(stored) != 4 * int(dimensions or 0)
             if record is None or record.model_id != run.model_id:
-                other_model += 1
+                came_back = record is not None and record.run_id in ways_back
+                unknown += came_back
+                other_model += not came_back
                 continue
             overwritten += record.vector_hash != vector_hash(stored)
             text_changed += record.text_hash != text_hash(text)
@@ -128,7 +134,13 @@ def check_collection(
         CheckResult("documents", True, count, detail="read in one snapshot"),
         CheckResult("vectors there", not missing, count, missing),
         CheckResult("vectors of the right length", not wrong_length, count, wrong_length),
-        CheckResult("vectors of the run's model", not other_model, count, other_model),
+        CheckResult(
+            "vectors of the run's model",
+            not other_model,
+            count - unknown,
+            other_model,
+            detail=f"{unknown} were put back since, and of which model they are is not known" if unknown else "",
+        ),
         CheckResult("vectors as they were written", not overwritten, count, overwritten),
         CheckResult("texts as they were embedded", not text_changed, count, text_changed),
         CheckResult(
@@ -136,7 +148,7 @@ def check_collection(
             not other_fields,
             compared,
             other_fields,
-            detail="" if compared else "nothing to compare with: the run made no backup",
+            detail="" if compared else _NOTHING if run.parameters.get("backup") is not False else _NO_BACKUP,
         ),
     ]
     if sample and embedder is not None:

@@ -14,7 +14,9 @@ from migration.commands.layout import common_options, print_json
 if TYPE_CHECKING:
     from kai.settings import Settings
     from migration.console import Console
+    from migration.ledger import Ledger, RunRecord
     from migration.ledger.records import RunKind
+    from migration.undo.order import Writers
 
 
 _PATIENCE: Final = 20.0
@@ -73,15 +75,16 @@ def _verify(
     from migration.opening import DONE, SOME_FAILED, make_embedder, open_ledger, open_server
     from migration.plan import Refused
     from migration.throttle import Throttle
-    from migration.undo.order import refuse_another_server
+    from migration.undo.order import Writers
     from migration.verify import check_collection
 
     known = load_collections(collections_file)
     with open_server(settings, console) as server, open_ledger(settings) as ledger:
-        run = ledger.find_run(name, kinds=MIGRATIONS)
-        if run is None:
-            raise Refused([f"there is no run {name!r} in the ledger" if name else "the ledger has no run to verify"])
-        refuse_another_server(run, server.address)
+        writers = Writers(ledger, server.address)
+        run, superseded = _chosen(ledger, writers, server.address, name, console)
+        done = _done(ledger, run) - superseded.keys()
+        for each, why in superseded.items():
+            console.warn(f"{each} is not verified: {why}.")
         model = ledger.find_model(run.model_id) if run.model_id else None
         same = settings.embedding.family in FAMILIES and model is not None
         embedder = None
@@ -96,7 +99,6 @@ def _verify(
             console.warn("No sample is embedded again: the configured model is not the run's.")
         server.patience = 120.0
         passed, aliases = True, server.aliases()
-        done = {each.collection for each in ledger.collection_runs(run.id) if each.strategy != "skipped"}
         for each in sorted(done):
             collection = described_as(known, each, aliases)
             schema = server.collection(each)
@@ -113,6 +115,7 @@ def _verify(
                     embedder=embedder,
                     sample_size=sample,
                     advance=bar.update,
+                    ways_back=writers.ways_back(),
                 )
             verdict = ledger.record_verification(
                 run.id, each, "PASS" if all(check.passed for check in checks) else "FAIL", checks
@@ -126,3 +129,44 @@ def _verify(
                     sign = " " if check.passed else "!"
                     console.line(f"  {sign} {check.name}: {right}{f' ({check.detail})' if check.detail else ''}")
         return DONE if passed else SOME_FAILED
+
+
+def _chosen(
+    ledger: Ledger, writers: Writers, address: str, name: str | None, console: Console
+) -> tuple[RunRecord, dict[str, str]]:
+    """The run to verify, by default the latest that still stands, and which of its collections do not, and why.
+
+    Raises:
+        Refused: there is no such run, or none of its vectors stands any more.
+    """
+    from migration.ledger.runs import LATEST
+    from migration.plan import Refused
+    from migration.undo.order import refuse_another_server, same_server
+
+    run = ledger.find_run(name, kinds=MIGRATIONS)
+    if run is None:
+        raise Refused([f"there is no run {name!r} in the ledger" if name else "the ledger has no run to verify"])
+    refuse_another_server(run, address)
+    superseded = _superseded(ledger, writers, run)
+    if not superseded or _done(ledger, run) - superseded.keys():
+        return run, superseded
+    for earlier in ledger.runs() if name in (None, LATEST) else ():
+        if earlier.kind not in MIGRATIONS or not same_server(str(earlier.source.get("server")), address):
+            continue
+        theirs = _superseded(ledger, writers, earlier)
+        if _done(ledger, earlier) - theirs.keys():
+            console.warn(f"{next(iter(superseded.values()))}; run {earlier.name} is verified.")
+            return earlier, theirs
+    raise Refused(list(dict.fromkeys(superseded.values())))
+
+
+def _done(ledger: Ledger, run: RunRecord) -> set[str]:
+    return {each.collection for each in ledger.collection_runs(run.id) if each.strategy != "skipped"}
+
+
+def _superseded(ledger: Ledger, writers: Writers, run: RunRecord) -> dict[str, str]:
+    """The run's collections whose vectors are others now, and why."""
+    from migration.undo.order import why_superseded
+
+    found = {name: why_superseded(writers, run, name) for name in sorted(_done(ledger, run))}
+    return {name: why for name, why in found.items() if why}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from migration.undo.order import same_server
 from tests.providers import OpenAIStandIn
 from tests.sandbox.server import RunningSandbox
-from tests.world import Finished, World, made_up, openai
+from tests.world import Finished, World, field, made_up, openai
 
 NAME, FIELD = "context_stores", "prompt_embedding"
 SMALL, LARGE = "text-embedding-3-small", "text-embedding-3-large"
@@ -116,3 +118,150 @@ def test_a_run_whose_backup_was_pruned_is_said_to_have_none_any_more(world: Worl
     assert "was removed" in done.err
     assert "cannot be rolled back" in done.err
     assert "manifest" not in done.err
+
+
+# -- runs upon runs ----------------------------------------------------------------------------------------
+
+
+def migrate(world: World, provider: OpenAIStandIn, model: str, dimensions: int, *options: str, status: int = 0) -> None:
+    done = world.run("--collections", NAME, *options, **openai(provider, dimensions, model))
+    assert done.status == status, done.text
+
+
+def test_a_run_on_which_a_later_one_stands_is_not_undone_before_that_one(world: World, provider: OpenAIStandIn) -> None:
+    world.fill(made_up(questions=60), 64)
+    first = world.documents(NAME)
+    migrate(world, provider, SMALL, 64, "--limit", "10", "--alias", "can", status=3)
+    migrate(world, provider, SMALL, 128, "--alias", "full")
+    migrated = world.documents(NAME)
+    done = kai_migrate(world, "rollback", "can", "--yes", status=2)
+    assert "roll back the latest first, in this order: openai-text-embedding-3-small-128-" in done.err
+    assert world.documents(NAME) == migrated
+    done = kai_migrate(world, "rollback", "full", "--yes", status=0)
+    kai_migrate(world, "rollback", "can", "--yes")
+    assert world.documents(NAME) == first
+
+
+def test_a_canary_that_is_left_behind_is_named_with_the_way_to_undo_it_too(
+    world: World, provider: OpenAIStandIn
+) -> None:
+    world.fill(made_up(questions=60), 64)
+    first = world.documents(NAME)
+    migrate(world, provider, SMALL, 64, "--limit", "10", "--alias", "can", status=3)
+    migrate(world, provider, SMALL, 64, "--alias", "full")
+    done = kai_migrate(world, "rollback", "full", "--yes", status=1)
+    assert "10 documents of 'context_stores' still carry vectors of run openai-" in done.err
+    assert "roll it back too: kai-migrate rollback openai-" in done.err
+    assert "added since" not in done.err
+    kai_migrate(world, "rollback", "can", "--yes")
+    assert world.documents(NAME) == first
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_a_later_run_that_cannot_be_undone_is_named_and_holds_nobody_up(
+    world: World, provider: OpenAIStandIn, pruned: bool
+) -> None:
+    world.fill(made_up(questions=20), 64)
+    first = world.documents(NAME)
+    migrate(world, provider, SMALL, 64, "--alias", "one")
+    migrate(world, provider, LARGE, 64, "--alias", "two", *(() if pruned else ("--no-backup",)))
+    if pruned:
+        for folder in world.home.glob("backups/*large*"):
+            shutil.rmtree(folder)
+    added = world.documents(NAME)["q1"] | {"id": "added", "prompt_text": "what else?"}
+    world.import_(NAME, [added])
+    migrate(world, provider, LARGE, 64, "--no-backup")
+    done = kai_migrate(world, "rollback", "one", "--yes", status=1)
+    assert "later and has no backup" in done.err
+    assert "1 documents of 'context_stores' still carry vectors of run openai-text-embedding-3-large" in done.err
+    assert {id_: d for id_, d in world.documents(NAME).items() if id_ != "added"} == first
+
+
+def test_a_run_is_undone_once_the_later_ones_were_and_again_after_a_rollback_was_undone(
+    world: World, provider: OpenAIStandIn
+) -> None:
+    world.fill(made_up(questions=20), 64)
+    first = world.documents(NAME)
+    migrate(world, provider, SMALL, 64, "--alias", "one")
+    migrate(world, provider, LARGE, 64, "--alias", "two")
+    kai_migrate(world, "rollback", "one", "--yes", status=2)
+    kai_migrate(world, "rollback", "two", "--yes")
+    kai_migrate(world, "rollback", "--yes")  # the rollback: run two stands again
+    kai_migrate(world, "rollback", "one", "--yes", status=2)
+    kai_migrate(world, "rollback", "two", "--yes")
+    kai_migrate(world, "rollback", "one", "--yes")
+    assert world.documents(NAME) == first
+
+
+def verdicts(world: World) -> list[object]:
+    return [run["verdict"] for run in json.loads(kai_migrate(world, "history", "--json").out)["runs"]]
+
+
+@pytest.mark.parametrize("dimensions", [64, 128])
+def test_a_run_that_was_rolled_back_is_not_verified_and_its_verdict_stays(
+    world: World, provider: OpenAIStandIn, dimensions: int
+) -> None:
+    world.fill(made_up(questions=60), 64)
+    migrate(world, provider, SMALL, dimensions)
+    kai_migrate(world, "rollback", "--yes")
+    before = verdicts(world)
+    for arguments in (("verify",), ("verify", "openai")):
+        done = kai_migrate(world, *arguments, status=2, **openai(provider, dimensions))
+        assert "was rolled back by rollback-" in done.err
+    assert verdicts(world) == before
+
+
+@pytest.mark.parametrize("dimensions", [64, 128])
+def test_the_run_before_one_that_was_rolled_back_is_verified_in_its_place(
+    world: World, provider: OpenAIStandIn, dimensions: int
+) -> None:
+    world.fill(made_up(questions=60), 64)
+    migrate(world, provider, SMALL, 64, "--alias", "one")
+    migrate(world, provider, LARGE, dimensions, "--alias", "two")
+    done = kai_migrate(world, "verify", "one", status=2, **openai(provider, 64))
+    assert "wrote to 'context_stores' after run" in done.err
+    kai_migrate(world, "rollback", "two", "--yes")
+    done = kai_migrate(world, "verify", **openai(provider, 64))
+    assert "context_stores: PASS" in done.out
+    assert "was rolled back by rollback-" in done.err
+    assert "made no backup" not in done.out
+    migrate(world, provider, SMALL, 64, "--alias", "three")
+    kai_migrate(world, "verify", "three", **openai(provider, 64))
+
+
+# -- what is said of documents -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dimensions", [64, 128])
+def test_documents_outside_the_filter_or_never_touched_are_not_called_added(
+    world: World, provider: OpenAIStandIn, dimensions: int
+) -> None:
+    world.fill(made_up(questions=60), 64)
+    done = world.run("--collections", "instructions", **openai(provider, dimensions))
+    assert done.status == 0, done.text
+    rule = made_up()["instructions"][3] | {"id": "outside"}
+    assert rule["is_default"]
+    world.import_("instructions", [rule])
+    done = kai_migrate(world, "rollback", "--yes")
+    assert "added since" not in done.err
+    migrate(world, provider, SMALL, 64, "--limit", "10", status=3)
+    done = kai_migrate(world, "rollback", "--yes")
+    assert "added since" not in done.err
+
+
+@pytest.mark.parametrize("dimensions", [64, 128])
+def test_of_a_collection_that_is_not_described_nothing_is_said_about_texts(
+    world: World, provider: OpenAIStandIn, tmp_path: Path, dimensions: int
+) -> None:
+    file = tmp_path / "notes.toml"
+    file.write_text('[notes]\nembedding_field = "vector"\ntemplate = "{title}"\n')
+    fields = [field("title"), field("vector", "float[]", num_dim=64, optional=True)]
+    world.http.post("/collections", json={"name": "notes", "fields": fields}).raise_for_status()
+    world.import_("notes", [{"id": f"n{n}", "title": f"t {n}", "vector": [1.0 + n] * 64} for n in range(6)])
+    before = world.documents("notes")
+    described = ("--collections", "notes", "--collections-file", str(file))
+    done = world.run(*described, **openai(provider, dimensions))
+    assert done.status == 0, done.text
+    done = kai_migrate(world, "rollback", "--yes")
+    assert "another text" not in done.err
+    assert world.documents("notes") == before
