@@ -296,7 +296,7 @@ def _check_space(home: Path, needed: int) -> None:
     if free < needed:
         raise BackupError(
             f"the backup needs {in_words(needed)}, but MIGRATION_HOME ({home}) has {in_words(free)} free: "
-            "free some space, set MIGRATION_HOME to another disk, or do without the backup with --no-backup"
+            "free some space, set MIGRATION_HOME to another disk, or run a migration with --no-backup"
         )
 
 

@@ -95,6 +95,19 @@ def test_a_run_over_one_server_is_neither_undone_nor_verified_on_another(
             other.close()
 
 
+def test_a_run_is_verified_and_undone_under_another_spelling_of_its_server(
+    world: World, provider: OpenAIStandIn
+) -> None:
+    world.fill(made_up(questions=20), 64)
+    before = world.documents(NAME)
+    spelt = {"TYPESENSE_HOST": "LocalHost"}
+    migrate(world, provider, SMALL, 64)
+    assert "context_stores: PASS" in kai_migrate(world, "verify", **openai(provider, 64), **spelt).out
+    kai_migrate(world, "rollback", "--yes", **spelt)
+    assert world.documents(NAME) == before
+    kai_migrate(world, "verify", status=2)
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [
