@@ -163,13 +163,13 @@ def test_a_document_that_failed_at_first_and_then_came_back_is_no_failure(
     world: World, provider: OpenAIStandIn, tmp_path: Path
 ) -> None:
     from migration.undo import in_place
-    from migration.update import Written
+    from migration.update import Written, import_documents
 
     world.fill(made_up(questions=60), 64)
     assert world.run(*ONLY, **openai(provider, 64)).status == 0
 
     def first_refused() -> None:
-        work, calls = in_place.import_documents, []
+        work, calls = import_documents, []
 
         def refusing(server: Any, name: str, lines: dict[str, bytes]) -> Written:
             calls.append(1)

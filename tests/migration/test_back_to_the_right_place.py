@@ -17,8 +17,8 @@ NAME, FIELD = "context_stores", "prompt_embedding"
 SMALL, LARGE = "text-embedding-3-small", "text-embedding-3-large"
 
 
-def kai_migrate(world: World, *arguments: str, status: int = 0, **variables: str) -> Finished:
-    done = world.run(*arguments, module="migration", **variables)
+def kai_migrate(world: World, *arguments: str, status: int = 0, variables: dict[str, str] | None = None) -> Finished:
+    done = world.run(*arguments, module="migration", **(variables or {}))
     assert done.status == status, done.text
     assert "Traceback" not in done.text
     return done
@@ -102,8 +102,8 @@ def test_a_run_is_verified_and_undone_under_another_spelling_of_its_server(
     before = world.documents(NAME)
     spelt = {"TYPESENSE_HOST": "LocalHost"}
     migrate(world, provider, SMALL, 64)
-    assert "context_stores: PASS" in kai_migrate(world, "verify", **openai(provider, 64), **spelt).out
-    kai_migrate(world, "rollback", "--yes", **spelt)
+    assert "context_stores: PASS" in kai_migrate(world, "verify", variables=openai(provider, 64) | spelt).out
+    kai_migrate(world, "rollback", "--yes", variables=spelt)
     assert world.documents(NAME) == before
     kai_migrate(world, "verify", status=2)
 
@@ -219,7 +219,7 @@ def test_a_run_that_was_rolled_back_is_not_verified_and_its_verdict_stays(
     kai_migrate(world, "rollback", "--yes")
     before = verdicts(world)
     for arguments in (("verify",), ("verify", "openai")):
-        done = kai_migrate(world, *arguments, status=2, **openai(provider, dimensions))
+        done = kai_migrate(world, *arguments, status=2, variables=openai(provider, dimensions))
         assert "was rolled back by rollback-" in done.err
     assert verdicts(world) == before
 
@@ -231,15 +231,15 @@ def test_the_run_before_one_that_was_rolled_back_is_verified_in_its_place(
     world.fill(made_up(questions=60), 64)
     migrate(world, provider, SMALL, 64, "--alias", "one")
     migrate(world, provider, LARGE, dimensions, "--alias", "two")
-    done = kai_migrate(world, "verify", "one", status=2, **openai(provider, 64))
+    done = kai_migrate(world, "verify", "one", status=2, variables=openai(provider, 64))
     assert "wrote to 'context_stores' after run" in done.err
     kai_migrate(world, "rollback", "two", "--yes")
-    done = kai_migrate(world, "verify", **openai(provider, 64))
+    done = kai_migrate(world, "verify", variables=openai(provider, 64))
     assert "context_stores: PASS" in done.out
     assert "was rolled back by rollback-" in done.err
     assert "made no backup" not in done.out
     migrate(world, provider, SMALL, 64, "--alias", "three")
-    kai_migrate(world, "verify", "three", **openai(provider, 64))
+    kai_migrate(world, "verify", "three", variables=openai(provider, 64))
 
 
 # -- what is said of documents -----------------------------------------------------------------------------
