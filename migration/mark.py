@@ -192,6 +192,17 @@ def past_the_drop(mark: Mark | None, live: Schema | None) -> bool:
     return mark is not None and mark.phase != "building" and not (live and role_of(live) == "original")
 
 
+def unfinished(everything: Sequence[Schema], name: str) -> str:
+    """What a dead run has left undone, where the collection lacks documents or its index for it; else nothing."""
+    live = find(everything, name)
+    shadow = find_shadow(everything, name)
+    if shadow is not None and past_the_drop(read_mark(shadow), live):
+        return f"a cut-over of {name!r} is not finished, and its documents are in {shadow['name']!r}"
+    if live is not None and unfinished_rebuild(live) is not None:
+        return f"a rebuild of {name!r} is not finished, and its vector field is out of the schema"
+    return ""
+
+
 def own_metadata(schema: Schema) -> dict[str, Any] | None:
     """The collection's metadata without our mark; None if nothing else is there."""
     metadata = {key: value for key, value in (schema.get("metadata") or {}).items() if key != MARK}

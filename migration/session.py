@@ -136,7 +136,9 @@ def _with_server(
         before = next(iter(ledger.metrics(run.id)), None)
         if before is not None:
             embedder.count_as_spent(before.tokens or 0)
-        status = Status(settings.home / "runs" / run.name / "status.json", lambda: _figures(meter, settings.embedding))
+        status = Status(
+            settings.home / "runs" / run.name / "status.json", lambda: _figures(meter, settings.embedding, control)
+        )
         context = Context(
             server=server,
             embedding=settings.embedding,
@@ -384,8 +386,9 @@ def _metrics(
     )
 
 
-def _figures(meter: Meter, embedding: EmbeddingSettings) -> dict[str, Any]:
+def _figures(meter: Meter, embedding: EmbeddingSettings, control: Control) -> dict[str, Any]:
     return {
+        "paused": control.paused,
         "requests": meter.requests,
         "retries": meter.retries,
         "tokens": meter.tokens,

@@ -71,6 +71,7 @@ def _verify(
     from kai.models import FAMILIES, fingerprint
     from kai.settings import SettingsError, load_settings
     from migration.control import Control
+    from migration.mark import unfinished
     from migration.meter import Meter
     from migration.opening import DONE, SOME_FAILED, make_embedder, open_ledger, open_server
     from migration.plan import Refused
@@ -102,6 +103,8 @@ def _verify(
         for each in sorted(done):
             collection = described_as(known, each, aliases)
             schema = server.collection(each)
+            if undone := unfinished(server.collections(), each):
+                raise Refused([f"{undone}; run the migration again, which finishes it, and verify then"])
             if collection is None or schema is None:
                 what = "is not described; give --collections-file" if schema else "is not on the server any more"
                 raise Refused([f"collection {each!r} {what}"])

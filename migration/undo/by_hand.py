@@ -15,6 +15,7 @@ from migration.backup import BackupError, BackupWriter
 from migration.console import Console
 from migration.fetch import PAGE_SIZE
 from migration.ledger.errors import LedgerError
+from migration.mark import unfinished
 from migration.opening import DONE, PREFLIGHT_PATIENCE, STOPPED, open_ledger, open_server, selected_collections
 from migration.plan import Refused
 
@@ -30,6 +31,9 @@ def back_up(settings: Settings, console: Console, *, names: Sequence[str], colle
     selected = selected_collections(names, collections_file)
     with open_server(settings, console) as server, open_ledger(settings) as ledger:
         schemas = {each.name: server.collection(each.name) for each in selected}
+        everything, aliases = server.collections(), server.aliases()
+        if undone := list(filter(None, (unfinished(everything, aliases.get(name, name)) for name in schemas))):
+            raise Refused([f"{what}; run the migration again, which finishes it" for what in undone])
         if missing := [name for name, schema in schemas.items() if schema is None]:
             raise Refused([f"collection {name!r} does not exist on {server.url}" for name in missing])
         server.patience = max(server.patience, 24 * PREFLIGHT_PATIENCE)

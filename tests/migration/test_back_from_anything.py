@@ -285,3 +285,36 @@ def test_references_to_a_collection_that_was_restored_lead_to_the_right_document
     assert {hit["document"]["note_id"]: hit["document"]["notes"]["id"] for hit in hits} == {
         f"n{n}": f"n{n}" for n in range(1, 6)
     }
+
+
+def test_an_unfinished_cut_over_is_neither_verified_nor_backed_up_as_if_it_were_the_collection(
+    world: World, provider: OpenAIStandIn, tmp_path: Path
+) -> None:
+    world.fill(made_up(questions=60), 64)
+    dropped: list[int] = []
+
+    def at_request(number: int, name: str) -> None:
+        if dropped and name.startswith(f"POST /collections/{NAME}/documents/import"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if name == f"DELETE /collections/{NAME}":
+            dropped.append(number)
+
+    assert forked(world, provider, SMALL, 128, tmp_path / "work", at_request=at_request).killed
+    for command in ("verify", "backup"):
+        done = kai_migrate(world, command, *(ONLY if command == "backup" else ()), status=2)
+        assert f"its documents are in '{NAME}__shadow'" in done.text
+    assert run(world, provider, SMALL, 128).status == 0
+    kai_migrate(world, "verify")
+
+
+def test_a_collection_that_lost_most_of_its_documents_since_the_run_does_not_pass(
+    world: World, provider: OpenAIStandIn
+) -> None:
+    world.fill(made_up(questions=60), 64)
+    assert run(world, provider, SMALL, 64).status == 0
+    ids = list(world.documents(NAME))
+    for gone, status in ((ids[:20], 0), (ids[20:40], 1), (ids[40:], 1)):
+        for id_ in gone:
+            world.http.delete(f"/collections/{NAME}/documents/{id_}").raise_for_status()
+        done = kai_migrate(world, "verify", status=status)
+    assert "documents: 0 of 60 (60 fewer than the run left)" in done.out

@@ -96,6 +96,7 @@ def test_a_paused_run_does_nothing_until_it_is_told_to_go_on(world: World, slow:
     before = slow.requests
     time.sleep(1.0)
     assert slow.requests == before
+    assert status(world)["paused"] is True
     assert process.poll() is None
     slow.latency = 0.0
     if way == "file":
