@@ -1,9 +1,8 @@
 """The one place that talks to Typesense.
 
 JSON calls go through the official client; import, export and clone go through the same connection pool
-directly, because the client would hold an export whole in memory and has no call for a clone. The
-client's own repetition is switched off: tenacity here is the only retry layer, so that a request is
-repeated knowingly.
+directly, because the client would hold an export whole in memory and has no call for a clone. What is repeated,
+and for how long, is the connection's (`kai.typesense_connection`).
 
 Every answer that is not 2xx, and every broken connection, becomes a `TypesenseError` that says whether
 waiting may help (`kai.typesense_answers`).
@@ -11,26 +10,19 @@ waiting may help (`kai.typesense_answers`).
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import orjson
-import tenacity
-import typesense
 
-from kai.settings import TypesenseSettings
 from kai.typesense_answers import (
     TRANSIENT_STATUSES,
     ImportAnswer,
     Schema,
-    T,
     TypesenseError,
     attempt,
-    raise_for_status,
     read_import_line,
     read_json,
     read_list,
@@ -39,17 +31,12 @@ from kai.typesense_answers import (
     read_search,
     translated,
 )
+from kai.typesense_connection import Connection
 
 __all__ = ["ImportAnswer", "Schema", "Typesense", "TypesenseError", "embedding_field", "nameable"]
 
 PAGE_LIMIT = 250
 """Typesense refuses a `per_page` above this with 422."""
-
-MINIMUM_READ_TIMEOUT = 60.0
-"""Seconds. KAI's own .env gives 2, which suits a search; an import of 250 vectors may take longer."""
-
-_FULL_WAITS = 60.0
-"""Seconds of patience from which on the waits between repetitions have their full length."""
 
 _AS_STORED = {"enable_overrides": "false"}
 """An override for `*` would hide documents from the search, or show ones that were not asked for."""
@@ -61,68 +48,8 @@ _MOST_SEARCHES = 50
 """Searches in one multi_search; the server refuses more, as long as its `limit_multi_searches` is not raised."""
 
 
-class Typesense:
-    """A Typesense server, spoken to with patience.
-
-    Args:
-        settings: where it is, and the key.
-        patience: seconds for which a request is repeated while the server is unreachable, overloaded or
-            replaying its log, before it counts as failed. A server that replays its log after a crash
-            answers 503 for as long as that takes (40 s was seen).
-        on_wait: called with the error and the seconds to wait before each repetition.
-        on_answer: called with (kind of call, seconds) after each successful write.
-        stopped: set by whoever wants waiting to end early; `unstoppable` disregards it for a while.
-    """
-
-    def __init__(
-        self,
-        settings: TypesenseSettings,
-        *,
-        patience: float = 120.0,
-        on_wait: Callable[[TypesenseError, float], None] | None = None,
-        stopped: threading.Event | None = None,
-    ) -> None:
-        self.address = f"{settings.host}:{settings.port}"
-        self.url = settings.url
-        self.patience = patience
-        self._on_wait = on_wait
-        self._stopped = stopped or threading.Event()
-        self._timeout = max(settings.timeout, MINIMUM_READ_TIMEOUT)
-        self._http = httpx.Client(
-            base_url=self.url,
-            headers={"X-TYPESENSE-API-KEY": settings.api_key},
-            timeout=httpx.Timeout(self._timeout, connect=max(settings.timeout, 5.0)),
-            event_hooks={"response": [raise_for_status]},
-        )
-        self._client = typesense.Client(
-            {
-                "api_key": settings.api_key,
-                "nodes": [{"host": settings.host, "port": settings.port, "protocol": settings.protocol}],
-                "num_retries": 0,
-                "connection_timeout_seconds": self._timeout,
-                "suppress_deprecation_warnings": True,
-            },
-            http_client=self._http,
-        )
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
-
-    def __enter__(self) -> Typesense:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @contextlib.contextmanager
-    def unstoppable(self) -> Iterator[None]:
-        """Inside, requests are repeated for as long as patience lasts, whoever wants waiting to end."""
-        before, self._stopped = self._stopped, threading.Event()
-        try:
-            yield
-        finally:
-            self._stopped = before
+class Typesense(Connection):
+    """A Typesense server: its calls, each repeated while waiting may help."""
 
     # -- the server ------------------------------------------------------------------------------------
 
@@ -130,44 +57,44 @@ class Typesense:
         """Raise `TypesenseError` unless the server says, within its patience, that it is healthy. Needs no key."""
 
         def ask() -> None:
-            answer = read_json(self._http.get("/health", timeout=min(10.0, self._timeout)))
+            answer = read_json(self.http.get("/health", timeout=min(10.0, self._timeout)))
             if not isinstance(answer, dict) or answer.get("ok") is not True:
                 raise TypesenseError(f"Typesense at {self.url} is not healthy", status=503, transient=True)
 
-        self._repeat(ask)
+        self.repeat(ask)
 
     def metrics(self) -> dict[str, Any]:
         """`/metrics.json`: memory and disk of the machine, figures as strings, bytes."""
-        return self._repeat(lambda: read_object(read_json(self._http.get("/metrics.json"))))
+        return self.repeat(lambda: read_object(read_json(self.http.get("/metrics.json"))))
 
     def stats(self) -> dict[str, Any]:
         """`/stats.json`: requests a second by kind, over the last ten seconds."""
-        return self._repeat(lambda: read_object(read_json(self._http.get("/stats.json"))))
+        return self.repeat(lambda: read_object(read_json(self.http.get("/stats.json"))))
 
     def version(self) -> str:
         """The server's version, e.g. `29.0`."""
-        return self._repeat(lambda: str(read_object(read_json(self._http.get("/debug"))).get("version", "unknown")))
+        return self.repeat(lambda: str(read_object(read_json(self.http.get("/debug"))).get("version", "unknown")))
 
     def schema_changes(self) -> list[dict[str, Any]]:
         """The alters in progress; an empty list is the only sign that the last one is complete."""
 
         def ask() -> list[dict[str, Any]]:
             # `null` until there has been one. Anything else that is no list does not say that there is none.
-            answer = read_json(self._http.get("/operations/schema_changes"))
+            answer = read_json(self.http.get("/operations/schema_changes"))
             return [] if answer is None else [read_object(change) for change in read_list(answer)]
 
-        return self._repeat(ask)
+        return self.repeat(ask)
 
     # -- collections -----------------------------------------------------------------------------------
 
     def collections(self) -> list[Schema]:
         """Every collection's schema. An alias does not show here."""
-        return self._repeat(lambda: [read_schema(item) for item in read_list(self._client.collections.retrieve())])
+        return self.repeat(lambda: [read_schema(item) for item in read_list(self.client.collections.retrieve())])
 
     def collection(self, name: str) -> Schema | None:
         """The schema of the collection, or of the one an alias of this name points to; None if neither is."""
         try:
-            return self._repeat(lambda: read_schema(self._client.collections[name].retrieve()))
+            return self.repeat(lambda: read_schema(self.client.collections[name].retrieve()))
         except TypesenseError as error:
             if error.missing:
                 return None
@@ -176,7 +103,7 @@ class Typesense:
     def create_collection(self, schema: Schema) -> Schema:
         """Create a collection; a name that is taken is a 409."""
         body = orjson.dumps(schema)
-        return self._repeat(lambda: read_object(read_json(self._http.post("/collections", content=body))))
+        return self.repeat(lambda: read_object(read_json(self.http.post("/collections", content=body))))
 
     def clone_collection(self, source: str, name: str) -> Schema:
         """Clone schema, synonyms and overrides of a real collection, not documents, not metadata.
@@ -186,13 +113,13 @@ class Typesense:
         """
         body = orjson.dumps({"name": name})
         return attempt(
-            lambda: read_object(read_json(self._http.post("/collections", params={"src_name": source}, content=body)))
+            lambda: read_object(read_json(self.http.post("/collections", params={"src_name": source}, content=body)))
         )
 
     def delete_collection(self, name: str) -> bool:
         """Drop a collection; False if it was not there (any more)."""
         try:
-            self._repeat(lambda: read_json(self._http.delete(f"/collections/{_path(name)}")))
+            self.repeat(lambda: read_json(self.http.delete(f"/collections/{_path(name)}")))
         except TypesenseError as error:
             if error.missing:
                 return False
@@ -205,7 +132,7 @@ class Typesense:
         For a name that an application may create again at once: repeating a request whose answer was lost
         could drop the application's collection. The caller looks instead.
         """
-        answer = attempt(lambda: read_object(read_json(self._http.delete(f"/collections/{_path(name)}"))))
+        answer = attempt(lambda: read_object(read_json(self.http.delete(f"/collections/{_path(name)}"))))
         count = answer.get("num_documents")
         return count if isinstance(count, int) else None
 
@@ -214,14 +141,14 @@ class Typesense:
         body = orjson.dumps({"fields": list(fields)})
         url = f"/collections/{_path(name)}"
         if timeout is None:
-            attempt(lambda: read_json(self._http.patch(url, content=body)))
+            attempt(lambda: read_json(self.http.patch(url, content=body)))
         else:
-            attempt(lambda: read_json(self._http.patch(url, content=body, timeout=timeout)))
+            attempt(lambda: read_json(self.http.patch(url, content=body, timeout=timeout)))
 
     def set_metadata(self, name: str, metadata: dict[str, Any]) -> None:
         """Replace the collection's `metadata` whole."""
         body = orjson.dumps({"metadata": metadata})
-        self._repeat(lambda: read_json(self._http.patch(f"/collections/{_path(name)}", content=body)))
+        self.repeat(lambda: read_json(self.http.patch(f"/collections/{_path(name)}", content=body)))
 
     def synonyms(self, name: str) -> list[dict[str, Any]]:
         """The collection's synonyms (all of them: the listing is asked for in pages)."""
@@ -251,10 +178,10 @@ class Typesense:
         """Alias name -> collection name."""
 
         def ask() -> dict[str, str]:
-            answer = self._client.aliases.retrieve()
+            answer = self.client.aliases.retrieve()
             return {str(item["name"]): str(item["collection_name"]) for item in read_list(answer["aliases"])}
 
-        return self._repeat(ask)
+        return self.repeat(ask)
 
     # -- documents -------------------------------------------------------------------------------------
 
@@ -285,7 +212,7 @@ class Typesense:
                 raise TypesenseError(str(answer["error"]), status=status, transient=status in TRANSIENT_STATUSES)
         else:
             url = f"/collections/{_path(name)}/documents/search"
-            answer = self._repeat(lambda: read_search(read_json(self._http.get(url, params=params), read)))
+            answer = self.repeat(lambda: read_search(read_json(self.http.get(url, params=params), read)))
         return read_search(answer)
 
     def multi_search(
@@ -301,12 +228,12 @@ class Typesense:
         )
 
         def send() -> list[dict[str, Any]]:
-            results = list(read_json(self._http.post("/multi_search", content=body), read)["results"])
+            results = list(read_json(self.http.post("/multi_search", content=body), read)["results"])
             if len(results) != len(searches):
                 raise TypesenseError(f"the server answered {len(results)} of {len(searches)} searches", transient=True)
             return results
 
-        return self._repeat(send)
+        return self.repeat(send)
 
     def document(self, name: str, document_id: str) -> dict[str, Any] | None:
         """One document by id, without the server's internal reference fields; None if it is not there."""
@@ -318,7 +245,7 @@ class Typesense:
     def _document_by_path(self, name: str, document_id: str) -> dict[str, Any] | None:
         url = f"/collections/{_path(name)}/documents/{_path(document_id)}"
         try:
-            found = self._repeat(lambda: read_object(read_json(self._http.get(url))))
+            found = self.repeat(lambda: read_object(read_json(self.http.get(url))))
         except TypesenseError as error:
             if error.missing:
                 return None
@@ -331,7 +258,7 @@ class Typesense:
         """Delete one document; False if it was not there. Documents that refer to it are deleted with it."""
         url = f"/collections/{_path(name)}/documents/{_path(document_id)}"
         try:
-            self._repeat(lambda: read_json(self._http.delete(url)))
+            self.repeat(lambda: read_json(self.http.delete(url)))
         except TypesenseError as error:
             if error.missing:
                 return False
@@ -357,7 +284,7 @@ class Typesense:
         url = f"/collections/{_path(name)}/documents/import"
 
         def send() -> list[ImportAnswer]:
-            response = self._http.post(
+            response = self.http.post(
                 url, params={"action": action}, content=body, headers={"Content-Type": "text/plain"}
             )
             answers = [read_import_line(line) for line in response.content.split(b"\n") if line]
@@ -367,7 +294,7 @@ class Typesense:
                 )
             return answers
 
-        return self._repeat(send)
+        return self.repeat(send)
 
     def check_writable(self, name: str) -> None:
         """Whether the key may write documents of a collection: an import of nothing, which changes nothing.
@@ -377,7 +304,7 @@ class Typesense:
         """
         url = f"/collections/{_path(name)}/documents/import"
         headers = {"Content-Type": "text/plain"}
-        attempt(lambda: self._http.post(url, params={"action": "emplace"}, content=b"", headers=headers, timeout=5.0))
+        attempt(lambda: self.http.post(url, params={"action": "emplace"}, content=b"", headers=headers, timeout=5.0))
 
     def export_lines(self, name: str, params: dict[str, str] | None = None) -> Iterator[bytes]:
         """Stream the documents as JSON lines, in insertion order, as they arrive; a few lines in memory.
@@ -388,7 +315,7 @@ class Typesense:
         """
         url = f"/collections/{_path(name)}/documents/export"
         try:
-            opened = self._repeat(lambda: self._open_stream(url, params or {}))
+            opened = self.repeat(lambda: self.open_stream(url, params or {}))
         except TypesenseError as error:
             error.transient = False
             raise
@@ -411,30 +338,19 @@ class Typesense:
                     raise TypesenseError("the export broke off in mid-record", transient=True) from error
                 yield rest
 
-    # -- how requests are made -------------------------------------------------------------------------
-
-    def _open_stream(self, url: str, params: dict[str, str]) -> contextlib.AbstractContextManager[httpx.Response]:
-        stack = contextlib.ExitStack()
-        response = stack.enter_context(self._http.stream("GET", url, params=params))
-
-        @contextlib.contextmanager
-        def opened() -> Iterator[httpx.Response]:
-            with stack:
-                yield response
-
-        return opened()
+    # -- parts of a collection -------------------------------------------------------------------------
 
     def _listing(self, name: str, kind: str) -> list[dict[str, Any]]:
         items: dict[str, dict[str, Any]] = {}
         url = f"/collections/{_path(name)}/{kind}"
 
         def ask() -> list[dict[str, Any]]:
-            answer = read_json(self._http.get(url, params={"limit": PAGE_LIMIT, "offset": len(items)}))
+            answer = read_json(self.http.get(url, params={"limit": PAGE_LIMIT, "offset": len(items)}))
             return [{**item, "id": str(item["id"])} for item in read_list(answer[kind])]
 
         while True:
             try:
-                page = self._repeat(ask)
+                page = self.repeat(ask)
             except TypesenseError as error:
                 # The server refuses an offset at the very end: there are as many as whole pages hold.
                 if items and error.status == 400 and "offset" in str(error):
@@ -449,50 +365,15 @@ class Typesense:
     def _put_part(self, name: str, kind: str, part: dict[str, Any]) -> None:
         body = orjson.dumps({key: value for key, value in part.items() if key != "id"})
         url = f"/collections/{_path(name)}/{kind}/{_path(part['id'])}"
-        self._repeat(lambda: read_json(self._http.put(url, content=body)))
+        self.repeat(lambda: read_json(self.http.put(url, content=body)))
 
     def _delete_part(self, name: str, kind: str, part_id: str) -> None:
         url = f"/collections/{_path(name)}/{kind}/{_path(part_id)}"
         try:
-            self._repeat(lambda: read_json(self._http.delete(url)))
+            self.repeat(lambda: read_json(self.http.delete(url)))
         except TypesenseError as error:
             if not error.missing:
                 raise
-
-    def backoff(self) -> tenacity.wait.wait_base:
-        """Longer and longer waits between repetitions; with little patience, shorter ones."""
-        scale = min(1.0, self.patience / _FULL_WAITS)
-        return tenacity.wait_exponential_jitter(initial=0.2 * scale, max=8.0 * scale, jitter=0.5 * scale)
-
-    def pause(self, seconds: float) -> None:
-        """Wait before a repetition, unless the run is to end."""
-        self._stopped.wait(seconds)
-
-    def _repeat(self, request: Callable[[], T]) -> T:
-        """Make the request until it succeeds, fails for good, or patience ends."""
-        backoff = self.backoff()
-
-        def wait(state: tenacity.RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
-            asked = error.retry_after if isinstance(error, TypesenseError) else None
-            return asked if asked is not None else backoff(state)
-
-        def announce(state: tenacity.RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            if self._on_wait and isinstance(error, TypesenseError):
-                self._on_wait(error, state.upcoming_sleep)
-
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(
-                lambda error: isinstance(error, TypesenseError) and error.transient and not self._stopped.is_set()
-            ),
-            stop=tenacity.stop_before_delay(self.patience),
-            wait=wait,
-            sleep=tenacity.nap.sleep_using_event(self._stopped),
-            before_sleep=announce,
-            reraise=True,
-        )
-        return retrying(lambda: attempt(request))
 
 
 def embedding_field(schema: Schema, name: str) -> dict[str, Any] | None:

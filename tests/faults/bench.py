@@ -66,7 +66,7 @@ class Bench:
         stack.callback(self.world.close)
         # Reading the system's certificates takes as long as the rest of a run, and nothing here speaks TLS.
         stack.enter_context(patch("ssl.SSLContext.load_verify_locations", lambda *_args, **_options: None))
-        stack.enter_context(patch("kai.typesense.MINIMUM_READ_TIMEOUT", TIME_OUT))
+        stack.enter_context(patch("kai.typesense_connection.MINIMUM_READ_TIMEOUT", TIME_OUT))
         stack.enter_context(patch("migration.opening.PROVIDER_TIMEOUT", 10 * TIME_OUT))
         self.fill(SMALL)
         return self

@@ -35,7 +35,7 @@ def server(shared_sandbox: RunningSandbox, world: World) -> Iterator[Typesense]:
 def client_that_is_told(answer: object) -> Typesense:
     """A client of a server that answers everything with 200 and this."""
     client = Typesense(TypesenseSettings(api_key="key"), patience=0)
-    client._http._transport = httpx.MockTransport(lambda _: httpx.Response(200, content=orjson.dumps(answer)))
+    client.http._transport = httpx.MockTransport(lambda _: httpx.Response(200, content=orjson.dumps(answer)))
     return client
 
 
