@@ -11,7 +11,7 @@ from kai.settings import EmbeddingSettings
 from kai.typesense import Typesense
 from migration.console import Console
 from migration.control import Control
-from migration.embed import Embedder
+from migration.embed import Cached, Embedder
 from migration.meter import Meter
 from migration.status import Status
 
@@ -78,6 +78,11 @@ class Context(Workshop):
     limit: int | None = None
     until: float | None = None
     strategy: ChosenStrategy = "auto"
+
+    @property
+    def past(self) -> Cached:
+        """Which vectors of the cache the run goes past when it embeds."""
+        return "old" if self.force else "none"
 
     def limit_of(self, eligible: int) -> int | None:
         """Most documents to write of a collection with so many eligible ones; None for all."""

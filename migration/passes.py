@@ -10,8 +10,6 @@ carries the target's vector. Resuming after a crash, catching up and checking ar
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import math
 import random
 import threading
 import time
@@ -20,12 +18,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from kai.collections import EmbeddedCollection
 from kai.typesense import Schema
 from migration.backup.errors import BackupError
 from migration.context import Context, Failure, Outcome, Sampled
+from migration.current import carries, current_vector
 from migration.embed import TextFailure, text_hash
 from migration.fetch import (
     PAGE_SIZE,
@@ -285,7 +282,7 @@ class InPlace:
             else:
                 texts[document.id] = text
         texts = self._within_limit(texts)
-        vectors = context.embedder.embed(texts.values(), fresh=context.force and not self._catching_up)
+        vectors = context.embedder.embed(texts.values(), past="none" if self._catching_up else context.past)
         to_write: list[tuple[Document, Vector]] = []
         for document in page:
             text = texts.get(document.id, "")
@@ -295,7 +292,7 @@ class InPlace:
             if isinstance(vector, TextFailure):
                 prepared.failures[document.id] = Failure("embed", vector.reason, text_hash(text))
                 continue
-            if self._is_already(document, vector):
+            if carries(document, vector, _SAME_MODEL if self._catching_up else _EXACT):
                 prepared.left_alone += 1
                 stored = document.vector_bytes() or b""
             else:
@@ -418,19 +415,6 @@ class InPlace:
         return refused if self._current(document, text, refused) is not None else None
 
     def _current(self, document: Document, text: str, record: DocumentRecord | None) -> bytes | None:
-        """The vector that stands there, as float32, if it is the one that the ledger knows of the target."""
-        if record is None or record.model_id != self._context.model.id or record.text_hash != text_hash(text):
+        if self._context.force and record is not None and record.run_id != self._context.run.id:
             return None
-        if self._context.force and record.run_id != self._context.run.id:
-            return None
-        stored = document.vector_bytes()
-        return stored if stored is not None and record.vector_hash == hashlib.sha256(stored).digest() else None
-
-    def _is_already(self, document: Document, vector: Vector) -> bool:
-        """Whether the vector that stands there is the target's, written by somebody else."""
-        stored = document.vector_bytes()
-        if stored is None or len(stored) != vector.nbytes:
-            return False
-        tolerance = _SAME_MODEL if self._catching_up else _EXACT
-        difference = np.frombuffer(stored, np.float32) - vector
-        return math.sqrt(difference @ difference) <= tolerance * math.sqrt(vector @ vector)
+        return current_vector(document, text, record, self._context.model.id)

@@ -17,7 +17,6 @@ watched at `/operations/schema_changes`, and sent again only when the server sho
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,8 +26,9 @@ from kai.typesense import Schema, Typesense, TypesenseError, embedding_field, na
 from migration.backup.errors import BackupError
 from migration.context import Context, Outcome
 from migration.control import Control
+from migration.current import current_vector
 from migration.eligible import eligible_of
-from migration.embed import TextFailure, text_hash
+from migration.embed import TextFailure
 from migration.fetch import Page, Selection, export_pages, fetch_pages, other_vector_fields
 from migration.mark import MARK, REBUILDING, own_metadata, unfinished_rebuild
 from migration.passes import InPlace
@@ -145,13 +145,8 @@ class Rebuild:
         for page in fetch_pages(self._server, self._name, selection):
             known = context.ledger.documents(self._server.address, self._name, [document.id for document in page])
             for document in page:
-                text, stored = collection.text_of(document.fields), document.vector_bytes()
-                if not text:
-                    continue
-                record = known.get(document.id)
-                if record is None or stored is None or record.model_id != context.model.id:
-                    return False
-                if (record.text_hash, record.vector_hash) != (text_hash(text), hashlib.sha256(stored).digest()):
+                text = collection.text_of(document.fields)
+                if text and current_vector(document, text, known.get(document.id), context.model.id) is None:
                     return False
             if context.control.stopped.is_set():
                 return False
@@ -177,7 +172,7 @@ class Rebuild:
             # With a backup the page has documents outside the filter too, which nobody is to pay for.
             wanted = {d.id for d in page} if backup is None else self._may_be_eligible([d.id for d in page])
             texts = {d.id: collection.text_of(d.fields) for d in page if d.id in wanted}
-            vectors = context.embedder.embed([text for text in texts.values() if text], fresh=context.force)
+            vectors = context.embedder.embed([text for text in texts.values() if text], past=context.past)
             failing.extend(id_ for id_, t in texts.items() if not t or isinstance(vectors[t], TextFailure))
             if backup is not None:
                 backup.add_vectors([(d.id, d.vector, d.content_hash()) for d in page])

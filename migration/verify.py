@@ -173,7 +173,7 @@ def check_sample_again(embedder: Embedder, sample: Sequence[Sampled], population
     from migration.ledger import CheckResult
 
     try:
-        again = embedder.embed([item.text for item in sample], fresh=True)
+        again = embedder.embed([item.text for item in sample], past="all")
     except (ProviderStopped, Stopped) as error:
         # A provider that is gone says nothing about the vectors that stand there.
         return [CheckResult("sample embedded again", True, 0, 0, 0.0, f"not done: {error or 'stopped'}")]

@@ -77,7 +77,7 @@ class PagePreparer:
         if self._old_vectors is not None:
             return self._prepare_old(page, self._old_vectors, prepared)
         texts = self._texts(page, prepared) if embed else {}
-        vectors = context.embedder.embed(texts.values(), fresh=context.force)
+        vectors = context.embedder.embed(texts.values(), past=context.past)
         for document in page:
             vector: Vector | None = None
             if document.id in texts:

@@ -19,7 +19,7 @@ from kai.settings import EmbeddingSettings
 from migration.backup import Backup, BackupWriter, creatable
 from migration.backup.old_vectors import OldVectors
 from migration.context import Context, Failure, Outcome, Workshop
-from migration.embed import Embedder, TextFailure
+from migration.embed import Cached, Embedder, TextFailure
 from migration.mark import MARK, is_foreign, own_metadata, past_the_drop, read_mark, shadow_name
 from migration.meter import Meter
 from migration.plan import CollectionPlan
@@ -42,7 +42,7 @@ class NoEmbedder(Embedder):
     def __init__(self) -> None:
         """Needs nothing."""
 
-    def embed(self, texts: Iterable[str], *, fresh: bool = False) -> dict[str, Vector | TextFailure]:
+    def embed(self, texts: Iterable[str], *, past: Cached = "none") -> dict[str, Vector | TextFailure]:
         """Refuse each text."""
         return {text: TextFailure("a rollback embeds nothing") for text in texts}
 
