@@ -8,6 +8,7 @@ what it was born with: it makes its own clients and threads, and what it prints 
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import signal
 import ssl
@@ -129,6 +130,7 @@ def _become_child(environment: Mapping[str, str], folder: Path, output: Path) ->
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.stdout = os.fdopen(1, "w", buffering=1)
     sys.stderr = os.fdopen(2, "w", buffering=1)
+    gc.freeze()  # What the test process has is nothing that the child's collector need look through.
     faulthandler.disable()
     faulthandler.dump_traceback_later(60, exit=True, file=2)
     # Nothing is encrypted here, but every client of httpx reads all certificates once more.
