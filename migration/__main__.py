@@ -20,17 +20,17 @@ class Entry(NamedTuple):
 
 COMMANDS: Final[dict[str, Entry]] = {
     "run": Entry("migration.embedding_migration:command", "Compute every document's embedding again."),
-    "verify": Entry("migration.commands.verify:command", "Check that what stands on the server is what should."),
-    "rollback": Entry("migration.commands.rollback:command", "Put the vectors back that a run replaced."),
-    "history": Entry("migration.commands.history:command", "List the runs, and whether they get better."),
-    "show": Entry("migration.commands.show:command", "Everything about one run."),
-    "compare": Entry("migration.commands.compare:command", "Two runs side by side, and how far their models agree."),
-    "models": Entry("migration.commands.models:command", "List models, and how many documents carry each."),
-    "explain": Entry("migration.commands.explain:command", "Say where one document's vector comes from."),
-    "backup": Entry("migration.commands.backup:command", "Back up a collection by hand."),
-    "restore": Entry("migration.commands.restore:command", "Restore a collection from a backup."),
-    "backups": Entry("migration.commands.backups:command", "List and prune backups."),
-    "ledger": Entry("migration.ledger.commands:ledger", "Look after the ledger's schema."),
+    "verify": Entry("migration.cli.verify:command", "Check that what stands on the server is what should."),
+    "rollback": Entry("migration.cli.rollback:command", "Put the vectors back that a run replaced."),
+    "history": Entry("migration.cli.history:command", "List the runs, and whether they get better."),
+    "show": Entry("migration.cli.show:command", "Everything about one run."),
+    "compare": Entry("migration.cli.compare:command", "Two runs side by side, and how far their models agree."),
+    "models": Entry("migration.cli.models:command", "List models, and how many documents carry each."),
+    "explain": Entry("migration.cli.explain:command", "Say where one document's vector comes from."),
+    "backup": Entry("migration.cli.backup:command", "Back up a collection by hand."),
+    "restore": Entry("migration.cli.restore:command", "Restore a collection from a backup."),
+    "backups": Entry("migration.cli.backups:command", "List and prune backups."),
+    "ledger": Entry("migration.cli.ledger:ledger", "Look after the ledger's schema."),
 }
 """Every command in the order of the help. One whose module is not there is not listed."""
 
@@ -100,7 +100,7 @@ def _place_of_ledger(env_file: Path | None) -> Callable[[], tuple[str | None, Pa
 
     def place() -> tuple[str | None, Path]:
         from kai.settings import SettingsError, load_settings
-        from migration.ledger.commands import Refused
+        from migration.cli.ledger import Refused
 
         try:
             settings = load_settings(env_file, needs=())

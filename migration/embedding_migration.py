@@ -164,10 +164,10 @@ def command(**options: Any) -> None:
       python -m migration.embedding_migration --collections instructions context_stores
     """
     try:
-        from migration import memory
+        from migration.runtime import memory
 
         memory.loading()
-        from migration.session import RunOptions, migrate
+        from migration.operations.migrate import RunOptions, migrate
 
         sys.exit(migrate(RunOptions(**options)))
     except KeyboardInterrupt:

@@ -22,7 +22,13 @@ _HANGS_AFTER = 200.0
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["migration.session", "migration.shadow.cutover", "migration.ledger.ledger", "langchain_openai", __name__]
+    [
+        "migration.operations.migrate",
+        "migration.strategies.shadow.cutover",
+        "migration.ledger.ledger",
+        "langchain_openai",
+        __name__,
+    ]
 )
 
 

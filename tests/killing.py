@@ -26,7 +26,7 @@ import httpx
 import tenacity
 
 from migration.__main__ import cli
-from migration.session import RunOptions, migrate
+from migration.operations.migrate import RunOptions, migrate
 
 Moment = Literal["before", "after"]
 """Of a request: before it is sent, or after the server acted upon it and before the answer is seen."""

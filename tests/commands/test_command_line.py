@@ -57,7 +57,7 @@ def test_the_help_of_a_command_begins_with_what_it_does() -> None:
 def test_a_command_whose_module_is_not_there_is_neither_listed_nor_known(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(COMMANDS, "tomorrow", Entry("migration.commands.tomorrow:command", "Not yet."))
+    monkeypatch.setitem(COMMANDS, "tomorrow", Entry("migration.cli.tomorrow:command", "Not yet."))
     assert "tomorrow" not in invoke("--help").text
     answer = invoke("tomorrow")
     assert answer.status == 2

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import pytest
 
-from migration.console import Console
+from migration.runtime.console import Console
 from tests.providers import OpenAIStandIn
 from tests.providers.faults import Fault
 from tests.world import MODULE, Finished, World, field, made_up, openai

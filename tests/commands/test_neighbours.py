@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 
-from migration.neighbours import Lot, Vector, nearest, overlap
+from migration.operations.overlap import Lot, Vector, nearest, overlap
 
 
 def vectors(count: int, dimensions: int = 16, seed: int = 1) -> dict[str, Vector]:

@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 import pytest
 
-from migration import opening
 from migration.__main__ import cli
 from migration.embedding_migration import command
+from migration.operations import setup as opening
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 from unittest.mock import patch
 
 from migration.ledger import Ledger
-from migration.session import RunOptions, migrate
+from migration.operations.migrate import RunOptions, migrate
 from tests.faults.provider import PlannedAnswer, ScriptedProvider
 from tests.faults.proxy import FaultyProxy
 from tests.faults.script import Planned, Script
@@ -67,7 +67,7 @@ class Bench:
         # Reading the system's certificates takes as long as the rest of a run, and nothing here speaks TLS.
         stack.enter_context(patch("ssl.SSLContext.load_verify_locations", lambda *_args, **_options: None))
         stack.enter_context(patch("kai.typesense_connection.MINIMUM_READ_TIMEOUT", TIME_OUT))
-        stack.enter_context(patch("migration.opening.PROVIDER_TIMEOUT", 10 * TIME_OUT))
+        stack.enter_context(patch("migration.operations.setup.PROVIDER_TIMEOUT", 10 * TIME_OUT))
         self.fill(SMALL)
         return self
 

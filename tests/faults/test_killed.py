@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from migration.session import RunOptions
+from migration.operations.migrate import RunOptions
 from tests.killing import Ended, Moment, run_forked
 from tests.providers import OpenAIStandIn
 from tests.sandbox.server import RunningSandbox

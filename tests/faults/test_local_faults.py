@@ -117,7 +117,7 @@ def test_a_clock_that_jumps_back_and_forth_changes_nothing(bench: Bench, seed: i
 
 def test_a_place_for_locks_that_cannot_be_used_refuses_the_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     nowhere = bench.folder / "nowhere"
-    monkeypatch.setattr("migration.lock.tempfile.gettempdir", lambda: str(nowhere))
+    monkeypatch.setattr("migration.runtime.lock.tempfile.gettempdir", lambda: str(nowhere))
     ended = bench.run()
     check_everything(bench, ended, NAMES)
     assert ended.status == 2, ended.text

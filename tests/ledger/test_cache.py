@@ -20,14 +20,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stnp
 
-from migration.cache import CacheError, Vector, VectorCache
+from migration.embedding.cache import CacheError, Vector, VectorCache
 from tests.ledger.conftest import sha
 
 WRITER = """
 import hashlib, sys
 from pathlib import Path
 import numpy as np
-from migration.cache import VectorCache
+from migration.embedding.cache import VectorCache
 
 with VectorCache(Path(sys.argv[1])) as cache:
     for page in range(int(sys.argv[2]), 10**9):

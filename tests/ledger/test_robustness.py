@@ -246,7 +246,7 @@ def _says_nothing_of(secret: str, error: BaseException) -> None:
 
 def test_importing_the_package_does_not_import_sqlalchemy() -> None:
     code = (
-        "import sys, migration.ledger, migration.ledger.commands, migration.ledger.records\n"
+        "import sys, migration.ledger, migration.cli.ledger, migration.ledger.records\n"
         "from migration.ledger import LedgerError, trend\n"
         "assert callable(trend)\n"
         "loaded = {'sqlalchemy', 'alembic', 'psycopg'} & set(sys.modules)\n"

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from sqlalchemy import Engine, inspect, text
 
 import migration.ledger
+from migration.cli.ledger import ledger as ledger_command
 from migration.ledger import DocumentRecord, Ledger, LedgerError
-from migration.ledger.commands import ledger as ledger_command
 from migration.ledger.database import connect, resolve
 from migration.ledger.schema import REVISIONS, VERSION_TABLE, metadata
 from migration.ledger.upgrade import Dialect, current, downgrade, head, sql, upgrade

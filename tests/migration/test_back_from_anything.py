@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import pytest
 
-from migration.session import RunOptions
+from migration.operations.migrate import RunOptions
 from tests.killing import Ended, run_command_forked, run_forked
 from tests.providers import OpenAIStandIn
 from tests.providers.vectors import vector_for
@@ -256,9 +256,9 @@ def test_a_restore_from_a_backup_that_is_not_complete_says_so(world: World, tmp_
         yield next(iter(pages(server, name)))  # type: ignore[arg-type]
         os.kill(os.getpid(), signal.SIGKILL)
 
-    from migration.undo.by_hand import _pages as pages
+    from migration.operations.backup import _pages as pages
 
-    with patch("migration.undo.by_hand._pages", killed_after_a_page):
+    with patch("migration.operations.backup._pages", killed_after_a_page):
         assert run_command_forked(["backup", *ONLY], world.environment(), tmp_path / "work").killed
     backup = next(world.home.glob(f"backups/backup-*/{NAME}"))
     world.http.delete(f"/collections/{NAME}").raise_for_status()

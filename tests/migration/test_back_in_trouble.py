@@ -111,7 +111,7 @@ def test_a_way_back_whose_end_cannot_be_noted_is_stopped(world: World, provider:
 
 
 def test_a_cache_that_cannot_be_read_stops_no_way_back(world: World, provider: OpenAIStandIn, tmp_path: Path) -> None:
-    from migration.cache import CacheError, VectorCache
+    from migration.embedding.cache import CacheError, VectorCache
 
     world.fill(made_up(questions=60), 64)
     before = world.documents(NAME)
@@ -162,8 +162,8 @@ def test_old_vectors_leave_no_scratch_file_where_they_cannot_be_laid_out(tmp_pat
 def test_a_document_that_failed_at_first_and_then_came_back_is_no_failure(
     world: World, provider: OpenAIStandIn, tmp_path: Path
 ) -> None:
-    from migration.undo import in_place
-    from migration.update import Written, import_documents
+    from migration.documents.update import Written, import_documents
+    from migration.strategies import restore_in_place as in_place
 
     world.fill(made_up(questions=60), 64)
     assert world.run(*ONLY, **openai(provider, 64)).status == 0
@@ -187,7 +187,7 @@ def test_a_document_that_failed_at_first_and_then_came_back_is_no_failure(
 
 
 def test_the_states_before_two_runs_are_two_spaces_however_long_their_names_are() -> None:
-    from migration.undo.recreating import _space_of
+    from migration.strategies.restore_recreating import _space_of
 
     name = "n" * 80
     found = {_space_of(name, f"before {name}-{run}") for run in ("one", "two")}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from migration.undo.order import same_server
+from migration.operations.order import same_server
 from tests.providers import OpenAIStandIn
 from tests.sandbox.server import RunningSandbox
 from tests.world import Finished, World, field, made_up, openai

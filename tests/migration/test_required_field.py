@@ -8,8 +8,8 @@ from unittest.mock import patch
 
 import pytest
 
-from migration.rebuild import Rebuild
-from migration.session import RunOptions, migrate
+from migration.operations.migrate import RunOptions, migrate
+from migration.strategies.rebuild import Rebuild
 from tests.providers import OpenAIStandIn
 from tests.world import Document, World, field, made_up, openai
 

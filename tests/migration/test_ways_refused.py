@@ -9,7 +9,7 @@ import pytest
 
 from kai.models import fingerprint
 from kai.settings import EmbeddingSettings
-from migration.mark import Mark
+from migration.strategies.shadow_state import Mark
 from tests.providers import OpenAIStandIn
 from tests.world import World, field, made_up, openai
 

@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import pytest
 
-from migration.session import migrate
+from migration.operations.migrate import migrate
 from tests.providers import OpenAIStandIn
 from tests.recreate.small import SmallWorld
 from tests.sandbox.server import RunningSandbox

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from migration.session import RunOptions
+from migration.operations.migrate import RunOptions
 from tests.providers.standin import StandIn
 from tests.providers.vectors import vector_for
 from tests.world import Document, World, as_float32, field, openai

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from migration.mark import DEAD_AFTER, MARK, Mark
+from migration.strategies.shadow_state import DEAD_AFTER, MARK, Mark
 from tests.killing import run_forked
 from tests.recreate.small import LINKS, NAME, SOURCES, SmallWorld, wrong_joins
 from tests.world import field

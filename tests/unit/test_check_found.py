@@ -11,8 +11,8 @@ import pytest
 
 from kai.settings import TypesenseSettings
 from kai.typesense import Typesense
-from migration.context import Sampled
-from migration.verify import check_found
+from migration.operations.verify import check_found
+from migration.strategies.context import Sampled
 from tests.sandbox.server import RunningSandbox
 from tests.world import World, field
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from kai.models import RequestLimits
-from migration.cache import VectorCache
-from migration.embed import Embedder, text_hash
-from migration.meter import Meter
-from migration.provider import Provider
-from migration.vectors import Vector
+from migration.embedding.cache import VectorCache
+from migration.embedding.embed import Embedder, text_hash
+from migration.embedding.provider import Provider
+from migration.embedding.vectors import Vector
+from migration.runtime.meter import Meter
 
 
 class Seller:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kai.typesense import TypesenseError
-from migration.fetch import Document, Selection, _document
+from migration.documents.fetch import Document, Selection, _document
 
 numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53)
 values = st.recursive(

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from migration.lock import Held, hold
+from migration.runtime.lock import Held, hold
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("migration.lock.tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr("migration.runtime.lock.tempfile.gettempdir", lambda: str(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from migration import memory
+from migration.runtime import memory
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ from typing import Any, cast
 import pytest
 
 from kai.typesense import Schema, Typesense, TypesenseError
-from migration.hazards import free_memory
-from migration.mark import clone
-from migration.schemas import set_dimensions
+from migration.documents.schemas import set_dimensions
+from migration.strategies.hazards import free_memory
+from migration.strategies.shadow_state import clone
 
 
 class Forgetful:

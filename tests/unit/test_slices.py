@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kai.typesense import TypesenseError
-from migration.fetch import Document
-from migration.slices import read_line, read_search
+from migration.documents.fetch import Document
+from migration.documents.raw_vectors import read_line, read_search
 
 FIELD = "embedding"
 

@@ -14,7 +14,7 @@ import pytest
 from kai.settings import TypesenseSettings
 from kai.typesense import PAGE_LIMIT, Typesense, nameable
 from kai.typesense_answers import TypesenseError, raise_for_status
-from migration.fetch import Selection, export_pages, fetch_documents
+from migration.documents.fetch import Selection, export_pages, fetch_documents
 from tests.sandbox.server import RunningSandbox
 from tests.world import World, field
 

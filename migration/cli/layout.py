@@ -1,0 +1,118 @@
+"""What the commands have in common: their options, and how values look to a person and to a program."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+NOTHING = "-"
+"""What a table shows where nothing is known."""
+
+
+def common_options(function: Function) -> Function:
+    """`--env-file`, `--json` and `-v`, as the last options of a command."""
+    for option in (
+        click.option("-v", "--verbose", is_flag=True, help="Say more on standard error."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables."),
+        click.option(
+            "--env-file",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="File with the configuration; the environment wins. [default: .env]",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def collections_file_option(function: Function) -> Function:
+    """`--collections-file`, as a run takes it."""
+    return click.option(
+        "--collections-file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="TOML file that names your own collections in place of KAI's.",
+    )(function)
+
+
+# -- for a program ---------------------------------------------------------------------------------------
+
+
+def print_json(value: Any, secrets: Iterable[str]) -> None:
+    """One JSON document to standard output, without secrets.
+
+    Times become ISO 8601 in UTC, hashes hexadecimal digits, dataclasses objects in the order of their fields.
+    """
+    from migration.runtime.console import write_line
+
+    write_line(json.dumps(plain(value, tuple(secrets)), indent=2, ensure_ascii=False), sys.stdout)
+
+
+def plain(value: Any, secrets: tuple[str, ...] = ()) -> Any:
+    """A value as JSON has it. Secrets are taken out of each text, so that the document stays valid JSON."""
+    from kai.settings import redact
+
+    if dataclasses.is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name), secrets) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): plain(entry, secrets) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry, secrets) for entry in value]
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, str | Path):
+        return redact(str(value), secrets).encode("utf-8", "replace").decode()
+    return value
+
+
+# -- for a person ----------------------------------------------------------------------------------------
+
+
+def text(value: Any) -> str:
+    """Any value in a cell: `-` for nothing, on one line."""
+    return NOTHING if value is None or value == "" else " ".join(str(value).split())
+
+
+def moment(value: datetime | None) -> str:
+    """A time to the second, UTC."""
+    return NOTHING if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def amount(value: float | None) -> str:
+    """A number: whole ones whole, others with the digits that say something."""
+    if value is None:
+        return NOTHING
+    if isinstance(value, int) or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 1 or value == 0 else f"{value:.2g}"
+
+
+def seconds(value: float | None) -> str:
+    """A duration: `4.2 s`, `3 min 12 s`, `2 h 05 min`."""
+    if value is None:
+        return NOTHING
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def usd(value: float | None) -> str:
+    """A cost."""
+    if value is None:
+        return NOTHING
+    return f"${value:,.2f}" if value >= 1 or value == 0 else f"${value:.2g}" if value >= 0.0001 else "<$0.0001"
+
+
+def percent(value: float | None) -> str:
+    """A share or a change."""
+    return NOTHING if value is None else f"{100 * value:.1f} %"

@@ -1,0 +1,65 @@
+"""`kai-migrate models`: the models, and how many documents carry each."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from migration.cli.layout import amount, common_options, moment, print_json, text
+
+if TYPE_CHECKING:
+    from kai.settings import Settings
+    from migration.operations.history import Models
+    from migration.runtime.console import Console
+
+_TITLES = ("MODEL", "DIMENSIONS", "TASK TYPE", "FINGERPRINT", "LAST USED", "COLLECTION", "DOCUMENTS")
+
+
+@click.command("models")
+@common_options
+def command(env_file: Path | None, as_json: bool, verbose: bool) -> None:
+    """List the embedding models, and how many documents carry each, by collection.
+
+    The last used model comes first. A collection in which vectors of several models stand is named below:
+    searches there compare what cannot be compared.
+    """
+    from migration.operations.history import list_models
+    from migration.operations.setup import DONE, open_ledger, with_settings
+
+    def work(settings: Settings, console: Console) -> int:
+        with open_ledger(settings) as ledger:
+            models = list_models(ledger)
+        if as_json:
+            print_json(models, settings.secrets)
+        else:
+            _lay_out(models, console)
+        return DONE
+
+    sys.exit(with_settings(work, env_file=env_file, verbose=verbose, needs=()))
+
+
+def _lay_out(models: Models, console: Console) -> None:
+    if not models.models:
+        console.line("No models yet.")
+        return
+    rows = [_TITLES]
+    for use in models.models:
+        model = use.model
+        facts = (
+            f"{model.family}/{model.model}",
+            str(model.dimensions),
+            text(model.task_type),
+            model.fingerprint,
+            moment(model.last_used_at),
+        )
+        if not use.collections:
+            rows.append((*facts, text(None), "0"))
+        for place in use.collections:
+            rows.append((*facts, f"{place.source}/{place.collection}", amount(place.documents)))
+            facts = ("", "", "", "", "")
+    console.table(rows)
+    for name in models.mixed:
+        console.warn(f"Vectors of several models stand in {name}; run the migration to its end.")

@@ -1,0 +1,1 @@
+"""Pages of documents: read, their vectors as text, written; the schemas that they have."""

@@ -1,0 +1,113 @@
+"""Vectors into the embedding field, in place: one import request a page, and every line of its answer read.
+
+Only `id` and the embedding are sent, with `action=update`: a document deleted meanwhile stays deleted, and
+a text field sent along would set off the server's own embedding where it has one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import orjson
+import tenacity
+
+from kai.typesense import ImportAnswer, Typesense, TypesenseError
+from migration.embedding.vectors import Vector
+
+_LINE_ATTEMPTS: Final = 4
+_BUSY: Final = frozenset({408, 429, 503})
+
+
+@dataclass(slots=True)
+class Written:
+    """What became of the documents of one import.
+
+    Attributes:
+        written: ids that the server accepted.
+        gone: ids of documents that are not there any more.
+        failed: id -> the server's words.
+    """
+
+    written: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def update_line(document_id: str, embedding_field: str, vector: Vector | None) -> bytes:
+    """One line of an import: id and vector, each number as the shortest text of its float32.
+
+    None removes the embedding.
+    """
+    return orjson.dumps({"id": document_id, embedding_field: vector}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def import_documents(server: Typesense, collection: str, lines: Mapping[str, bytes], action: str = "update") -> Written:
+    """Import one line per document id, and tell what became of each.
+
+    Lines that the server could not take at the moment are sent again, alone: as long as its patience lasts where
+    it says that it is busy, a few times where it failed (500), which may be that document's own fault.
+
+    Raises:
+        TypesenseError: the request as a whole, or lines of a busy server, failed beyond the server's patience.
+    """
+    result = Written()
+    pending = list(lines)
+    failures = 0
+    begun = time.monotonic()
+
+    def send() -> dict[str, ImportAnswer]:
+        nonlocal pending, failures
+        answers = _import(server, collection, [lines[document_id] for document_id in pending], action)
+        later = _sort(pending, answers, result)
+        pending = list(later)
+        failures += any(answer.code not in _BUSY for answer in later.values())
+        return later
+
+    later = tenacity.Retrying(
+        retry=tenacity.retry_if_result(bool),
+        stop=lambda _: failures >= _LINE_ATTEMPTS or time.monotonic() - begun > server.patience,
+        wait=server.backoff(),
+        sleep=server.pause,
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else {},
+    )(send)
+    busy = [answer for answer in later.values() if answer.code in _BUSY]
+    if busy:
+        raise TypesenseError(
+            f"{len(busy)} lines of an import were put off: {busy[0].error} (code {busy[0].code})",
+            status=busy[0].code,
+            transient=True,
+        )
+    result.failed.update({document_id: answer.error for document_id, answer in later.items()})
+    return result
+
+
+def _import(server: Typesense, collection: str, lines: Sequence[bytes], action: str) -> list[ImportAnswer]:
+    """One request; several where a proxy in front of the server finds one too large (413)."""
+    try:
+        return server.import_lines(collection, lines, action)
+    except TypesenseError as error:
+        if error.status != 413 or len(lines) < 2:
+            raise
+    middle = len(lines) // 2
+    return [
+        *_import(server, collection, lines[:middle], action),
+        *_import(server, collection, lines[middle:], action),
+    ]
+
+
+def _sort(ids: Sequence[str], answers: Sequence[ImportAnswer], result: Written) -> dict[str, ImportAnswer]:
+    """Put each answer where it belongs; return the ones of lines that may succeed later."""
+    later: dict[str, ImportAnswer] = {}
+    for document_id, answer in zip(ids, answers, strict=True):
+        if answer.success:
+            result.written.append(document_id)
+        elif answer.code == 404 and "document with id" in answer.error and "Referenced" not in answer.error:
+            result.gone.append(document_id)
+        elif answer.code in _BUSY or answer.code >= 500:
+            later[document_id] = answer
+        else:
+            result.failed[document_id] = answer.error
+    return later

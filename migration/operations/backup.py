@@ -1,0 +1,112 @@
+"""Whole collections on disk, by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from kai.collections import EmbeddedCollection
+from kai.settings import Settings
+from kai.typesense import Schema, Typesense, TypesenseError
+from migration.backup import BackupError, BackupWriter
+from migration.documents.fetch import PAGE_SIZE
+from migration.ledger.errors import LedgerError
+from migration.operations.setup import DONE, PREFLIGHT_PATIENCE, STOPPED, open_ledger, open_server, selected_collections
+from migration.runtime.console import Console
+from migration.strategies.plan import Refused
+from migration.strategies.shadow_state import unfinished
+
+_BYTES_A_DOCUMENT = 20_000
+
+
+def back_up(settings: Settings, console: Console, *, names: Sequence[str], collections_file: Path | None) -> int:
+    """Back up the collections, each from one snapshot; returns the exit status.
+
+    Raises:
+        Refused: a collection is unknown or not there.
+    """
+    selected = selected_collections(names, collections_file)
+    with open_server(settings, console) as server, open_ledger(settings) as ledger:
+        schemas = {each.name: server.collection(each.name) for each in selected}
+        everything, aliases = server.collections(), server.aliases()
+        if undone := list(filter(None, (unfinished(everything, aliases.get(name, name)) for name in schemas))):
+            raise Refused([f"{what}; run the migration again, which finishes it" for what in undone])
+        if missing := [name for name, schema in schemas.items() if schema is None]:
+            raise Refused([f"collection {name!r} does not exist on {server.url}" for name in missing])
+        server.patience = max(server.patience, 24 * PREFLIGHT_PATIENCE)
+        source = {"server": server.address, "collections": list(schemas)}
+        run = ledger.start_run(f"backup-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}", "backup", source=source)
+        totals: dict[str, int] = {}
+        cause = ""
+        try:
+            for each in selected:
+                schema = schemas[each.name] or {}
+                _back_up_one(settings, console, server, run.name, each, schema, totals)
+        except TypesenseError as error:
+            cause = f"Typesense: {error}"
+        except BackupError as error:
+            cause = str(error)
+        except OSError as error:
+            cause = f"{error.filename or 'the disk'}: {error.strerror or error}"
+        except KeyboardInterrupt:
+            with contextlib.suppress(LedgerError):
+                ledger.finish_run(run.id, "interrupted", totals)
+            raise
+        if cause:
+            console.warn(f"Stopped: {cause}")
+            console.warn("The backup is not complete. Run the same command again for a whole one.")
+        try:
+            ledger.finish_run(run.id, "stopped" if cause else "completed", totals)
+        except LedgerError as error:
+            console.warn(f"The end of the backup cannot be noted: {error}")
+            return STOPPED
+        return STOPPED if cause else DONE
+
+
+def _back_up_one(
+    settings: Settings,
+    console: Console,
+    server: Typesense,
+    run: str,
+    collection: EmbeddedCollection,
+    schema: Schema,
+    totals: dict[str, int],
+) -> None:
+    name, documents = str(schema["name"]), int(schema["num_documents"])
+    writer = BackupWriter.open(
+        settings.home,
+        run,
+        name,
+        kind="documents",
+        embedding_field=collection.embedding_field,
+        server=server.address,
+        schema=schema,
+        synonyms=server.synonyms(name),
+        overrides=server.overrides(name),
+        free_space_needed=documents * _BYTES_A_DOCUMENT,
+    )
+    try:
+        with console.progress(f"  Backing up {name}", documents) as bar:
+            for page in _pages(server, name):
+                writer.add(page)
+                totals[name] = totals.get(name, 0) + len(page)
+                bar.update(len(page))
+    except BaseException:
+        with contextlib.suppress(BackupError):  # What stopped it is worth more to know.
+            writer.close(complete=False)
+        raise
+    writer.close(complete=True)
+    console.line(f"{name}: {totals.get(name, 0)} documents in {writer.folder}")
+
+
+def _pages(server: Typesense, name: str) -> Iterator[list[bytes]]:
+    expected, seen = server.count(name), 0
+    lines = server.export_lines(name)
+    while page := list(islice(lines, PAGE_SIZE)):
+        seen += len(page)
+        yield page
+    if seen < expected and seen < (counted := server.count(name)):
+        raise TypesenseError(f"the export ended after {seen} documents; the server counts {counted}; try again")

@@ -1,0 +1,92 @@
+"""What a run would do, and what it did, in words."""
+
+from __future__ import annotations
+
+from kai.settings import EmbeddingSettings
+from migration.operations.execute import RunResult
+from migration.runtime.console import RULE, Console
+from migration.strategies.plan import CollectionPlan, Plan, requests_needed
+from migration.strategies.shadow_state import unfinished_rebuild
+
+WORTH_A_PAUSE = 600.0
+"""Seconds of updating in place from which on a pause of the vector search is worth proposing."""
+
+
+def banner(console: Console, plan: Plan) -> None:
+    """What is about to happen."""
+    console.heading("EMBEDDING MIGRATION")
+    console.line(f"New embedding config: {plan.embedding.describe()}")
+    console.line(f"Collections to migrate: {[item.collection.name for item in plan.collections]}")
+    console.line(RULE)
+
+
+def preview(console: Console, plan: Plan) -> None:
+    """The plan, collection by collection, and that nothing was changed."""
+    for item in plan.collections:
+        _preview_collection(console, item, plan.embedding)
+    console.heading("DRY RUN: nothing was written, nothing was embedded but one probe")
+
+
+def summary(console: Console, result: RunResult) -> None:
+    """One line per collection."""
+    console.heading("MIGRATION SUMMARY")
+    for item in result.collections:
+        console.line(f"{item.name}: {item.summary()}")
+    console.line(RULE)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `0.8 s`, `12 min 5 s`, `3 h 20 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _preview_collection(console: Console, plan: CollectionPlan, embedding: EmbeddingSettings) -> None:
+    name = plan.collection.name
+    if plan.strategy == "skipped":
+        console.line(f"Would skip '{name}': {plan.collection.skipped}")
+        return
+    console.line(
+        f"Would migrate '{name}':" if name == plan.name else f"Would migrate '{name}' (alias of '{plan.name}'):"
+    )
+    console.line(f"  - Embedding field: {plan.collection.embedding_field}")
+    console.line(f"  - Filter: {plan.collection.filter_by or 'none'}")
+    console.line(f"  - Documents: {plan.documents}, eligible: {plan.eligible}")
+    if plan.texts is not None:
+        console.line(f"  - Distinct texts: {plan.texts.distinct}, documents without text: {plan.texts.without}")
+        cost = _price(plan.texts.cost_usd)
+        requests = requests_needed(plan, embedding)
+        console.line(f"  - Embedding: about {plan.texts.tokens} tokens in {requests} requests, {cost}")
+    old = "none" if plan.old_dimensions is None else plan.old_dimensions
+    console.line(f"  - Dimensions: {old} -> {plan.new_dimensions}")
+    console.line(f"  - Strategy: {plan.strategy}")
+    _preview_time(console, plan)
+    for hazard in plan.hazards:
+        console.line(f"  ! {hazard}")
+
+
+def _price(usd: float | None) -> str:
+    if usd is None:
+        return "price unknown"
+    return f"about ${usd:.4f}" if usd else "free"
+
+
+def _preview_time(console: Console, plan: CollectionPlan) -> None:
+    """The server's share by each way that is open, and which one to take; measured on 2 cores, so roughly."""
+    if plan.old_dimensions is None:
+        console.line(f"  - Server's share of the time: about {duration(plan.server_seconds['in place'])}")
+        return
+    usual, other = ("recreate", "alter") if plan.strategy in ("recreate", "alter") else ("in place", "rebuild")
+    slow, fast = plan.server_seconds[usual], plan.server_seconds[other]
+    console.line(
+        f"  - Server's share of the time: about {duration(slow)} {usual}, {duration(fast)} with --strategy {other}"
+    )
+    if unfinished_rebuild(plan.schema) is not None:
+        return  # Begun, it can only be finished in its own way.
+    if other == "rebuild" and plan.strategy == "in place" and slow > WORTH_A_PAUSE:
+        console.line(f"  - Recommended: --strategy rebuild, if vector search may pause for about {duration(fast)}")
+    elif other == "rebuild" and plan.strategy == "rebuild" and slow <= WORTH_A_PAUSE:
+        console.line("  - Recommended: in place (no --strategy); the collection is small enough, and nothing pauses")

@@ -1,0 +1,245 @@
+"""Open what a command works with, and turn what is wrong with it into a refusal that names the setting."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+
+from kai.collections import CollectionsError, EmbeddedCollection, load_collections, select_collections
+from kai.embeddings import (
+    DEFAULT_TIMEOUT_S,
+    ArrayEmbeddings,
+    MissingPackageError,
+    ModelNotAvailableError,
+    make_embeddings,
+)
+from kai.models import fingerprint, nearest_model, request_limits
+from kai.settings import Need, Settings, SettingsError, load_settings
+from kai.typesense import Typesense, TypesenseError
+from migration.embedding.embed import Embedder
+from migration.embedding.provider import ProbeFailed, Provider
+from migration.embedding.throttle import Stopped, Throttle
+from migration.embedding.vectors import WrongLength, WrongVectors
+from migration.runtime.console import Console, prepare_streams
+from migration.runtime.control import Control
+from migration.runtime.lock import Held
+from migration.runtime.meter import Meter
+from migration.strategies.plan import Refused
+
+if TYPE_CHECKING:
+    from migration.embedding.cache import VectorCache
+    from migration.ledger import Ledger
+
+_NETWORK: Final = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE, SSL_CERT_DIR"
+_TRUE: Final = ("true", "1")
+DONE: Final = 0
+SOME_FAILED: Final = 1
+REFUSED: Final = 2
+STOPPED: Final = 3
+INTERRUPTED: Final = 130
+
+TYPESENSE_ONLY: Final[tuple[Need, ...]] = ("typesense",)
+"""What a command needs that embeds nothing."""
+
+LOCK_PATIENCE: Final = 30.0
+"""Seconds to wait, at most, for a lock that another process holds on ledger or cache."""
+
+PROVIDER_TIMEOUT: Final = DEFAULT_TIMEOUT_S
+"""Seconds after which a request to the provider is given up."""
+
+PREFLIGHT_PATIENCE: Final = 5.0
+"""Seconds. Before anything is begun nobody wants to wait for a server that is not there."""
+
+
+def with_settings(
+    work: Callable[[Settings, Console], int],
+    *,
+    env_file: Path | None = None,
+    verbose: bool = False,
+    needs: Collection[Need] = ("embedding", "typesense"),
+) -> int:
+    """Load the settings, do the work, and return its exit status, or that of its refusal.
+
+    Args:
+        work: what to do; may raise `Refused`, `Held`, `LedgerError` and the like before it changes anything.
+        env_file: as `--env-file` gave it.
+        verbose: whether details are shown.
+        needs: which settings the work uses.
+    """
+    from migration.backup import BackupError
+    from migration.embedding.cache import CacheError
+    from migration.ledger import LedgerError
+
+    # Ledger, backups, status and locks are their owner's only, whatever makes the file.
+    os.umask(0o077)
+    prepare_streams()
+    console = Console(verbose=verbose)
+    try:
+        settings = load_settings(env_file, needs=needs)
+        console = Console(settings.secrets, verbose=verbose)
+        return work(settings, console)
+    except SettingsError as error:
+        return _refuse(console, [str(problem) for problem in error.problems])
+    except Refused as error:
+        return _refuse(console, error.problems)
+    except (CollectionsError, Held, LedgerError, CacheError, BackupError) as error:
+        return _refuse(console, [str(error)])
+    except TypesenseError as error:
+        return _refuse(console, [f"Typesense: {error}"])
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _refuse(console, [f"{where}{error.strerror or error} (see MIGRATION_HOME)"])
+    except (KeyboardInterrupt, Stopped):
+        console.warn("Interrupted. Nothing is lost: run the same command again to go on.")
+        return INTERRUPTED
+
+
+def selected_collections(names: Sequence[str], file: Path | None) -> list[EmbeddedCollection]:
+    """The collections that were asked for.
+
+    Raises:
+        Refused: one of them is unknown.
+        CollectionsError: the file that describes them is wrong.
+    """
+    known = load_collections(file)
+    if names and not any(name.strip(" ,") for name in names):
+        raise Refused([f"--collections: no name is given; known: {', '.join(known)}, or all"])
+    collections, unknown = select_collections(known, names)
+    if unknown:
+        raise Refused(
+            [f"--collections: unknown collection {name!r}; known: {', '.join(known)}, or all" for name in unknown]
+        )
+    return collections
+
+
+@contextlib.contextmanager
+def open_server(
+    settings: Settings,
+    console: Console,
+    patience: float = PREFLIGHT_PATIENCE,
+    *,
+    stopped: threading.Event | None = None,
+) -> Iterator[Typesense]:
+    """The server, with little patience at first; the caller raises it once everything is checked.
+
+    Waiting for it ends early when `stopped` is set.
+    """
+
+    def waiting(error: TypesenseError, seconds: float) -> None:
+        console.detail(f"Typesense: {error}; again in {seconds:.1f} s")
+
+    patience = min(patience, PREFLIGHT_PATIENCE)
+    try:
+        client = Typesense(settings.typesense, patience=patience, on_wait=waiting, stopped=stopped)
+    except (ImportError, OSError, ValueError) as error:
+        raise Refused([f"{_NETWORK}: no connection can be made as these ask for: {error}"]) from error
+    with client as server:
+        yield server
+
+
+@contextlib.contextmanager
+def open_ledger(settings: Settings, patience: float = LOCK_PATIENCE) -> Iterator[Ledger]:
+    """The ledger, upgraded if it is older; a lock of another process is waited for as long as patience lasts.
+
+    Raises:
+        Refused: it cannot be opened.
+    """
+    from migration.ledger import Ledger, LedgerError
+
+    try:
+        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        ledger = Ledger.open(settings.ledger_url, settings.home, patience=min(patience, LOCK_PATIENCE))
+    except OSError as error:
+        raise Refused([f"MIGRATION_HOME: {settings.home} cannot be used: {error.strerror}"]) from error
+    except LedgerError as error:
+        raise Refused([str(error)]) from error
+    with ledger:
+        yield ledger
+
+
+def make_embedder(
+    settings: Settings,
+    control: Control,
+    meter: Meter,
+    throttle: Throttle,
+    *,
+    cache: VectorCache | None = None,
+    patience: float = 300.0,
+    most_tokens: int | None = None,
+) -> Embedder:
+    """The target's embedder.
+
+    Raises:
+        Refused: the family's package is missing, or it has no such model.
+    """
+    if settings.embedding.family == "google" and os.environ.get("GOOGLE_GENAI_USE_VERTEXAI", "").lower() in _TRUE:
+        raise Refused(
+            ["GOOGLE_GENAI_USE_VERTEXAI: Vertex AI is not supported; unset it, the Gemini API takes GOOGLE_API_KEY"]
+        )
+    try:
+        embeddings = cast(ArrayEmbeddings, make_embeddings(settings, timeout=PROVIDER_TIMEOUT))
+    except MissingPackageError as error:
+        raise Refused([f"EMBEDDING_FAMILY: {error}"]) from error
+    except ModelNotAvailableError as error:
+        raise Refused([f"EMBEDDING_MODEL: {error}"]) from error
+    except (ImportError, OSError, ValueError) as error:
+        raise Refused([f"{_NETWORK}: no connection can be made as these ask for: {error}"]) from error
+    provider = Provider(
+        embeddings,
+        settings.embedding.dimensions,
+        throttle=throttle,
+        meter=meter,
+        patience=patience,
+        stopped=control.stopped,
+        secrets=settings.secrets,
+    )
+    return Embedder(
+        provider,
+        limits=request_limits(settings.embedding.family),
+        space=fingerprint(settings.embedding, ""),
+        cache=cache,
+        meter=meter,
+        most_tokens=most_tokens,
+    )
+
+
+def probe(embedder: Embedder, settings: Settings) -> None:
+    """One embedding: does the key work, is there such a model, has its vector the right length?"""
+    embedding = settings.embedding
+    try:
+        embedder.probe()
+    except WrongLength as error:
+        raise Refused(
+            [f"EMBEDDING_DIMENSIONS: {error}; set the length that {embedding.model} gives, or another model"]
+        ) from error
+    except WrongVectors as error:
+        raise Refused(
+            [f"EMBEDDING_MODEL: {error} for the probe; look into the provider, or set another model"]
+        ) from error
+    except ProbeFailed as error:
+        fault, family = error.fault, embedding.family
+        near = nearest_model(family, embedding.model)
+        hint = f"; did you mean {near}?" if near else ""
+        where = {"openai": "OPENAI_API_BASE", "google": "GOOGLE_API_BASE", "ollama": "OLLAMA_API_BASE"}.get(family, "")
+        key = {"openai": "OPENAI_API_KEY", "google": "GOOGLE_API_KEY"}.get(family, where)
+        explained = {
+            "denied": f"{key}: the provider refuses the key: {fault.message}",
+            "model_missing": f"EMBEDDING_MODEL: there is no model {embedding.model!r}{hint} ({fault.message})",
+            "refused": f"EMBEDDING_MODEL, EMBEDDING_DIMENSIONS: the provider refuses the probe{hint}: {fault.message}",
+        }
+        hint = ""
+        if fault.kind == "not_found" and family == "openai":
+            hint = "; the address usually ends in /v1"
+        unreachable = f"{where}: the provider does not answer as it should: {fault.message}{hint}"
+        raise Refused([explained.get(fault.kind, unreachable)]) from error
+
+
+def _refuse(console: Console, problems: Sequence[str]) -> int:
+    console.warn("Refused; nothing was changed:")
+    for problem in problems:
+        console.warn(f"  - {problem}")
+    return REFUSED

@@ -1,0 +1,82 @@
+"""One run at a time on one collection.
+
+The operating system holds the lock and lets go of it when the process ends, however it ends; a lock left by
+a dead process is therefore no lock. Beside it stands who holds it, so that a second run can say so. The
+files are in the machine's own folder for temporary files, so that runs from different working folders see
+each other; a run on another machine is recognised by the shadow it builds (see `migration.strategies.recreate`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import hashlib
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class Held(Exception):  # noqa: N818 - the collection is held, nothing is broken
+    """Another run holds the collection; the message says which."""
+
+
+@contextlib.contextmanager
+def hold(server: str, collection: str, run: str) -> Iterator[str | None]:
+    """Hold a collection of a server (`host:port`) for a run.
+
+    Yields:
+        The name of a dead run that held it before and did not let go, if there was one.
+
+    Raises:
+        Held: another process holds it.
+    """
+    path = _folder() / f"{hashlib.sha256(f'{_one_name(server)}/{collection}'.encode()).hexdigest()[:24]}.lock"
+    holder = path.with_suffix(".json")
+    lock = FileLock(path, timeout=0, mode=0o600)
+    try:
+        lock.acquire()
+    except Timeout:
+        who = _read(holder)
+        raise Held(
+            f"collection {collection!r} of {server} is held by run {who.get('run', 'unknown')} "
+            f"(process {who.get('pid', '?')} on {who.get('host', 'this machine')}); "
+            "wait until it has ended, or stop it"
+        ) from None
+    try:
+        dead = _read(holder).get("run")
+        holder.write_text(json.dumps({"run": run, "pid": os.getpid(), "host": socket.gethostname()}))
+        yield dead
+    finally:
+        with contextlib.suppress(OSError):
+            holder.unlink()
+        lock.release()
+
+
+def _one_name(server: str) -> str:
+    """The same for every spelling of one server: letters in any case, this machine by any of its own names."""
+    host, _, port = server.lower().rpartition(":")
+    return f"localhost:{port}" if host.strip("[]") in _LOOPBACK else f"{host}:{port}"
+
+
+def _folder() -> Path:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid()) if hasattr(os, "getuid") else "user"
+    folder = Path(tempfile.gettempdir()) / f"kai-migration-{user}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def _read(holder: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads(holder.read_text()))
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,138 @@
+"""What an operator should know before a run: references, values that a copy loses, memory, a busy application."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from kai.collections import EmbeddedCollection
+from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
+from migration.strategies.shadow_state import unfinished_rebuild
+
+_BYTES_A_DOCUMENT = 1024
+"""Rough memory of a document without its vector: text index, references, bookkeeping."""
+
+
+def find_hazards(
+    server: Typesense,
+    collection: EmbeddedCollection,
+    schema: Schema,
+    everything: Sequence[Schema],
+    strategy: str,
+    dimensions: int,
+) -> Iterator[str]:
+    """One sentence for each thing that is out of the ordinary."""
+    vector_field = embedding_field(schema, collection.embedding_field) or {}
+    if vector_field.get("num_dim") is None and unfinished_rebuild(schema) is None:
+        yield (
+            f"the field {collection.embedding_field!r} has no num_dim: Typesense stores its values "
+            "but does not search by them, and takes vectors of any length"
+        )
+    if vector_field.get("embed"):
+        yield (
+            f"the field {collection.embedding_field!r} has an `embed` setting: the server itself computes this "
+            "vector whenever one of its source fields is written, with its own model"
+        )
+    names = {field["name"] for field in schema["fields"]}
+    if not any(field["type"] == "auto" or "*" in field["name"] for field in schema["fields"]):
+        for field in collection.text_fields:
+            if field not in names and field.split(".")[0] not in names:
+                yield (
+                    f"the text field {field!r} is not in the schema; where a document lacks it, that part of its text "
+                    "is empty"
+                )
+    if strategy == "recreate":
+        yield from _hazards_of_recreating(server, collection, schema, everything, dimensions)
+    if (rate := _writes_a_second(server)) > 0:
+        remedy = (
+            "; what Typesense takes right before the drop is lost: stop it for the cut-over, or use --strategy alter"
+            if strategy == "recreate"
+            else ""
+        )
+        yield f"an application seems to be writing to this server ({rate:g} write requests a second){remedy}"
+
+
+def referring_fields(
+    everything: Sequence[Schema], name: str, aliases: Mapping[str, str] | None = None, *, itself: bool = False
+) -> dict[str, list[str]]:
+    """Collections with fields that refer to the named one, by an alias too: collection -> field names.
+
+    The named one is among them only where `itself` says so.
+    """
+    names = {name, *(alias for alias, target in (aliases or {}).items() if target == name)}
+    found: dict[str, list[str]] = {}
+    for schema in everything:
+        fields = [f["name"] for f in schema["fields"] if str(f.get("reference", "")).split(".")[0] in names]
+        if fields and (itself or schema["name"] != name):
+            found[str(schema["name"])] = fields
+    return found
+
+
+def free_memory(server: Typesense) -> int | None:
+    """Bytes of memory free on the server's machine; None where it does not say."""
+    try:
+        metrics = server.metrics()
+        return int(metrics["system_memory_total_bytes"]) - int(metrics["system_memory_used_bytes"])
+    except (TypesenseError, KeyError, TypeError, ValueError):
+        return None
+
+
+def shadow_memory(documents: int, dimensions: int) -> int:
+    """Bytes that a second copy of the collection takes, roughly: vectors as float32, their graph, the rest."""
+    return documents * (dimensions * 4 + 256 + _BYTES_A_DOCUMENT)
+
+
+def _hazards_of_recreating(
+    server: Typesense,
+    collection: EmbeddedCollection,
+    schema: Schema,
+    everything: Sequence[Schema],
+    dimensions: int,
+) -> Iterator[str]:
+    name = str(schema["name"])
+    vector_field = embedding_field(schema, collection.embedding_field) or {}
+    documents = int(schema["num_documents"])
+    outside = documents - server.count(name, collection.filter_by) if collection.filter_by else 0
+    if outside:
+        if vector_field.get("optional"):
+            yield (
+                f"{outside} documents outside the filter come along without a vector: one of the old length "
+                "cannot be stored any more"
+            )
+        else:
+            yield f"{outside} documents outside the filter are embedded too, because the field is not optional"
+    for field in _with(schema, "reference"):
+        yield (
+            f"documents refer to {field['reference']} by {field['name']!r}: one whose target is gone cannot be "
+            "copied and stops the run before anything is dropped"
+        )
+    for other, fields in referring_fields(everything, name, server.aliases()).items():
+        yield f"{other!r} refers to this collection by {', '.join(fields)}: its references are renewed afterwards"
+    for field in schema["fields"]:
+        if field.get("store") is False:
+            yield (
+                f"the field {field['name']!r} has `store: false`: its values are only in the index, no copy can "
+                "have them, and recreating loses them (--strategy alter keeps them)"
+            )
+    needed, free = shadow_memory(documents, dimensions), free_memory(server)
+    if free is not None:
+        room = "enough" if free > 1.5 * needed else "NOT ENOUGH"
+        yield f"the shadow needs about {megabytes(needed)} of memory; the server has {megabytes(free)} free: {room}"
+
+
+def megabytes(size: float) -> str:
+    """A size in bytes as text in MB."""
+    return f"{size / 1_000_000:,.1f} MB"
+
+
+def _with(schema: Schema, attribute: str) -> list[Mapping[str, Any]]:
+    return [field for field in schema["fields"] if field.get(attribute)]
+
+
+def _writes_a_second(server: Typesense) -> float:
+    try:
+        stats = server.stats()
+        kinds = ("write_requests_per_second", "import_requests_per_second", "delete_requests_per_second")
+        return sum(float(stats.get(kind, 0)) for kind in kinds)
+    except (TypesenseError, TypeError, ValueError):
+        return 0.0

@@ -1,0 +1,422 @@
+"""Look before anything is changed: what a run would do, per collection, at what cost, and what is in the way.
+
+`--dry-run` prints the plan; a run carries out the same plan.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+from kai.collections import EmbeddedCollection
+from kai.models import estimate_cost, estimate_tokens, fingerprint, request_limits
+from kai.settings import EmbeddingSettings
+from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
+from migration.documents.fetch import Selection, fetch_pages
+from migration.embedding.embed import text_hash
+from migration.embedding.throttle import Stopped
+from migration.strategies.context import ChosenStrategy
+from migration.strategies.hazards import find_hazards, referring_fields
+from migration.strategies.shadow_state import (
+    Mark,
+    find_shadow,
+    is_foreign,
+    past_the_drop,
+    read_mark,
+    unfinished_rebuild,
+)
+
+Strategy = Literal["in place", "recreate", "rebuild", "alter", "skipped"]
+
+_UPDATES_A_SECOND: Final = 115 * 768
+_INSERTS_A_SECOND: Final = 758 * 768
+_REBUILD_SECONDS: Final = 14.7 / 6000 / 768
+"""Measured on 29.0 with 2 cores at 6,000 documents of 768 dimensions; taken as inverse to the dimensions."""
+
+
+class Refused(Exception):  # noqa: N818 - the run is refused, nothing is broken
+    """Nothing was changed, and nothing will be before this is mended. One message per problem."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What the texts of a collection come to.
+
+    Attributes:
+        distinct: texts that differ from each other; one is paid for once.
+        without: eligible documents that have no text.
+        tokens: estimated tokens of the distinct texts.
+        cost_usd: list price; None if the model's price is not known.
+    """
+
+    distinct: int
+    without: int
+    tokens: int
+    cost_usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionPlan:
+    """What a run would do to one collection.
+
+    Attributes:
+        collection: as it was asked for.
+        name: the real collection's name, where an alias was asked for.
+        schema: as the server gave it.
+        strategy: how.
+        old_dimensions: `num_dim` of the field; None where it has none and is no vector index.
+        new_dimensions: length of the new vectors.
+        documents: all documents of the collection.
+        eligible: documents that the filter lets through.
+        server_seconds: what the server's share will take, roughly, by strategy.
+        hazards: what the operator should know, a sentence each.
+        texts: only where they were looked at (dry run).
+        leftover: the mark of a shadow that a dead run left, if there is one.
+    """
+
+    collection: EmbeddedCollection
+    name: str
+    schema: Schema
+    strategy: Strategy
+    old_dimensions: int | None
+    new_dimensions: int
+    documents: int
+    eligible: int
+    server_seconds: dict[str, float] = field(default_factory=dict)
+    hazards: tuple[str, ...] = ()
+    texts: Texts | None = None
+    leftover: Mark | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run would do, in the order in which it would."""
+
+    embedding: EmbeddingSettings
+    collections: tuple[CollectionPlan, ...]
+
+
+def make_plan(
+    server: Typesense,
+    embedding: EmbeddingSettings,
+    collections: Sequence[EmbeddedCollection],
+    *,
+    strategy: ChosenStrategy = "auto",
+) -> Plan:
+    """Inspect the collections and decide how each would be migrated. Only reads.
+
+    Raises:
+        Refused: Typesense cannot be used, or a collection cannot be migrated; every problem at once.
+    """
+    everything = _check_server(server)
+    plans: list[CollectionPlan] = []
+    problems: list[str] = []
+    for collection in collections:
+        try:
+            plans.append(plan_collection(server, embedding, collection, everything, strategy))
+        except Refused as refused:
+            problems += refused.problems
+        except TypesenseError as error:
+            if error.status == 400 and collection.filter_by:
+                problems.append(
+                    f"--collections-file: filter_by {collection.filter_by!r} of {collection.name!r}: {error}"
+                )
+                continue
+            raise Refused([_explain(server, error)]) from error
+    problems += _asked_twice(plans)
+    if problems:
+        raise Refused(problems)
+    return Plan(embedding, tuple(plans))
+
+
+def refuse_unwritable(server: Typesense, plan: Plan) -> None:
+    """Refuse a key that may read and not write, which would stop the run in its middle.
+
+    Raises:
+        Refused: it may not write documents of a collection of the plan.
+    """
+    for item in plan.collections:
+        # A rebuild was begun with a key that may write, and its alter, still under way, would keep an import waiting.
+        if item.strategy == "skipped" or unfinished_rebuild(item.schema) is not None:
+            continue
+        try:
+            server.check_writable(str(item.schema["name"]))
+        except TypesenseError as error:
+            if error.unauthorized:
+                raise Refused(
+                    [
+                        f"TYPESENSE_API_KEY: the key may read collection {item.name!r} but not write its documents "
+                        f"({error}); use one with all actions; documents:* and collections:* are the least it needs"
+                    ]
+                ) from error
+
+
+def plan_collection(
+    server: Typesense,
+    embedding: EmbeddingSettings,
+    collection: EmbeddedCollection,
+    everything: Sequence[Schema],
+    strategy: ChosenStrategy = "auto",
+) -> CollectionPlan:
+    """Inspect one collection and decide how it would be migrated. Only reads.
+
+    Args:
+        server: where it is.
+        embedding: the target.
+        collection: what to migrate.
+        everything: the schemas of all collections.
+        strategy: what the user chose.
+
+    Raises:
+        Refused: the collection cannot be migrated.
+        TypesenseError: the server cannot be read.
+    """
+    if collection.skipped:
+        return CollectionPlan(collection, collection.name, {}, "skipped", None, embedding.dimensions, 0, 0)
+    schema = server.collection(collection.name)
+    # The target of an alias may be away in the middle of a cut-over: then only the alias knows its name.
+    name = str(schema["name"]) if schema else server.aliases().get(collection.name, collection.name)
+    shadow = find_shadow(everything, name)
+    mark = read_mark(shadow) if shadow else None
+    if mark is not None and mark.held_elsewhere:
+        raise Refused([mark.holder])
+    is_dropped = past_the_drop(mark, schema)
+    if is_dropped:
+        schema = shadow  # A dead run dropped the original: the shadow is the full copy, whatever has its name.
+    if schema is None:
+        raise Refused(
+            [
+                f"collection {collection.name!r} does not exist on {server.url}; "
+                "check TYPESENSE_HOST and TYPESENSE_PORT, or name the collections to migrate with --collections"
+            ]
+        )
+    rebuilding = unfinished_rebuild(schema)
+    if rebuilding is None and (problem := _field_problem(collection, schema)):
+        raise Refused([problem])
+    vector_field = embedding_field(schema, collection.embedding_field) or (rebuilding or {}).get("field", {})
+    old = rebuilding["old_dimensions"] if rebuilding else vector_field.get("num_dim")
+    dimensions = embedding.dimensions
+    decided = _decide(old, dimensions, "alter" if rebuilding else strategy)
+    if is_dropped:
+        decided = "recreate"
+    if rebuilding is None and (problem := _way_problem(collection, schema, decided)):
+        raise Refused([problem])
+    if decided == "recreate" and shadow is not None and is_foreign(shadow, schema):
+        raise Refused(
+            [f"a collection {shadow['name']!r} is there that this tool did not make; rename or delete it first"]
+        )
+    if decided == "recreate" and (own := referring_fields([schema], name, itself=True)):
+        raise Refused(
+            [
+                f"collection {name!r} refers to itself by {', '.join(own[name])}: its documents cannot be copied in "
+                "any order that the server would take; use --strategy alter"
+            ]
+        )
+    if decided in ("recreate", "rebuild", "alter") and not is_dropped:
+        _refuse_without_text(server, collection, schema)
+    documents = int(schema["num_documents"])
+    plan = CollectionPlan(
+        collection,
+        name,
+        schema,
+        decided,
+        old,
+        dimensions,
+        documents,
+        server.count(str(schema["name"]), collection.filter_by),
+        server_seconds={
+            "in place": documents * dimensions / _UPDATES_A_SECOND,
+            "recreate": 2 * documents * dimensions / _INSERTS_A_SECOND,
+            "rebuild": documents * dimensions * _REBUILD_SECONDS,
+            "alter": documents * dimensions * _REBUILD_SECONDS,
+        },
+        leftover=mark,
+    )
+    hazards = list(find_hazards(server, collection, schema, everything, decided, dimensions))
+    if rebuilding is not None:
+        hazards.insert(0, f"run {rebuilding.get('run')} took the vector field out and did not finish; this run does")
+    elif old is None and strategy != "auto":
+        hazards.insert(0, f"--strategy {strategy} has no effect: without a num_dim there is no index to take out")
+    if mark is not None:
+        is_wanted = decided == "recreate" and mark.fingerprint == fingerprint(embedding, collection.template)
+        if is_wanted:
+            next_ = "this run goes on from there"
+        elif is_dropped:
+            next_ = "this run finishes that one first, for the shadow is the full copy, and then does its own work"
+        else:
+            next_ = "it is of no use to this run, which removes it"
+        hazards.insert(0, f"run {mark.run} left a shadow behind ({mark.phase}); {next_}")
+    return replace(plan, hazards=tuple(hazards))
+
+
+def look_at_texts(
+    server: Typesense, plan: CollectionPlan, embedding: EmbeddingSettings, stopped: threading.Event
+) -> CollectionPlan:
+    """The same plan with its texts counted. Reads every eligible document's text fields, a page at a time.
+
+    Raises:
+        Stopped: somebody asked to stop meanwhile.
+    """
+    if plan.strategy == "skipped":
+        return plan
+    collection = plan.collection
+    seen: set[bytes] = set()
+    without = tokens = 0
+    selection = Selection(collection.embedding_field, collection.filter_by, collection.text_fields, with_vector=False)
+    # Not the plan's name: after a crash in a cut-over only the shadow is there.
+    for page in fetch_pages(server, str(plan.schema["name"]), selection):
+        if stopped.is_set():
+            raise Stopped
+        for document in page:
+            text = collection.text_of(document.fields)
+            if not text:
+                without += 1
+            elif (digest := text_hash(text)[:12]) not in seen:
+                seen.add(digest)
+                tokens += estimate_tokens(text)
+    cost = estimate_cost(embedding.model, tokens)
+    return replace(plan, texts=Texts(len(seen), without, tokens, cost))
+
+
+def _refuse_without_text(server: Typesense, collection: EmbeddedCollection, schema: Schema) -> None:
+    """Refuse a template that no document has a text for: with the vectors gone, nothing would be searchable.
+
+    Reads a page, where the template is right.
+    """
+    selection = Selection(collection.embedding_field, collection.filter_by, collection.text_fields, with_vector=False)
+    found: set[str] = set()
+    documents = 0
+    for page in fetch_pages(server, str(schema["name"]), selection):
+        documents += len(page)
+        for document in page:
+            if collection.text_of(document.fields):
+                return
+            found |= {name for name in collection.text_fields if collection.has(document.fields, name)}
+    if documents:
+        missing = [f"{{{name}}}" for name in collection.text_fields if name not in found]
+        which = f"no document has {', '.join(missing)}" if missing else "all of its fields are empty"
+        raise Refused(
+            [
+                f"collection {schema['name']!r}: none of {documents} documents has a text by the template "
+                f"{collection.template!r} ({which}), and all vectors would be lost; correct the template"
+            ]
+        )
+
+
+def requests_needed(plan: CollectionPlan, embedding: EmbeddingSettings) -> int | None:
+    """About how many embedding requests the plan takes; None before its texts were looked at."""
+    if plan.texts is None:
+        return None
+    limits = request_limits(embedding.family)
+    pages = -(-plan.eligible // 250)
+    return max(pages * -(-min(250, plan.eligible) // limits.texts), -(-plan.texts.tokens // limits.tokens))
+
+
+def _check_server(server: Typesense) -> list[Schema]:
+    try:
+        server.health()
+        return server.collections()
+    except TypesenseError as error:
+        raise Refused([_explain(server, error)]) from error
+
+
+def _explain(server: Typesense, error: TypesenseError) -> str:
+    if error.unauthorized:
+        return f"TYPESENSE_API_KEY: Typesense at {server.url} refuses the key ({error}); use one with all actions"
+    return (
+        f"TYPESENSE_HOST, TYPESENSE_PORT, TYPESENSE_PROTOCOL: Typesense at {server.url} cannot be used: {error}; "
+        "check that it is running and that the address is right"
+    )
+
+
+def _field_problem(collection: EmbeddedCollection, schema: Schema) -> str | None:
+    found = embedding_field(schema, collection.embedding_field)
+    if found is None:
+        return (
+            f"collection {schema['name']!r} has no field {collection.embedding_field!r}; "
+            "it would hold the embedding, so nothing can be migrated there"
+        )
+    if "." in collection.embedding_field and schema.get("enable_nested_fields"):
+        return (
+            f"field {collection.embedding_field!r} of collection {schema['name']!r} lies inside an object: Typesense "
+            "cannot update it alone; the embedding must be in a field of the document itself"
+        )
+    if found["type"] != "float[]":
+        return (
+            f"field {collection.embedding_field!r} of collection {schema['name']!r} is of type {found['type']}, "
+            "not float[]; it cannot hold an embedding"
+        )
+    return None
+
+
+def _asked_twice(plans: Sequence[CollectionPlan]) -> list[str]:
+    """Collections that were asked for under several names: a run holds each once."""
+    names: dict[str, list[str]] = {}
+    for plan in plans:
+        if plan.strategy != "skipped":
+            names.setdefault(plan.name, []).append(plan.collection.name)
+    return [
+        f"{', '.join(map(repr, asked))} are one collection, {name!r}: name one of them with --collections"
+        for name, asked in names.items()
+        if len(asked) > 1
+    ]
+
+
+def _way_problem(collection: EmbeddedCollection, schema: Schema, strategy: Strategy) -> str | None:
+    """Why the field cannot be migrated in this way, though it could in another, or could be made to."""
+    if strategy not in ("recreate", "rebuild", "alter"):
+        return None
+    name, field_name = schema["name"], collection.embedding_field
+    if (embedding_field(schema, field_name) or {}).get("embed"):
+        begins = f"field {field_name!r} of collection {name!r} has an `embed` setting: "
+        if strategy == "rebuild":
+            return (
+                f"{begins}it would be lost with the field, for the server does not show its secrets; leave --strategy "
+                "out, then the vectors are migrated in place"
+            )
+        return (
+            f"{begins}the server computes these vectors itself, so their length is the server's model's; change it "
+            "there"
+        )
+    if strategy != "recreate" and (found := _detecting_field(schema, field_name)):
+        way = "in place" if strategy == "rebuild" else "by a recreate"
+        return (
+            f"--strategy: the field {found!r} of collection {name!r} makes fields of what documents have, so "
+            f"{field_name!r} would come back by itself while it is out of the schema, without its num_dim; leave "
+            f"--strategy out, then the vectors are migrated {way}"
+        )
+    return None
+
+
+def _detecting_field(schema: Schema, name: str) -> str | None:
+    """The field by which the server would add one of this name to the schema by itself, if there is one."""
+    for known in schema["fields"]:
+        pattern = str(known["name"])
+        if "*" not in pattern and known["type"] not in ("auto", "string*"):
+            continue
+        try:
+            matches = pattern == ".*" or re.fullmatch(pattern, name) is not None
+        except re.error:
+            matches = True  # In a dialect that is not ours: it may be anything.
+        if matches:
+            return pattern
+    return None
+
+
+def _decide(old: int | None, new: int, chosen: ChosenStrategy) -> Strategy:
+    """In place where the length stays (or is none of the server's business), recreate where it changes.
+
+    `rebuild` and `alter` are one way, with and without a change of dimensions; either name asks for it.
+    """
+    if old is None:
+        return "in place"
+    if old == new:
+        return "in place" if chosen == "auto" else "rebuild"
+    return "recreate" if chosen == "auto" else "alter"

@@ -1,0 +1,433 @@
+"""Fill the shadow from the live collection, keep it abreast, and check what stands in it.
+
+Which content the shadow was given is kept in memory, a hash a document, so that a pass over the live
+collection that finds nothing changed costs one export and no other request: the time between the last look
+and the drop is the time in which a write cannot be seen.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+from kai.models import fingerprint
+from kai.typesense import Schema, TypesenseError, nameable
+from migration.documents.fetch import PAGE_SIZE, Document, Page, Selection, export_pages, fetch_documents
+from migration.documents.pipeline import run_pages
+from migration.documents.schemas import schema_differences, set_dimensions
+from migration.documents.update import Written, import_documents
+from migration.strategies.context import Context, Failure
+from migration.strategies.ledger_rows import content_of, record_of
+from migration.strategies.shadow.pages import NO_VECTOR, PagePreparer, Prepared, line_of
+from migration.strategies.shadow_state import Mark, MarkKeeper, clone, own_metadata, read_mark, shadow_name
+
+if TYPE_CHECKING:
+    from migration.backup import BackupWriter
+    from migration.backup.old_vectors import OldVectors
+    from migration.strategies.plan import CollectionPlan
+
+_BROKEN_EXPORTS: Final = 8
+_NEWEST: Final = 50
+"""Documents that the last look before the drop compares."""
+
+
+class CannotCopy(Exception):  # noqa: N818 - named for what it means to the run
+    """The shadow refuses documents, or is not what it should be. The live collection is untouched."""
+
+
+class ShadowBuilder:
+    """Fills the shadow from the live collection and keeps it abreast.
+
+    Args:
+        context: the tools of the run.
+        plan: what to do.
+        backup: takes each page, durably, before it goes to the shadow; None for no backup.
+        old_vectors: where the vectors come from on the way back; None to embed.
+
+    Attributes:
+        name: the live collection.
+        shadow: the shadow's name.
+        keeper: of the shadow's mark, once there is one.
+        whole: selects whole documents with their vectors.
+        refused: id -> the server's words, for documents that the shadow does not take.
+        refused_documents: the same documents as they were sent.
+        failures: documents that came along without a vector.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        plan: CollectionPlan,
+        backup: BackupWriter | None,
+        old_vectors: OldVectors | None = None,
+    ) -> None:
+        self._context = context
+        self.old_vectors = old_vectors
+        self._collection = plan.collection
+        self._backup = backup
+        self.name = plan.name
+        self.shadow = shadow_name(plan.name)
+        self.keeper: MarkKeeper | None = None
+        self.refused: dict[str, str] = {}
+        self.refused_documents: dict[str, bytes] = {}
+        self.failures: dict[str, Failure] = {}
+        self._source = context.server.address
+        self._field = plan.collection.embedding_field
+        self._sorted_otherwise = bool(plan.schema.get("default_sorting_field"))
+        self._pages = PagePreparer(context, plan, old_vectors)
+        self.vector_is_optional = self._pages.vector_is_optional
+        self.whole = Selection(self._field)
+        self._without_vector = Selection(self._field, with_vector=False)
+        self._known: dict[str, bytes] = {}
+        """Id -> hash of the content that the shadow was given, or refused."""
+        self._read: dict[bytes, str] = {}
+        """Digest of a line of the live collection's export -> id, where that content is in the shadow."""
+        self._rewritten: set[str] = set()
+        self._backed_up: set[str] = set()
+        self._changed = 0
+        self._whole_pass = False
+        """Whether the last pass of a catch-up read the live collection to its end."""
+        self._lock = threading.Lock()
+        self._advance: Callable[[int], object] = lambda _: None
+
+    @property
+    def standing(self) -> int:
+        """How many documents should stand in the shadow."""
+        return len(self._known) - len(self.refused)
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether there are so few documents that `is_abreast` compares them all."""
+        return len(self._known) <= PAGE_SIZE
+
+    @property
+    def sees_newest(self) -> bool:
+        """Whether `is_abreast` sees what was added last: a `default_sorting_field` brings others first."""
+        return self.sees_all or not self._sorted_otherwise
+
+    @property
+    def added(self) -> dict[str, None]:
+        """On the way back: documents without an old vector."""
+        return self._pages.added
+
+    @property
+    def changed(self) -> dict[str, None]:
+        """On the way back: documents whose text is not the one that their old vector is of."""
+        return self._pages.changed
+
+    @property
+    def mark(self) -> Mark:
+        """The shadow's mark.
+
+        Raises:
+            CannotCopy: it has none.
+        """
+        if self.keeper is None:
+            raise CannotCopy(f"the shadow {self.shadow!r} carries no mark")
+        return self.keeper.mark
+
+    # -- creating --------------------------------------------------------------------------------------
+
+    def create(self, live: Schema, existing: Schema | None) -> None:
+        """Clone the schema on the server, mark the clone, and change the length of its vectors.
+
+        Raises:
+            CannotCopy: a run on another machine was faster, or the schema cannot be changed.
+        """
+        context = self._context
+        server = context.server
+        if existing is not None and schema_differences(live, existing, but=self._field):
+            # The live collection's schema changed since, or the shadow is half-made.
+            server.delete_collection(self.shadow)
+            existing = None
+        existing = existing or clone(server, self.name, self.shadow)
+        found = read_mark(existing)
+        if found is not None and found.held_elsewhere:
+            raise CannotCopy(found.holder)
+        mark = Mark(
+            of=self.name,
+            run=context.run.name,
+            phase="building",
+            fingerprint=fingerprint(context.embedding, self._collection.template),
+            dimensions=context.embedding.dimensions,
+            embedding_field=self._field,
+            live_metadata=own_metadata(live),
+        )
+        self.keeper = MarkKeeper(server, mark)
+        self.keeper.write()
+        try:
+            set_dimensions(server, self.shadow, self._field, mark.dimensions)
+        except KeyError as error:
+            raise CannotCopy(f"the shadow {self.shadow!r} has no field {self._field!r}") from error
+
+    def learn(self) -> None:
+        """Know what the shadow holds from the shadow itself: a ledger may be lost, or speak of another shadow."""
+        context = self._context
+        self._known.clear()
+        self._read.clear()
+        self.refused.clear()
+        self.refused_documents.clear()
+        context.ledger.forget_collection(self._source, self.shadow)
+        for page in export_pages(context.server, self.shadow, self.whole):
+            contents = {d.id: d.content_hash() for d in page}
+            texts = (self._collection.text_of(d.fields) for d in page)
+            rows = [
+                record_of(context, d, text, d.vector_bytes() or NO_VECTOR, content_of(d, self._pages.others))
+                for d, text in zip(page, texts, strict=True)
+            ]
+            context.ledger.record_documents(self._source, self.shadow, rows)
+            self._known.update(contents)
+
+    # -- filling ---------------------------------------------------------------------------------------
+
+    def build(self, advance: Callable[[int], object]) -> None:
+        """Copy every document that the shadow does not have yet, in insertion order, with its new vector.
+
+        Raises:
+            CannotCopy: the shadow refuses documents, and `allow_partial` was not asked for.
+        """
+        if self._backup is not None:
+            from migration.backup import Backup
+
+            for rows in Backup.load(self._backup.folder).contents():
+                self._backed_up.update(document_id for document_id, _ in rows)
+        while True:
+            self._advance = advance
+            self._pass(export_pages(self._context.server, self.name, self.whole), self._prepare_new)
+            self._advance = lambda _: None
+            if not self._reconsider() or self._stopped():
+                return
+
+    def catch_up(self, *, embed: bool = True) -> int:
+        """Bring what changed in the live collection since it was read; how many documents that were.
+
+        Args:
+            embed: False leaves the vectors of changed documents to the passes after the cut-over, where the
+                field is optional: an application that writes all the time is not to wait for the provider.
+
+        Raises:
+            CannotCopy: as for `build`.
+        """
+        for attempt in range(1, _BROKEN_EXPORTS + 1):
+            self._changed = 0
+            seen: set[str] = set()
+            prepare = functools.partial(self._prepare_changed, embed or not self.vector_is_optional)
+            try:
+                self._pass(self._changes(seen), prepare)
+            except TypesenseError as error:
+                if not error.transient or attempt == _BROKEN_EXPORTS:
+                    raise
+                continue  # The export broke off: read it again from its beginning.
+            if self._stopped():
+                return 0
+            if not self._whole_pass:
+                return max(self._changed, self._reconsider())
+            return self._changed + self._delete(self._known.keys() - seen)
+        raise AssertionError
+
+    def is_abreast(self) -> bool:
+        """Whether neither the number of live documents nor the newest of them have changed; one request.
+
+        A change of an older document stays hidden from it, unless it `sees_all`.
+        """
+        newest_only = {} if self.sees_all else {"per_page": _NEWEST}
+        parameters = {"q": "*", "per_page": PAGE_SIZE, **newest_only, **self._without_vector.parameters()}
+        answer = self._context.server.search(self.name, parameters)
+        newest = (hit["document"] for hit in answer["hits"])
+        return answer["found"] == len(self._known) and all(
+            self._known.get(str(fields["id"])) == Document(str(fields["id"]), fields, None).content_hash()
+            for fields in newest
+        )
+
+    def _stopped(self) -> bool:
+        return self._context.control.stopped.is_set()
+
+    def _pass(self, pages: Iterable[Page], prepare: Callable[[Page], Prepared]) -> None:
+        context = self._context
+        run_pages(
+            pages,
+            prepare,
+            self._write,
+            lambda done: self._record(*done),
+            workers=context.workers,
+            stopped=lambda: self._stopped() or (bool(self.refused) and not context.allow_partial),
+        )
+
+    def _changes(self, seen: set[str]) -> Iterator[Page]:
+        """Documents of the live collection whose content is not what the shadow was given, without vectors."""
+        self._whole_pass = False
+        if self._rewritten:
+            self._read = {line: id_ for line, id_ in self._read.items() if id_ not in self._rewritten}
+            self._rewritten.clear()
+        changed: Page = []
+        server, lines = self._context.server, 0
+        expected = server.count(self.name)
+        for line in server.export_lines(self.name, self._without_vector.parameters()):
+            lines += 1
+            digest = hashlib.blake2b(line, digest_size=16).digest()
+            document_id = self._read.get(digest)
+            if document_id is None:
+                try:
+                    fields = orjson.loads(line)
+                    document_id = str(fields["id"])
+                except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+                    raise TypesenseError(f"a line cannot be read: {line[:80]!r}", transient=True) from error
+                document = Document(document_id, fields, None)
+                if self._known.get(document_id) == document.content_hash():
+                    self._read[digest] = document_id
+                else:
+                    changed.append(document)
+            seen.add(document_id)
+            if len(changed) == PAGE_SIZE:
+                self._changed += PAGE_SIZE
+                yield changed
+                changed = []
+        if changed:
+            self._changed += len(changed)
+            yield changed
+        # A proxy may cut the stream between two lines; what it withholds must not be taken for deleted.
+        if lines < expected and lines < (counted := server.count(self.name)):
+            raise TypesenseError(
+                f"the export ended after {lines} documents; the server counts {counted}", transient=True
+            )
+        self._whole_pass = True
+
+    def _prepare_changed(self, embed: bool, page: Page) -> Prepared:
+        """Read documents that changed once more, with their vectors for the backup."""
+        fresh = fetch_documents(self._context.server, self.name, self.whole, [document.id for document in page])
+        # What no filter can name is taken as the export gave it.
+        fresh += [document for document in page if not nameable(document.id)]
+        self.back_up(fresh)
+        return self._pages.prepare(fresh, embed=embed)
+
+    def _prepare_new(self, page: Page) -> Prepared:
+        """Put the page on disk before it goes anywhere, and take what the shadow does not have yet."""
+        new = [d for d in page if self._known.get(d.id) != d.content_hash()]
+        new_ids = {d.id for d in new}
+        # A shadow that another machine began has no backup here.
+        self.back_up([d for d in page if d.id in new_ids or d.id not in self._backed_up])
+        prepared = self._pages.prepare(new)
+        prepared.seen = len(page)
+        return prepared
+
+    def back_up(self, page: Page) -> None:
+        """Put whole documents, old vectors included, on disk."""
+        if self._backup is not None and page:
+            lines = [line_of(d, self._field, None if d.vector is None else d.vector.tolist()) for d in page]
+            self._backup.add(lines, [d.content_hash() for d in page])
+            self._backed_up.update(document.id for document in page)
+
+    def _write(self, prepared: Prepared) -> tuple[Prepared, Written]:
+        if not prepared.lines:
+            return prepared, Written()
+        context = self._context
+        begun = time.monotonic()
+        # upsert: a page that is sent again after a lost answer, or a changed document, replaces what is there.
+        written = import_documents(context.server, self.shadow, prepared.lines, "upsert")
+        seconds = time.monotonic() - begun
+        context.meter.imported(sum(map(len, prepared.lines.values())), seconds)
+        context.control.rest(seconds)
+        return prepared, written
+
+    def _record(self, prepared: Prepared, written: Written) -> None:
+        context = self._context
+        for document_id, reason in written.failed.items():
+            prepared.records.pop(document_id, None)
+            prepared.failures.pop(document_id, None)
+            self.refused[document_id] = reason
+            self.refused_documents[document_id] = prepared.lines[document_id]
+        context.ledger.record_documents(self._source, self.shadow, list(prepared.records.values()))
+        with self._lock:
+            for document_id in prepared.records:
+                self.failures.pop(document_id, None)
+                if self.refused.pop(document_id, None):
+                    self.refused_documents.pop(document_id, None)
+            self.failures.update(prepared.failures)
+            self._known.update(prepared.contents)
+            self._rewritten.update(prepared.contents)
+        context.status.add(prepared.seen - len(written.failed), len(written.failed))
+        self._advance(prepared.seen)
+
+    def _reconsider(self) -> int:
+        """Try the refused documents once more as they stand now; how many are none any more.
+
+        A document may have been deleted meanwhile, with what it referred to, or the application mended it.
+
+        Raises:
+            CannotCopy: some are still refused, and `allow_partial` was not asked for.
+        """
+        if not self.refused or self._stopped():
+            return 0
+        before = set(self.refused)
+        ids = sorted(before)
+        for start in range(0, len(ids), PAGE_SIZE):
+            some = ids[start : start + PAGE_SIZE]
+            fresh = fetch_documents(self._context.server, self.name, self.whole, some)
+            for document_id in set(some) - {document.id for document in fresh}:
+                if nameable(document_id):  # Whether another is still there, no filter says: it stays refused.
+                    self._forget(document_id)
+            self._record(*self._write(self._pages.prepare(fresh)))
+        if self.refused and not self._context.allow_partial:
+            raise CannotCopy(
+                f"{len(self.refused)} documents cannot be copied, so nothing was dropped; "
+                + (
+                    "mend or delete them"
+                    if self.old_vectors is not None
+                    else "mend them, or leave them out with --allow-partial"
+                )
+            )
+        return len(before - self.refused.keys())
+
+    def _delete(self, gone: Iterable[str]) -> int:
+        """Delete from the shadow what is not in the live collection any more; how many documents that were."""
+        ids = sorted(gone)
+        for document_id in ids:
+            self._context.server.delete_document(self.shadow, document_id)
+            self._forget(document_id)
+        self._context.ledger.forget_documents(self._source, self.shadow, ids)
+        return len(ids)
+
+    def _forget(self, document_id: str) -> None:
+        for known in (self._known, self.failures, self.refused, self.refused_documents):
+            known.pop(document_id, None)
+        self._rewritten.add(document_id)
+
+    # -- checking --------------------------------------------------------------------------------------
+
+    def check(self, live: Schema) -> list[str]:
+        """What is not as it should be in the shadow as it stands on the server; documents are read back whole.
+
+        What was not as it should be is known as such afterwards, so that the next catch-up brings it again.
+        """
+        context = self._context
+        shadow = context.server.collection(self.shadow)
+        if shadow is None:
+            return [f"{self.shadow!r} is gone"]
+        wrong = schema_differences(live, shadow, but=self._field)
+        strange: list[str] = []
+        missing = self._known.keys() - self.refused.keys()
+        for page in export_pages(context.server, self.shadow, self.whole):
+            records = context.ledger.documents(self._source, self.shadow, [document.id for document in page])
+            for document in page:
+                missing.discard(document.id)
+                record = records.get(document.id)
+                stored = document.vector_bytes() or NO_VECTOR
+                if (
+                    record is None
+                    or self._known.get(document.id) != document.content_hash()
+                    or record.vector_hash != hashlib.sha256(stored).digest()
+                    or (stored and len(stored) != 4 * context.embedding.dimensions)
+                ):
+                    strange.append(document.id)
+        for document_ids, how in ((strange, "differ from what was copied"), (sorted(missing), "are gone from it")):
+            if document_ids:
+                wrong.append(f"{len(document_ids)} documents {how}, {document_ids[0]!r} among them")
+            self._rewritten.update(document_ids)
+            self._known.update(dict.fromkeys(document_ids, b"not known"))
+        return wrong

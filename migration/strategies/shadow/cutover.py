@@ -1,0 +1,396 @@
+"""From the checked shadow to the collection under its own name; every step safe to repeat after a crash.
+
+    mark the original -> last catch-up -> drop -> clone the shadow under the old name -> copy -> renew
+    references -> check -> take the marks away -> remove the shadow -> passes in place
+
+Between the drop and the end of the copy the full collection is away; that time is measured and kept. An
+application that creates the missing collection meanwhile, as KAI does, is met half-way: if its schema is the
+wanted one it is used, else what the application wrote goes into the shadow and the collection is replaced.
+What the application writes while the copy is made stays: the copy creates documents, it never overwrites.
+Nothing is embedded while the collection is away, so no provider can keep it away: what the application
+wrote gets its vectors from the passes in place at the end.
+
+What cannot be seen are writes that the server takes between the last look and the drop. Typesense has no
+lock for writers; the time is kept as short as it can be, measured, and told.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from kai.models import fingerprint
+from kai.typesense import Schema, TypesenseError
+from migration.backup.shelf import folder_name
+from migration.documents.fetch import Selection, export_pages
+from migration.documents.schemas import schema_differences, set_dimensions
+from migration.runtime.console import named
+from migration.strategies.context import Context, Failure, Outcome
+from migration.strategies.passes import InPlace
+from migration.strategies.shadow.copying import Adoption, CopyBack, remove_vectors
+from migration.strategies.shadow.curation import add_to, take_along
+from migration.strategies.shadow.keeping import keep_collection, kept_name, write_refused
+from migration.strategies.shadow.references import WrongJoins, renew_references_to
+from migration.strategies.shadow.referring import Referring
+from migration.strategies.shadow.watching import Watch
+from migration.strategies.shadow_state import MARK, clone, drop, own_metadata, role_of, set_role, standing
+
+if TYPE_CHECKING:
+    from migration.strategies.plan import CollectionPlan
+    from migration.strategies.shadow.builder import ShadowBuilder
+
+_LAST_CATCH_UPS: Final = 8
+_EMBEDDING_CATCH_UPS: Final = 4
+"""How many of them wait for vectors of what changed; the others leave that to the passes."""
+_LOOKS: Final = 30
+"""How often the newest documents are looked at for a quiet moment, after catch-ups that never found one."""
+_CONVERSIONS: Final = 10
+_CREATIONS: Final = 50
+"""How often the application may put another collection in the way before the cut-over is left for later."""
+
+
+class CutOverStopped(Exception):  # noqa: N818
+    """The cut-over could not be finished; the shadow holds everything, and the next start goes on."""
+
+
+class CutOver:
+    """One collection's cut-over.
+
+    Args:
+        context: the tools of the run.
+        plan: what to do.
+        builder: the shadow, complete and checked.
+        outcome: where the run's facts go.
+    """
+
+    def __init__(self, context: Context, plan: CollectionPlan, builder: ShadowBuilder, outcome: Outcome) -> None:
+        self._context = context
+        self._server = context.server
+        self._plan = plan
+        self._builder = builder
+        self._outcome = outcome
+        self._name, self._shadow = plan.name, builder.shadow
+        self._uncopied: dict[str, str] = {}
+        self._watch = Watch(context.server, plan.name)
+
+    # -- up to the drop --------------------------------------------------------------------------------
+
+    def drop(self) -> bool:
+        """Mark the original, catch up for the last time, and drop it; False if the run was stopped before.
+
+        Raises:
+            CannotCopy: the shadow refuses what changed last, or another run has taken it over.
+        """
+        context, server, builder = self._context, self._server, self._builder
+        context.status.phase("cut-over", collection=self._name)
+        if context.keep_old:
+            self._keep_old()
+        take_along(server, self._name, self._shadow)
+        self._referring().keep()
+        live = standing(server, self._name)
+        if live is None or not (builder.keeper and builder.keeper.is_ours()):
+            raise CutOverStopped(f"{self._name!r} or its shadow is in other hands meanwhile; nothing was dropped")
+        own = own_metadata(live)
+        set_role(server, self._name, own, "original", context.run.name)
+        builder.keeper.write(phase="cutting over", live_metadata=own, dropped_at=time.time(), copied_to="")
+        read, looked = self._last_look()
+        if context.control.stopped.is_set():
+            builder.keeper.write(phase="building")
+            set_role(server, self._name, own, None)
+            return False
+        if builder.refused:
+            self._write_refused(builder.refused, builder.refused_documents)
+        known = builder.standing + len(builder.refused)
+        with server.unstoppable():
+            counted = drop(server, self._name, "original")
+        dropped = time.time()
+        builder.keeper.write(dropped_at=dropped)
+        self._tell_blind_window(read, looked, dropped)
+        if counted is not None and counted != known:
+            self._outcome.notes.append(
+                f"the server counted {counted} documents at the drop, but {known} were seen just before"
+            )
+        return True
+
+    def _last_look(self) -> tuple[float, float]:
+        """Catch up until the live collection stands still; when it was read, and when its newest were looked at."""
+        builder, stopped = self._builder, self._context.control.stopped
+        read = looked = 0.0
+        for number in range(_LAST_CATCH_UPS):
+            shadow = self._server.collection(self._shadow)
+            if shadow is None or shadow["num_documents"] != builder.standing:
+                # Documents went with what they referred to, say.
+                builder.learn()
+            read = looked = time.time()
+            changed = builder.catch_up(embed=number < _EMBEDDING_CATCH_UPS)
+            if stopped.is_set():
+                return read, looked
+            if changed:
+                continue
+            looked = time.time()
+            if builder.is_abreast():
+                return (looked if builder.sees_all else read), (looked if builder.sees_newest else read)
+        self._outcome.notes.append(f"the application kept writing: {_LAST_CATCH_UPS} last catch-ups each found changes")
+        for _ in range(_LOOKS):
+            looked = time.time()
+            if builder.is_abreast() or stopped.is_set():
+                return (looked if builder.sees_all else read), (looked if builder.sees_newest else read)
+            read = time.time()
+            builder.catch_up(embed=False)
+        return read, read
+
+    def _tell_blind_window(self, read: float, looked: float, dropped: float) -> None:
+        self._outcome.notes.append(
+            f"new and deleted documents of the {(dropped - looked) * 1000:.0f} ms before the drop, and changed ones "
+            f"of the {(dropped - read) * 1000:.0f} ms before it, could not be seen "
+            f"(since {_clock(looked)} and {_clock(read)}; dropped by {_clock(dropped)})"
+        )
+
+    def _write_refused(self, reasons: dict[str, str], documents: dict[str, bytes]) -> None:
+        file = self._context.home / "runs" / self._context.run.name / f"refused-{folder_name(self._name)}.jsonl"
+        write_refused(file, reasons, documents)
+        self._outcome.notes.append(f"{len(documents)} documents that cannot be copied are in {file}")
+
+    def _keep_old(self) -> None:
+        kept = kept_name(self._name, self._context.run.name)
+        failed = keep_collection(self._server, self._name, kept, self._context.run.name)
+        if failed.keys() - self._builder.refused.keys():
+            self._server.delete_collection(kept)
+            raise CutOverStopped(
+                f"{len(failed)} documents could not be kept in {kept!r}: {next(iter(failed.values()))}; nothing was "
+                "dropped"
+            )
+        set_role(self._server, kept, own_metadata(self._server.collection(kept) or {}), None)
+        self._outcome.notes.append(
+            f"the previous collection is kept as {kept!r}; remove it with "
+            f'`curl -X DELETE -H "X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY" {self._server.url}/collections/{kept}`'
+        )
+
+    # -- after the drop --------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Everything after the drop. Nothing here is given up half-way for a Ctrl-C: the collection is away.
+
+        Raises:
+            CutOverStopped: documents cannot be copied back, or the application keeps getting in the way.
+        """
+        with self._server.unstoppable():
+            self._put_in_place()
+        self._bring_up_to_date()
+
+    def _put_in_place(self) -> None:
+        mark, keeper = self._builder.mark, self._builder.keeper
+        assert keeper is not None  # noqa: S101 - the mark came from it
+        if mark.phase != "done":
+            if not mark.whole_at:
+                self._stand_up()
+                self._copy_back()
+                keeper.write(whole_at=time.time())
+            away = self._builder.mark.whole_at - self._builder.mark.dropped_at
+            self._outcome.downtime_seconds = (self._outcome.downtime_seconds or 0.0) + away
+            self._renew_references()
+            self._check()
+            keeper.write(phase="done")
+        self._clean_up()
+
+    def _stand_up(self) -> None:
+        """The collection stands under its old name with the shadow's schema; created, or the application's."""
+        for _ in range(_CREATIONS):
+            found = standing(self._server, self._name)
+            if found is None:
+                self._watch.forget()
+                clone(self._server, self._shadow, self._name)
+                continue
+            self._watch.look()
+            if role_of(found) == "copy":
+                return
+            wanted = self._server.collection(self._shadow)
+            if wanted is None:
+                raise CutOverStopped(f"the shadow {self._shadow!r} is gone; restore {self._name!r} from the backup")
+            if not schema_differences(wanted, found):
+                self._take_over(found)
+                return
+            if not self._convert(wanted, found):
+                self._replace(found)
+        raise CutOverStopped(f"something else keeps creating {self._name!r} with another schema")
+
+    def _take_over(self, found: Schema) -> None:
+        """Mark a collection of the wanted schema as the successor, with all that belongs to it."""
+        server, keeper = self._server, self._builder.keeper
+        if keeper is not None and keeper.mark.copied_to:
+            keeper.write(copied_to="")  # Copied to a collection that is gone.
+        add_to(server, self._shadow, self._name)
+        metadata = {**(self._builder.mark.live_metadata or {}), **(own_metadata(found) or {})}
+        set_role(server, self._name, metadata, "copy", self._context.run.name)
+
+    def _convert(self, wanted: Schema, found: Schema) -> bool:
+        """Give the application's collection the wanted length, where that is all that differs; whether it was done.
+
+        Nothing that the application writes meanwhile is lost by that: the server itself lets its writes wait.
+        """
+        name = self._plan.collection.embedding_field
+        if not self._builder.vector_is_optional or schema_differences(wanted, found, but=name):
+            return False
+        for _ in range(_CONVERSIONS):
+            remove_vectors(self._server, self._name, name, self._watch)
+            try:
+                set_dimensions(self._server, self._name, name, self._builder.mark.dimensions)
+            except TypesenseError as error:
+                if error.missing:
+                    return True  # The application has removed it again.
+                if error.transient or error.status != 400:
+                    raise
+                continue  # A document with a vector of the old length came in between.
+            self._outcome.notes.append(
+                f"the application had created {self._name!r} with another length of vectors; it was given the new one"
+            )
+            return True
+        return False
+
+    def _replace(self, found: Schema) -> None:
+        """What the application wrote into a collection of its own making goes into the shadow, then it goes."""
+        context = self._context
+        set_role(self._server, self._name, own_metadata(found), "intruder", context.run.name)
+        wanted = fingerprint(context.embedding, self._plan.collection.template)
+        of_this_target = self._builder.mark.fingerprint == wanted
+        adoption = Adoption(
+            self._server,
+            self._name,
+            self._shadow,
+            self._plan.collection,
+            None if self._builder.vector_is_optional else context.embedder if of_this_target else None,
+            vector_is_optional=self._builder.vector_is_optional,
+            dimensions=self._builder.mark.dimensions,
+            watch=self._watch,
+        )
+        read = time.time()
+        for _ in range(_LAST_CATCH_UPS):
+            read = time.time()
+            if not adoption.catch_up():
+                break
+        if adoption.refused and not context.allow_partial:
+            document_id, why = next(iter(adoption.refused.items()))
+            raise CutOverStopped(
+                f"the application wrote {len(adoption.refused)} documents into its own {self._name!r} that the wanted "
+                f"schema does not take, {document_id!r} among them ({why}); mend them there and run again"
+            )
+        if adoption.refused:
+            self._uncopied.update(adoption.refused)
+            self._write_refused(adoption.refused, adoption.refused_documents)
+        drop(self._server, self._name, "intruder")
+        gone = time.time()
+        self._watch.forget()
+        self._outcome.notes.append(
+            f"the application had created {self._name!r} with another schema; {adoption.count} documents of it were "
+            f"taken over; what it wrote in the {(gone - read) * 1000:.0f} ms before its removal could not be seen "
+            f"(since {_clock(read)}; dropped by {_clock(gone)})"
+        )
+
+    def _copy_back(self) -> None:
+        """Copy the shadow's documents back, in their order; a document that is there already is the newer one."""
+        context, builder = self._context, self._builder
+        total = self._server.count(self._shadow)
+        context.status.phase("copying back", collection=self._name, total=total)
+        copying = CopyBack(self._server, self._shadow, self._name, builder.keeper, self._watch, context.status)
+        writes = bool(self._watch.seen)
+        with context.console.progress(f"  Copying {self._name}", total) as bar:
+            copying.run(bar.update)
+        if writes or copying.left_out:
+            self._outcome.notes.append(
+                f"the application wrote to {self._name!r} while it was filled; what it wrote stands, and what it then "
+                f"deleted stays deleted, unless both happened within {self._watch.longest_gap * 1000:.0f} ms"
+            )
+        if copying.refused and not context.allow_partial:
+            self._outcome.failures.update({id_: Failure("copy", why) for id_, why in copying.refused.items()})
+            document_id, why = next(iter(copying.refused.items()))
+            raise CutOverStopped(
+                f"{len(copying.refused)} documents cannot be copied back, {document_id!r} among them ({why}); "
+                f"they are in {self._shadow!r} and in the backup; mend the cause and run again"
+            )
+        if copying.refused:
+            self._uncopied.update(copying.refused)
+            self._write_refused(copying.refused, copying.refused_documents)
+
+    def _renew_references(self) -> None:
+        """The joins of other collections lead to the right documents again."""
+        try:
+            self._outcome.notes += renew_references_to(self._server, self._name, but=self._shadow)
+        except WrongJoins as error:
+            raise CutOverStopped(str(error)) from error
+        self._outcome.notes += self._referring().gone()
+
+    def _referring(self) -> Referring:
+        folder = self._context.home / "runs" / self._builder.mark.run
+        return Referring(self._server, self._name, self._shadow, folder)
+
+    def _check(self) -> None:
+        """The schema is the wanted one, and nothing of the shadow's is missing but what was deleted since."""
+        found, wanted = standing(self._server, self._name), self._server.collection(self._shadow)
+        if found is None or wanted is None:
+            raise CutOverStopped(f"collection {self._name!r} or its shadow went away during the cut-over")
+        if differences := schema_differences(wanted, found):
+            raise CutOverStopped(f"the schema of {self._name!r} is not as it was: {'; '.join(differences)}")
+        ids_only = Selection(self._plan.collection.embedding_field, fields=(), with_vector=False)
+        there = {document.id for page in export_pages(self._server, self._name, ids_only) for document in page}
+        there.update(self._uncopied)
+        missing = [
+            document.id
+            for page in export_pages(self._server, self._shadow, ids_only)
+            for document in page
+            if document.id not in there
+        ]
+        if missing:
+            self._outcome.notes.append(
+                f"{len(missing)} documents were deleted while they were copied back, {missing[0]!r} among them"
+            )
+
+    def _clean_up(self) -> None:
+        """No mark on the collection, no shadow: the last steps, in this order."""
+        found = standing(self._server, self._name)
+        if found is None:
+            raise CutOverStopped(f"collection {self._name!r} went away during the cut-over; its shadow is kept")
+        if MARK in (found.get("metadata") or {}):
+            set_role(self._server, self._name, own_metadata(found), None)
+        ledger, source = self._context.ledger, self._server.address
+        if ledger.count_documents(source, self._shadow):
+            ledger.move_documents(source, self._shadow, self._name)
+        self._server.delete_collection(self._shadow)
+
+    def _bring_up_to_date(self) -> None:
+        """Passes in place: proof that every eligible document has its vector, and vectors for what is new."""
+        context, collection = self._context, self._plan.collection
+        if self._builder.mark.fingerprint != fingerprint(context.embedding, collection.template):
+            # An earlier run's target: finished as it was begun; the run then migrates to its own.
+            self._outcome.complete = True
+            return
+        if self._builder.old_vectors is not None:
+            # The way back embeds nothing: what the application wrote meanwhile stays as it wrote it.
+            added, changed = self._builder.added, self._builder.changed
+            self._outcome.success = self._outcome.written = self._server.count(self._name) - len(added)
+            self._outcome.notes += named(added, "were added since and have no old vector")
+            self._outcome.notes += named(changed, "have another text now than their old vector is of")
+            self._outcome.complete = True
+            return
+        schema = self._server.collection(self._name) or self._plan.schema
+        steps = InPlace(context, collection, self._name, schema=schema, doing="Checking")
+        copied, outcome = self._outcome.written, self._outcome
+        try:
+            steps.run(self._server.count(self._name, collection.filter_by))
+        finally:
+            left_out = {**self._builder.refused, **self._uncopied}
+            done = steps.outcome
+            outcome.success = done.success
+            outcome.failures = {**done.failures, **{id_: Failure("copy", why) for id_, why in left_out.items()}}
+            outcome.passes = done.passes
+            outcome.changing = done.changing
+            outcome.written = copied + done.written
+            outcome.notes += done.notes
+            outcome.other_fields_changed = done.other_fields_changed
+            outcome.application_wrote = done.application_wrote
+            outcome.sample = done.sample
+            outcome.complete = done.complete
+
+
+def _clock(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%H:%M:%S.%f")

@@ -1,0 +1,181 @@
+"""References of other collections to one that was recreated.
+
+Typesense stores a reference as the target's internal sequence number, and a recreated collection gives the
+numbers out anew: a join then leads to the wrong document, without any error, and deleting a document would
+delete the wrong ones with it. Sending each referring document an update with its own reference value makes
+the server look the target up again (measured on 29.0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from kai.typesense import Typesense, TypesenseError, nameable
+from migration.documents.fetch import Selection, export_pages, fetch_documents, id_filter
+from migration.documents.update import import_documents
+from migration.strategies.hazards import referring_fields
+
+_NAMED: Final = 20
+
+
+@dataclass(slots=True)
+class Renewed:
+    """What became of the references of one collection.
+
+    Attributes:
+        renewed: documents whose reference was set again.
+        orphans: id -> the server's words, for documents with a target that is gone. The server refuses to set
+            such a reference again, so it still has the old number.
+    """
+
+    renewed: int = 0
+    orphans: dict[str, str] = field(default_factory=dict)
+
+
+class WrongJoins(Exception):  # noqa: N818 - named for what it means
+    """Joins lead to other documents than the ones that are named, although their references were renewed."""
+
+
+def renew_references_to(server: Typesense, name: str, *, but: str) -> list[str]:
+    """Renew the references of every other collection to this one, by an alias too, and check the joins.
+
+    Args:
+        server: where they are.
+        name: the collection that was recreated.
+        but: a collection to leave out.
+
+    Returns:
+        What was done and what could not be, a sentence each.
+
+    Raises:
+        WrongJoins: some still lead elsewhere.
+    """
+    notes: list[str] = []
+    everything = server.collections()
+    for other, fields in referring_fields(everything, name, server.aliases()).items():
+        if other == but:
+            continue
+        renewed = renew_references(server, other, fields)
+        notes.append(f"{renewed.renewed} references of {other!r} renewed")
+        if renewed.orphans:
+            why = next(iter(renewed.orphans.values()))
+            named = ", ".join(map(repr, list(renewed.orphans)[:_NAMED]))
+            notes.append(
+                f"{len(renewed.orphans)} documents of {other!r} refer to a document that is gone, so that the "
+                f"server does not renew that reference; their joins may lead to wrong documents until you give "
+                f"them another one: {named}{' …' if len(renewed.orphans) > _NAMED else ''} ({why})"
+            )
+        schema = next(schema for schema in everything if schema["name"] == other)
+        by_reference: dict[str, list[str]] = {}
+        for spec in schema["fields"]:
+            if spec["name"] in fields:
+                by_reference.setdefault(spec["reference"], []).append(spec["name"])
+        for reference, names in by_reference.items():
+            try:
+                found = wrong_joins(server, other, reference, names)
+            except TypesenseError as error:
+                if error.transient:
+                    raise
+                notes.append(f"the joins of {other!r} could not be checked: {error}")
+                continue
+            if wrong := sorted(set(found) - renewed.orphans.keys()):
+                raise WrongJoins(
+                    f"{len(wrong)} joins of {other!r} by {', '.join(names)} still lead to wrong documents, "
+                    f"that of {wrong[0]!r} among them"
+                )
+    return notes
+
+
+def renew_references(server: Typesense, referring: str, fields: list[str]) -> Renewed:
+    """Make every document of a collection look up the targets of these reference fields again."""
+    result = Renewed()
+    attributes = tuple(dict.fromkeys(name.split(".")[0] for name in fields))
+    selection = Selection("", fields=attributes, with_vector=False)
+    for exported in export_pages(server, referring, selection):
+        # Read right before it is written: an older value must not replace one that the application changed.
+        page = fetch_documents(server, referring, selection, [document.id for document in exported])
+        page += [document for document in exported if not nameable(document.id)]
+        lines = {document.id: _line(document.fields, attributes) for document in page}
+        written = import_documents(server, referring, {id_: line for id_, line in lines.items() if line})
+        result.renewed += len(written.written)
+        result.orphans.update(written.failed)
+        # One target that is gone must not keep the others from being looked up.
+        orphans = [document for document in page if document.id in written.failed]
+        for name in attributes if len(attributes) > 1 else ():
+            some = {document.id: _line(document.fields, (name,)) for document in orphans}
+            import_documents(server, referring, {id_: line for id_, line in some.items() if line})
+    return result
+
+
+def wrong_joins(server: Typesense, referring: str, reference: str, fields: list[str]) -> list[str]:
+    """Ids of documents that a join does not lead to the documents that they name.
+
+    Where several fields refer to one collection, its join brings the targets of some or all of them.
+    Targets that do not exist do not count. Fields inside objects are not checked: a search cannot ask for
+    their joins alone.
+
+    Args:
+        server: where they are.
+        referring: the collection with the fields.
+        reference: as the fields' schema has it, `<collection or alias>.<field>`.
+        fields: the fields with this very reference.
+    """
+    fields = [name for name in fields if "." not in name]
+    if not fields:
+        return []
+    target, target_field = reference.split(".", 1)
+    existing = {
+        str(document.fields.get(target_field))
+        for page in export_pages(server, target, Selection("", fields=(target_field,), with_vector=False))
+        for document in page
+    }
+    wrong: list[str] = []
+    for ids in _ids(server, referring):
+        for document in _joined(server, referring, ids, fields, target, target_field):
+            named = {str(item) for name in fields for item in _as_list(document.get(name))} & existing
+            found = (item for item in _as_list(document.get(target)) if isinstance(item, dict))
+            joined = {str(item.get(target_field)) for item in found}
+            lost = named - joined if len(fields) == 1 else named and not joined
+            if joined - named or lost:
+                wrong.append(str(document["id"]))
+    return wrong
+
+
+def _ids(server: Typesense, collection: str) -> Iterator[list[str]]:
+    selection = Selection("", fields=(), with_vector=False)
+    for page in export_pages(server, collection, selection):
+        yield [document.id for document in page]
+
+
+def _joined(
+    server: Typesense, referring: str, ids: list[str], fields: list[str], target: str, target_field: str
+) -> Iterator[dict[str, Any]]:
+    """These documents with what the join brings. Search only: the export has no joins to check by."""
+    if not (wanted := id_filter(ids)):
+        return
+    answer = server.search(
+        referring,
+        {
+            "q": "*",
+            "per_page": len(ids),
+            "include_fields": f"id,{','.join(fields)},${target}({target_field})",
+            "filter_by": wanted,
+        },
+    )
+    yield from (hit["document"] for hit in answer["hits"])
+
+
+def _line(fields: dict[str, Any], attributes: tuple[str, ...]) -> bytes:
+    """An update with the document's own values; empty where it has none of them."""
+    values = {name: fields[name] for name in attributes if fields.get(name) is not None}
+    return orjson.dumps({"id": fields["id"], **values}) if values else b""
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
