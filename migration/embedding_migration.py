@@ -124,12 +124,11 @@ def _share(_ctx: click.Context, _parameter: click.Parameter, value: str | None) 
 )
 @click.option(
     "--strategy",
-    type=click.Choice(["auto", "rebuild", "alter"]),
-    default="auto",
-    show_default=True,
-    help="auto: in place, or recreate where the dimensions change. rebuild: take the vector field out while its "
-    "values are rewritten; faster for large collections, vector search pauses. alter: the same across a change of "
-    "dimensions; the collection never disappears.",
+    type=click.Choice(["auto", "recreate", "rebuild", "alter"]),
+    help="auto: in place; where the dimensions change, recreate, or alter if the application keeps writing. "
+    "recreate: insist on it, although writes may be lost. rebuild: empty the vector field and fill it again; much "
+    "faster, vector search pauses for a moment. alter: the same across a change of dimensions. "
+    "[default: MIGRATION_STRATEGY, or auto]",
 )
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Write at most N documents, then stop; a canary.")
 @click.option("--until", metavar="SHARE", callback=_share, help="As --limit, for a share of each collection: 5%.")
@@ -167,9 +166,10 @@ def command(**options: Any) -> None:
         from migration.runtime import memory
 
         memory.loading()
-        from migration.operations.migrate import RunOptions, migrate
+        from migration.cli.run import run
+        from migration.strategies.context import MigrationOptions
 
-        sys.exit(migrate(RunOptions(**options)))
+        sys.exit(run(MigrationOptions(**options)))
     except KeyboardInterrupt:
         click.echo("Interrupted; nothing was changed yet.", err=True)
         sys.exit(130)

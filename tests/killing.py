@@ -26,7 +26,8 @@ import httpx
 import tenacity
 
 from migration.__main__ import cli
-from migration.operations.migrate import RunOptions, migrate
+from migration.cli.run import run as migrate
+from migration.strategies.context import MigrationOptions
 
 Moment = Literal["before", "after"]
 """Of a request: before it is sent, or after the server acted upon it and before the answer is seen."""
@@ -59,7 +60,7 @@ class Ended:
 
 
 def run_forked(
-    options: RunOptions,
+    options: MigrationOptions,
     environment: Mapping[str, str],
     folder: Path,
     *,
@@ -109,7 +110,7 @@ def run_forked(
 def run_command_forked(arguments: Sequence[str], environment: Mapping[str, str], folder: Path, **how: Any) -> Ended:
     """The same for `kai-migrate` with these arguments."""
 
-    def command(_: RunOptions) -> int:
+    def command(_: MigrationOptions) -> int:
         try:
             cli.main(list(arguments))
         except SystemExit as ending:
@@ -117,7 +118,7 @@ def run_command_forked(arguments: Sequence[str], environment: Mapping[str, str],
         return 0
 
     with patch("tests.killing.migrate", command):
-        return run_forked(RunOptions(), environment, folder, **how)
+        return run_forked(MigrationOptions(), environment, folder, **how)
 
 
 _TLS = ssl.create_default_context()

@@ -69,6 +69,11 @@ class BackupWriter:
         self._lock = threading.Lock()
         self._open = True
 
+    @property
+    def kind(self) -> Kind:
+        """Old vectors by id, or whole documents."""
+        return self._manifest.kind
+
     @classmethod
     def open(
         cls,

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 @click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
 def command(collections: tuple[str, ...], collections_file: Path | None, env_file: Path | None, verbose: bool) -> None:
     """Back up whole collections: documents, schema, synonyms and overrides. Restore with `kai-migrate restore`."""
+    from migration.cli.exits import TYPESENSE_ONLY, with_settings
     from migration.operations.backup import back_up
-    from migration.operations.setup import TYPESENSE_ONLY, with_settings
 
     def work(settings: Settings, console: Console) -> int:
         return back_up(settings, console, names=collections, collections_file=collections_file)

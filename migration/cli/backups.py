@@ -34,7 +34,8 @@ def command(
     verbose: bool,
 ) -> None:
     """List the backups under MIGRATION_HOME, or remove some of them for good."""
-    from migration.operations.setup import DONE, with_settings
+    from migration.cli.exits import with_settings
+    from migration.operations.execute import DONE
     from migration.strategies.plan import Refused
 
     def work(settings: Settings, console: Console) -> int:

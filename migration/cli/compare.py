@@ -75,9 +75,11 @@ def command(
     are taken from the server while they stand there, else from the backup that a later run took before it
     overwrote them. Of a collection with more than 20,000 documents, as many are looked at, the same every time.
     """
+    from migration.cli.exits import with_settings
+    from migration.operations.execute import DONE
     from migration.operations.history import differences, find_run, two_runs
     from migration.operations.overlap import compare_neighbours
-    from migration.operations.setup import DONE, open_ledger, with_settings
+    from migration.operations.setup import open_ledger
 
     def work(settings: Settings, console: Console) -> int:
         with open_ledger(settings) as ledger:

@@ -39,8 +39,10 @@ def command(
     embedding provider.
     """
     from kai.collections import load_collections
+    from migration.cli.exits import with_settings
+    from migration.operations.execute import DONE
     from migration.operations.history import configured_target, explain_document
-    from migration.operations.setup import DONE, open_ledger, open_server, with_settings
+    from migration.operations.setup import open_ledger, open_server
     from migration.strategies.plan import Refused
 
     def work(settings: Settings, console: Console) -> int:

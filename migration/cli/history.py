@@ -30,8 +30,10 @@ def command(limit: int, env_file: Path | None, as_json: bool, verbose: bool) -> 
     Below the list stands how speed, failures and cost of the last migrations develop: improving, stable or
     declining; unknown below five migrations.
     """
+    from migration.cli.exits import with_settings
+    from migration.operations.execute import DONE
     from migration.operations.history import list_runs
-    from migration.operations.setup import DONE, open_ledger, with_settings
+    from migration.operations.setup import open_ledger
 
     def work(settings: Settings, console: Console) -> int:
         with open_ledger(settings) as ledger:

@@ -26,8 +26,10 @@ def command(env_file: Path | None, as_json: bool, verbose: bool) -> None:
     The last used model comes first. A collection in which vectors of several models stand is named below:
     searches there compare what cannot be compared.
     """
+    from migration.cli.exits import with_settings
+    from migration.operations.execute import DONE
     from migration.operations.history import list_models
-    from migration.operations.setup import DONE, open_ledger, with_settings
+    from migration.operations.setup import open_ledger
 
     def work(settings: Settings, console: Console) -> int:
         with open_ledger(settings) as ledger:

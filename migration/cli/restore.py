@@ -33,12 +33,12 @@ def command(
     Where the dimensions differ the collection is recreated; where it is gone and the backup holds whole
     documents, it is created anew. Checked like a migration, and a run like any other.
     """
+    from migration.cli.exits import TYPESENSE_ONLY, tell_result, with_settings
     from migration.cli.rollback import ask
     from migration.operations.rollback import restore
-    from migration.operations.setup import TYPESENSE_ONLY, with_settings
 
     def work(settings: Settings, console: Console) -> int:
-        return restore(
+        result = restore(
             settings,
             console,
             folder=file,
@@ -46,5 +46,6 @@ def command(
             confirmed=lambda question: yes or ask(question),
             collections_file=collections_file,
         )
+        return tell_result(console, "SUMMARY", result)
 
     sys.exit(with_settings(work, env_file=env_file, verbose=verbose, needs=TYPESENSE_ONLY))

@@ -36,13 +36,13 @@ def command(
     since stay deleted; documents added or changed since are named. A rollback is a run like any other: it
     can be interrupted and gone on with, and rolled back itself.
     """
+    from migration.cli.exits import TYPESENSE_ONLY, tell_result, with_settings
     from migration.operations.rollback import rollback
-    from migration.operations.setup import TYPESENSE_ONLY, with_settings
 
     names = [name.strip() for given in collections for name in given.split(",") if name.strip() and name != "all"]
 
     def work(settings: Settings, console: Console) -> int:
-        return rollback(
+        result = rollback(
             settings,
             console,
             run=run,
@@ -50,6 +50,7 @@ def command(
             confirmed=lambda question: yes or ask(question),
             collections_file=collections_file,
         )
+        return tell_result(console, "SUMMARY", result)
 
     sys.exit(with_settings(work, env_file=env_file, verbose=verbose, needs=TYPESENSE_ONLY))
 

@@ -32,8 +32,10 @@ def command(run: str, all_failures: bool, env_file: Path | None, as_json: bool, 
 
     RUN is its name, its alias, a beginning of the name that no other run has, or `latest`.
     """
+    from migration.cli.exits import with_settings
+    from migration.operations.execute import DONE
     from migration.operations.history import describe_run, find_run
-    from migration.operations.setup import DONE, open_ledger, with_settings
+    from migration.operations.setup import open_ledger
 
     def work(settings: Settings, console: Console) -> int:
         with open_ledger(settings) as ledger:

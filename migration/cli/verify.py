@@ -43,7 +43,7 @@ def command(
     PASS or FAIL for each collection, with numbers; FAIL is exit status 1. A sample is embedded again if the
     configured model is the run's.
     """
-    from migration.operations.setup import TYPESENSE_ONLY, with_settings
+    from migration.cli.exits import TYPESENSE_ONLY, with_settings
 
     results: list[dict[str, Any]] = []
 
@@ -71,8 +71,9 @@ def _verify(
     from kai.models import FAMILIES, fingerprint
     from kai.settings import SettingsError, load_settings
     from migration.embedding.throttle import Throttle
+    from migration.operations.execute import DONE, SOME_FAILED
     from migration.operations.order import Writers
-    from migration.operations.setup import DONE, SOME_FAILED, make_embedder, open_ledger, open_server
+    from migration.operations.setup import make_embedder, open_ledger, open_server
     from migration.operations.verify import check_collection
     from migration.runtime.control import Control
     from migration.runtime.meter import Meter

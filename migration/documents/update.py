@@ -15,7 +15,7 @@ import orjson
 import tenacity
 
 from kai.typesense import ImportAnswer, Typesense, TypesenseError
-from migration.embedding.vectors import Vector
+from migration.embedding.vectors import AnyVector
 
 _LINE_ATTEMPTS: Final = 4
 _BUSY: Final = frozenset({408, 429, 503})
@@ -36,8 +36,8 @@ class Written:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def update_line(document_id: str, embedding_field: str, vector: Vector | None) -> bytes:
-    """One line of an import: id and vector, each number as the shortest text of its float32.
+def update_line(document_id: str, embedding_field: str, vector: AnyVector | None) -> bytes:
+    """One line of an import: id and vector, each number as the shortest text of its float32 (or float64).
 
     None removes the embedding.
     """

@@ -9,6 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 Vector: TypeAlias = npt.NDArray[np.float32]
+"""One vector, or several as rows, as a model makes them and Typesense compares them."""
+AnyVector: TypeAlias = Vector | npt.NDArray[np.float64]
+"""The same, or the very numbers of a backup."""
 
 
 class WrongVectors(Exception):  # noqa: N818

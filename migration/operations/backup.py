@@ -14,7 +14,8 @@ from kai.typesense import Schema, Typesense, TypesenseError
 from migration.backup import BackupError, BackupWriter
 from migration.documents.fetch import PAGE_SIZE
 from migration.ledger.errors import LedgerError
-from migration.operations.setup import DONE, PREFLIGHT_PATIENCE, STOPPED, open_ledger, open_server, selected_collections
+from migration.operations.execute import DONE, STOPPED
+from migration.operations.setup import PREFLIGHT_PATIENCE, open_ledger, open_server, selected_collections
 from migration.runtime.console import Console
 from migration.strategies.plan import Refused
 from migration.strategies.shadow_state import unfinished

@@ -1,33 +1,46 @@
-"""Carry out a plan: collection after collection, each by its strategy, and say what became of it."""
+"""What a run is, whatever it does: begun or resumed, carried out collection by collection, noted, ended.
+
+A migration and a way back are works of the same kind: each collection has a plan, a source of vectors, and words
+of its own. What stops one collection stops the run; what was done stays done.
+"""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
-from typing import Any
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
 
-from kai.models import fingerprint
-from kai.typesense import Schema, TypesenseError
+from kai.settings import Settings
+from kai.typesense import Typesense, TypesenseError
 from migration.backup import BackupError, BackupWriter, Kind
-from migration.documents.schemas import signature_of
 from migration.embedding.cache import CacheError
 from migration.embedding.provider import ProviderStopped
 from migration.embedding.throttle import Stopped
-from migration.ledger import LedgerError
-from migration.operations.verify import check_run
-from migration.strategies.context import Context, Outcome
-from migration.strategies.passes import InPlace
-from migration.strategies.plan import CollectionPlan, Plan, plan_collection
-from migration.strategies.rebuild import Rebuild, RebuildStopped
-from migration.strategies.recreate import CannotCopy, Recreate, settle_leftover
-from migration.strategies.shadow.cutover import CutOverStopped
-from migration.strategies.shadow_state import past_the_drop
+from migration.ledger import Ledger, LedgerError, RunRecord
+from migration.runtime.console import Console
+from migration.runtime.control import Control
+from migration.runtime.lock import hold
+from migration.runtime.meter import Meter
+from migration.runtime.status import Status
+from migration.strategies.backups import open_backup
+from migration.strategies.context import MigrationOptions, Outcome, RunContext, StrategyStopped
+from migration.strategies.passes import Passes
+from migration.strategies.plan import CollectionPlan, way_problem
+from migration.strategies.recreate import Recreate, settle_leftover
+from migration.strategies.refill import Refill
+from migration.strategies.restore_recreating import CreateAnew
+from migration.strategies.shadow.cutover import KeepsWriting
+from migration.strategies.shadow_state import past_the_drop, role_of
+from migration.strategies.sources import VectorSource
 
-BYTES_A_NUMBER = 12
-"""Bytes that a number of a vector takes in a backup at most; zstd brings it to about half."""
-BYTES_A_DOCUMENT = 4096
-BYTES_TO_SPARE = 64_000_000
-NAMED_FAILURES = 20
+DONE: Final = 0
+SOME_FAILED: Final = 1
+REFUSED: Final = 2
+STOPPED: Final = 3
+INTERRUPTED: Final = 130
+
+_NAMED_FAILURES: Final = 20
 """Failed documents that the console names; all of them are in the ledger."""
 
 
@@ -36,7 +49,10 @@ class CollectionResult:
     """What a run did to one collection.
 
     Attributes:
+        name: as it was asked for.
         status: `completed`, `skipped`, `stopped`, `interrupted`, or `not started` where the run ended before it.
+        outcome: None where nothing was tried.
+        cause: what stopped it; empty where nothing did, or somebody asked for it.
     """
 
     name: str
@@ -47,8 +63,12 @@ class CollectionResult:
     @property
     def ends_the_run(self) -> bool:
         """Whether the next collections are left. A limit is one for each collection."""
-        stopped = self.status in ("stopped", "interrupted", "not started")
-        return stopped and not (self.outcome is not None and self.outcome.limit_reached)
+        return self.is_unfinished and not (self.outcome is not None and self.outcome.limit_reached)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a further start has something to go on with."""
+        return self.status in ("stopped", "interrupted", "not started")
 
     def summary(self) -> dict[str, Any]:
         """As the console's summary shows it."""
@@ -65,104 +85,271 @@ class CollectionResult:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run did."""
+    """What a run did.
 
+    Attributes:
+        run: its name.
+        collections: in the order of the plan.
+        interrupted: whether somebody asked it to end.
+        trouble: what was wrong beside the collections, a sentence each; some documents are not as they should be.
+        unnoted: why the ledger could not be told of its end; empty where it could.
+    """
+
+    run: str
     collections: tuple[CollectionResult, ...]
+    interrupted: bool = False
+    trouble: tuple[str, ...] = ()
+    unnoted: str = ""
 
     @property
     def stopped(self) -> bool:
         """Whether the run ended before its end."""
-        return any(result.status in ("stopped", "interrupted", "not started") for result in self.collections)
+        return bool(self.unnoted) or any(result.is_unfinished for result in self.collections)
 
     @property
     def failed(self) -> int:
         """Documents without a vector of the target."""
-        return sum(len(r.outcome.failures) + r.outcome.changing for r in self.collections if r.outcome)
+        outcomes = [result.outcome for result in self.collections if result.outcome]
+        return sum(len(outcome.failures) + outcome.changing + outcome.missing for outcome in outcomes)
 
     @property
-    def right(self) -> bool:
-        """Whether every document has its vector and every verification passed."""
-        return not self.failed and all(r.outcome is None or r.outcome.verdict != "FAIL" for r in self.collections)
+    def exit_status(self) -> int:
+        """0 all done, 1 some documents failed or a check did, 3 stopped and can be resumed, 130 the same by request."""
+        if self.stopped:
+            return INTERRUPTED if self.interrupted else STOPPED
+        wrong = any(result.outcome and result.outcome.verdict == "FAIL" for result in self.collections)
+        return SOME_FAILED if self.failed or wrong or self.trouble else DONE
 
 
-def execute(context: Context, plan: Plan) -> RunResult:
-    """Carry out the plan. What stops one collection stops the run, a limit aside; what was done stays done."""
+class Work(Protocol):
+    """One collection of a run.
+
+    Attributes:
+        plan: what is to be done.
+        stopped: how the line begins that says that it was stopped; `{status}` in it is `stopped` or `interrupted`.
+    """
+
+    @property
+    def plan(self) -> CollectionPlan: ...
+    @property
+    def stopped(self) -> str: ...
+
+    def announce(self, console: Console) -> None:
+        """Say what begins."""
+
+    def tell_completed(self, console: Console, outcome: Outcome) -> None:
+        """Say that every document has its vector."""
+
+    def source(self, context: RunContext, stack: contextlib.ExitStack) -> VectorSource:
+        """What its documents should carry; what must be closed at the end goes onto the stack."""
+
+    def plan_anew(self, context: RunContext) -> CollectionPlan:
+        """The plan after what a dead run had left is finished or removed."""
+
+    def conclude(self, context: RunContext, plan: CollectionPlan, outcome: Outcome) -> None:
+        """What is to be checked and written down once every document has its vector."""
+
+
+@contextlib.contextmanager
+def running(
+    settings: Settings,
+    options: MigrationOptions,
+    server: Typesense,
+    ledger: Ledger,
+    control: Control,
+    console: Console,
+    *,
+    names: Iterable[str],
+    begin: Callable[[], RunRecord],
+    meter: Meter | None = None,
+    figures: Callable[[], dict[str, Any]] = dict,
+) -> Iterator[RunContext]:
+    """A run: its collections are held, and its status is kept, while the block lasts.
+
+    Args:
+        settings: where the home is.
+        options: what was asked for.
+        server: where the documents are.
+        ledger: what was done.
+        control: stop and pause.
+        console: what a person reads.
+        names: real names of the collections that it writes to.
+        begin: begins the run in the ledger, or resumes one; called once the collections are held.
+        meter: what the run has done so far; a new one by default.
+        figures: further entries of the status.
+
+    Raises:
+        Held: another run holds one of the collections.
+    """
+    with contextlib.ExitStack() as stack:
+        holds = [stack.enter_context(hold(server.address, name)) for name in names]
+        run = begin()
+        for held in holds:
+            held.name(run.name)
+        status = Status(settings.home / "runs" / run.name / "status.json", figures)
+        stack.enter_context(status.kept())
+        yield RunContext(
+            server=server,
+            ledger=ledger,
+            run=run,
+            home=settings.home,
+            options=options,
+            meter=meter or Meter(),
+            control=control,
+            console=console,
+            status=status,
+        )
+
+
+def begin_or_resume(ledger: Ledger, name: str, kind: Any, earlier: RunRecord | None, **record: Any) -> RunRecord:
+    """The run that did not come to its end, taken up again; a new one where there is none.
+
+    Args:
+        ledger: where runs are noted.
+        name: of a new run.
+        kind: of a new run.
+        earlier: the one to take up; None for none.
+        record: what is noted of a new run.
+    """
+    return ledger.resume_run(earlier.id) if earlier is not None else ledger.start_run(name, kind, **record)
+
+
+def execute(
+    context: RunContext,
+    works: Sequence[Work],
+    trouble: Callable[[], Sequence[str]] = tuple,
+    measure: Callable[[RunResult], None] = lambda _: None,
+) -> RunResult:
+    """Carry out the works one after the other, and note the end of the run.
+
+    Args:
+        context: the tools of the run.
+        works: a collection each.
+        trouble: asked, where all went well, for what is wrong all the same.
+        measure: told the result, to note what was measured.
+    """
     results: list[CollectionResult] = []
-    for collection_plan in plan.collections:
+    for work in works:
         if results and results[-1].ends_the_run:
-            results.append(CollectionResult(collection_plan.collection.name, "not started"))
+            results.append(CollectionResult(work.plan.collection.name, "not started"))
         else:
-            results.append(_migrate(context, collection_plan))
-    return RunResult(tuple(results))
+            results.append(_carry_out(context, work))
+    result = RunResult(context.run.name, tuple(results), context.control.interrupted)
+    if result.exit_status == DONE:
+        result = replace(result, trouble=tuple(trouble()))
+    states: dict[int, Any] = {DONE: "completed", SOME_FAILED: "partial", INTERRUPTED: "interrupted"}
+    ended = {DONE: "done", SOME_FAILED: "done, some failed"}.get(result.exit_status, "stopped")
+    context.status.end(
+        ended,
+        done=sum(each.outcome.success for each in results if each.outcome),
+        failed=result.failed,
+        seconds=context.meter.seconds,
+    )
+    try:
+        totals = {each.name: each.summary() for each in results}
+        context.ledger.finish_run(context.run.id, states.get(result.exit_status, "stopped"), totals)
+        measure(result)
+    except LedgerError as error:
+        result = replace(result, unnoted=str(error))
+    return result
 
 
-def _migrate(context: Context, plan: CollectionPlan) -> CollectionResult:
-    console, name = context.console, plan.collection.name
-    if plan.strategy == "skipped":
-        console.line(f"Skipping '{name}': {plan.collection.skipped}")
-        try:
-            context.ledger.start_collection(context.run.id, name, "skipped")
-        except LedgerError as error:
-            return CollectionResult(name, "stopped", cause=str(error))
-        return CollectionResult(name, "skipped")
-    console.line(f"Starting migration for '{name}'...")
-    console.line(f"  - Embedding field: {plan.collection.embedding_field}")
-    console.line(f"  - Filter: {plan.collection.filter_by or 'none'}")
-    if plan.strategy == "recreate":
-        console.line(f"  - Strategy: recreate ({plan.old_dimensions} -> {plan.new_dimensions} dimensions)")
-    console.line(f"  Found {plan.eligible} documents to migrate")
-    for hazard in plan.hazards:
-        console.warn(f"  ! {hazard}")
+def _carry_out(context: RunContext, work: Work) -> CollectionResult:
+    plan, outcome = work.plan, Outcome()
+    work.announce(context.console)
     cause, identity = "", None
-    outcome = Outcome(complete=False)
     try:
         identity = context.ledger.start_collection(
             context.run.id,
             plan.name,
-            plan.strategy,
+            "recreate" if plan.strategy == "create" else plan.strategy,
             old_dimensions=plan.old_dimensions,
             new_dimensions=plan.new_dimensions,
             eligible=plan.eligible,
         )
-        earlier = settle_leftover(context, plan)
-        if earlier is not None:
-            everything = context.server.collections()
-            plan = plan_collection(context.server, context.embedding, plan.collection, everything, context.strategy)
-        steps = _steps(context, plan, identity)
-        outcome = steps.outcome
-        if earlier is not None:
-            outcome.notes += earlier.notes
-            outcome.downtime_seconds = earlier.downtime_seconds
-        steps.run(plan.eligible)
+        if plan.strategy == "skipped":
+            return CollectionResult(plan.collection.name, "skipped")
+        with contextlib.ExitStack() as stack:
+            source = work.source(context, stack)
+            if settle_leftover(context, plan, source, outcome):
+                plan = work.plan_anew(context)
+            _migrate(context, plan, source, outcome, identity)
         if outcome.complete:
-            _verify(context, plan, outcome)
-            _sign(context, plan, outcome)
+            work.conclude(context, plan, outcome)
     except Stopped:
         pass
-    except (CannotCopy, CutOverStopped, RebuildStopped) as error:
-        cause = str(error)
     except ProviderStopped as error:
         cause = f"the embedding provider: {error}"
     except TypesenseError as error:
         cause = f"Typesense: {error}"
-    except (LedgerError, CacheError, BackupError) as error:
+    except (StrategyStopped, LedgerError, CacheError, BackupError) as error:
         cause = str(error)
     except OSError as error:
         cause = f"{error.filename or 'the disk'}: {error.strerror or error}"
     if identity is not None:
-        cause = _note_end(context, plan, outcome, identity, cause)
+        cause = _note_end(context, outcome, identity, cause)
     status = _status_of(context, outcome, cause)
-    _tell(context, plan, outcome, status, cause)
-    return CollectionResult(name, status, outcome, cause)
+    _tell(context, work, outcome, status, cause)
+    return CollectionResult(plan.collection.name, status, outcome, cause)
 
 
-def _status_of(context: Context, outcome: Outcome, cause: str) -> str:
+def _migrate(context: RunContext, plan: CollectionPlan, source: VectorSource, outcome: Outcome, identity: str) -> None:
+    """By the plan's strategy. A collection that cannot be dropped without losing writes is emptied and filled."""
+    options = context.options
+
+    def opened(kind: Kind) -> BackupWriter:
+        old = plan.old_dimensions or plan.new_dimensions
+        return open_backup(context, plan.schema, plan.collection.embedding_field, old, kind, identity)
+
+    opener = (lambda: opened("vectors")) if options.backup else None
+    if plan.strategy == "in place":
+        passes = Passes(
+            context,
+            source,
+            plan.name,
+            schema=plan.schema,
+            outcome=outcome,
+            open_backup=opener,
+            limit=options.limit_of(plan.eligible),
+        )
+        passes.run(plan.eligible)
+        return
+    if plan.backup is not None and plan.strategy == "create":
+        is_begun = role_of(plan.schema) == "restored"
+        CreateAnew(context, plan.name, plan.backup, outcome, is_begun=is_begun).run(plan.eligible)
+        return
+    if plan.strategy in ("rebuild", "alter"):
+        Refill(context, plan, source, outcome, opener).run(plan.eligible)
+        return
+    is_dropped = past_the_drop(plan.leftover, plan.schema)
+    backup = opened("documents") if options.backup and not is_dropped else None
+    recreate = Recreate(context, plan, source, outcome, backup, insists=options.strategy == "recreate")
+    try:
+        recreate.run(plan.eligible)
+        return
+    except KeepsWriting as reason:
+        if problem := way_problem(plan.collection, plan.schema, "alter"):
+            if backup is not None:
+                backup.close(complete=True)
+            raise StrategyStopped(
+                f"{reason}; stop it and run again, or give --strategy recreate. It cannot be emptied and filled "
+                f"instead: {problem}"
+            ) from reason
+        outcome.notes.append(f"{reason}: its vector field was emptied and filled instead (--strategy alter)")
+        context.console.warn(f"  {reason}; going on by emptying and filling its vector field (--strategy alter)")
+    context.ledger.update_collection(identity, strategy="alter")
+    refilled = replace(plan, strategy="alter", leftover=None)
+    reopened = None if backup is None else lambda: backup
+    Refill(context, refilled, source, outcome, reopened, recreate.backed_up).run(plan.eligible)
+
+
+def _status_of(context: RunContext, outcome: Outcome, cause: str) -> str:
     if outcome.complete and not cause:
         return "completed"
     return "interrupted" if context.control.interrupted and not cause else "stopped"
 
 
-def _note_end(context: Context, plan: CollectionPlan, outcome: Outcome, identity: str, cause: str) -> str:
+def _note_end(context: RunContext, outcome: Outcome, identity: str, cause: str) -> str:
     """What became of the collection, into the ledger; returns the cause of a stop, perhaps the ledger itself."""
     status = _status_of(context, outcome, cause)
     state: Any = status if status != "completed" else "partial" if outcome.failures else "completed"
@@ -179,116 +366,25 @@ def _note_end(context: Context, plan: CollectionPlan, outcome: Outcome, identity
     return cause
 
 
-def _verify(context: Context, plan: CollectionPlan, outcome: Outcome) -> None:
-    """The checks at the end, into the ledger and to the operator."""
-    context.status.phase("verifying", collection=plan.name)
-    schema = _schema_of(context, plan)
-    checks = check_run(context, plan.name, schema, plan.collection.embedding_field, outcome)
-    outcome.verdict = "PASS" if all(check.passed for check in checks) else "FAIL"
-    context.ledger.record_verification(context.run.id, plan.name, outcome.verdict, checks)
-    context.console.warn(f"  Verification: {outcome.verdict}")
-    for check in checks:
-        tell = context.console.detail if check.passed else context.console.warn
-        right = f"{check.count - check.failed} of {check.count}"
-        tell(f"    {check.name}: {right}{f' ({check.detail})' if check.detail else ''}")
-
-
-def _schema_of(context: Context, plan: CollectionPlan) -> Schema:
-    schema = context.server.collection(plan.name)
-    if schema is None:
-        raise TypesenseError(f"the collection {plan.name!r} is not there any more", status=404)
-    return schema
-
-
-def _sign(context: Context, plan: CollectionPlan, outcome: Outcome) -> None:
-    """Say on the server which model the collection's vectors are from, beside whatever its metadata says."""
-    schema = _schema_of(context, plan)
-    metadata = dict(schema.get("metadata") or {})
-    mark = fingerprint(context.embedding, plan.collection.template)
-    if metadata.get("embedding") is not None and not isinstance(metadata["embedding"], dict):
-        outcome.notes.append(
-            f"the metadata of '{plan.name}' has an `embedding` that is not this program's; it is left as it is, and "
-            "nobody can read there which model the vectors are from"
-        )
-        return
-    standing = signature_of(schema)
-    if not outcome.written and standing.get("fingerprint") == mark:
-        return
-    metadata["embedding"] = standing | {
-        **context.embedding.describe(),
-        "fingerprint": mark,
-        "run": context.run.name,
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-    context.server.set_metadata(plan.name, metadata)
-
-
-def _steps(context: Context, plan: CollectionPlan, identity: str) -> InPlace | Recreate | Rebuild:
-    if plan.strategy == "recreate":
-        dropped = past_the_drop(plan.leftover, plan.schema)
-        backup = _open_backup(context, plan, "documents", identity) if context.backup and not dropped else None
-        return Recreate(context, plan, backup)
-    opener = (lambda: _open_backup(context, plan, "vectors", identity)) if context.backup else None
-    if plan.strategy in ("rebuild", "alter"):
-        return Rebuild(context, plan, opener)
-    return InPlace(context, plan.collection, plan.name, schema=plan.schema, open_backup=opener)
-
-
-def _open_backup(context: Context, plan: CollectionPlan, kind: Kind, identity: str) -> BackupWriter:
-    """The backup of what this run overwrites in a collection, noted in the ledger before anything is overwritten.
-
-    Raises:
-        BackupError: the disk has no room for it, say.
-    """
-    vectors = plan.eligible * (plan.old_dimensions or plan.new_dimensions) * BYTES_A_NUMBER
-    whole = kind == "documents"
-    server = context.server
-    writer = BackupWriter.open(
-        context.home,
-        context.run.name,
-        plan.name,
-        kind=kind,
-        embedding_field=plan.collection.embedding_field,
-        server=server.address,
-        schema=plan.schema,
-        synonyms=server.synonyms(plan.name) if whole else (),
-        overrides=server.overrides(plan.name) if whole else (),
-        free_space_needed=vectors + (plan.documents * BYTES_A_DOCUMENT if whole else 0) + BYTES_TO_SPARE,
-        model=signature_of(plan.schema).get("model"),
-    )
-    try:
-        # A way back must be found even if this process ends at the next line.
-        context.ledger.update_collection(identity, backup_path=str(writer.folder.absolute()))
-    except LedgerError:
-        writer.close(complete=False)
-        raise
-    return writer
-
-
-def _tell(context: Context, plan: CollectionPlan, outcome: Outcome, status: str, cause: str) -> None:
-    console = context.console
-    failed = len(outcome.failures)
-    if outcome.downtime_seconds is not None and plan.strategy not in ("rebuild", "alter"):
+def _tell(context: RunContext, work: Work, outcome: Outcome, status: str, cause: str) -> None:
+    console, name = context.console, work.plan.collection.name
+    if outcome.downtime_seconds is not None and outcome.incomplete_seconds is None:
         console.line(f"  Full collection not searchable for {outcome.downtime_seconds:.2f} s")
     if status == "completed":
-        if outcome.success and not outcome.written:
-            console.warn(f"  All {outcome.success} were current already; nothing was written.")
-        console.line(f"  Migration complete: {outcome.success} succeeded, {failed} failed")
+        work.tell_completed(console, outcome)
     else:
-        console.line(f"  Migration {status}: {cause or 'as asked'}")
+        console.line(f"  {work.stopped.format(status=status)}: {cause or 'as asked'}")
         if cause:
-            console.warn(f"Stopped at '{plan.collection.name}': {cause}")
-    for document_id, failure in list(outcome.failures.items())[:NAMED_FAILURES]:
-        console.warn(
-            f"  Failed: document {document_id!r} of '{plan.collection.name}' ({failure.stage}): {failure.reason}"
-        )
-    if failed > NAMED_FAILURES:
-        console.warn(f"  … and {failed - NAMED_FAILURES} more; the ledger has them all")
-    for note in (*outcome.notes, *_mixture(context, plan, outcome)):
+            console.warn(f"Stopped at '{name}': {cause}")
+    for document_id, failure in list(outcome.failures.items())[:_NAMED_FAILURES]:
+        console.warn(f"  Failed: document {document_id!r} of '{name}' ({failure.stage}): {failure.reason}")
+    if (more := len(outcome.failures) - _NAMED_FAILURES) > 0:
+        console.warn(f"  … and {more} more; the ledger has them all")
+    for note in (*outcome.notes, *_mixture(context, work.plan, outcome)):
         console.warn(f"  Note: {note}")
 
 
-def _mixture(context: Context, plan: CollectionPlan, outcome: Outcome) -> list[str]:
+def _mixture(context: RunContext, plan: CollectionPlan, outcome: Outcome) -> list[str]:
     """That vectors of several models stand in one collection, where a run ended before all were of one."""
     if outcome.complete and not outcome.failures:
         return []

@@ -1,191 +1,262 @@
-"""From options to an exit status: open everything that a run needs, refuse early, run, sum up, close."""
+"""Migrate collections to another embedding model: look, refuse early, run, sum up."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from kai.collections import EmbeddedCollection
-from kai.models import estimate_cost, fingerprint
-from kai.settings import EmbeddingSettings, Settings
-from kai.typesense import Typesense
+from kai.models import EmbeddingSettings, estimate_cost, fingerprint
+from kai.settings import Settings
+from kai.typesense import Schema, Typesense, TypesenseError
+from migration.documents.schemas import signature_of
 from migration.embedding.cache import VectorCache
+from migration.embedding.embed import Embedder
 from migration.embedding.throttle import Throttle
-from migration.ledger.errors import LedgerError
+from migration.ledger import Ledger, MetricsRecord, ModelRecord, RunRecord
+from migration.ledger.database import resolve
+from migration.ledger.runs import LATEST
 from migration.operations import report
-from migration.operations.execute import RunResult, execute
+from migration.operations.execute import RunResult, begin_or_resume, execute, running
 from migration.operations.setup import (
-    DONE,
-    INTERRUPTED,
     LOCK_PATIENCE,
-    SOME_FAILED,
-    STOPPED,
     make_embedder,
     open_ledger,
     open_server,
     probe,
     selected_collections,
-    with_settings,
 )
+from migration.operations.verify import check_run
 from migration.runtime import memory
 from migration.runtime.console import Console
 from migration.runtime.control import Control
-from migration.runtime.lock import hold
 from migration.runtime.meter import Meter
-from migration.runtime.status import Status
-from migration.strategies.context import ChosenStrategy, Context
-from migration.strategies.plan import Plan, Refused, look_at_texts, make_plan, refuse_unwritable
-
-if TYPE_CHECKING:
-    from migration.ledger import Ledger, MetricsRecord, ModelRecord, RunRecord
+from migration.strategies.context import MigrationOptions, Outcome, RunContext
+from migration.strategies.plan import (
+    CollectionPlan,
+    Plan,
+    Refused,
+    look_at_texts,
+    make_plan,
+    plan_collection,
+    refuse_unwritable,
+)
+from migration.strategies.sources import Embedded
 
 _PROVIDER_PATIENCE: Final = 2.5
 """How much longer than for Typesense a run waits for the provider, whose outages last longer."""
+_TOOLS: Final = {"openai": "langchain-openai", "google": "langchain-google-genai", "ollama": "langchain-ollama"}
+"""The package that computes the vectors, by family."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """What the command line may ask of a run; see its help."""
+def preview(options: MigrationOptions, settings: Settings, console: Console) -> Plan:
+    """What a migration would do, its texts counted; no write, and no embedding but one probe.
 
-    collections: tuple[str, ...] = ()
-    dry_run: bool = False
-    env_file: Path | None = None
-    collections_file: Path | None = None
-    concurrency: int = 4
-    max_rpm: int | None = None
-    max_tpm: int | None = None
-    nice: float = 0.0
-    patience: float = 120.0
-    strategy: ChosenStrategy = "auto"
-    limit: int | None = None
-    until: float | None = None
-    max_cost: float | None = None
-    force: bool = False
-    backup: bool = True
-    allow_partial: bool = False
-    keep_old: bool = False
-    alias: str | None = None
-    description: str | None = None
-    verbose: bool = False
-
-
-def migrate(options: RunOptions) -> int:
-    """Preview or run a migration; returns the exit status. Whatever is refused has changed nothing."""
-
-    def work(settings: Settings, console: Console) -> int:
-        collections = selected_collections(options.collections, options.collections_file)
-        control = Control(pause_file=settings.home / "pause", nice=options.nice, announce=console.warn)
-        with control.signals(), open_server(settings, console, options.patience, stopped=control.stopped) as server:
-            return _with_server(options, settings, collections, server, control, console)
-
-    return with_settings(work, env_file=options.env_file, verbose=options.verbose)
-
-
-def _with_server(
-    options: RunOptions,
-    settings: Settings,
-    collections: Sequence[EmbeddedCollection],
-    server: Typesense,
-    control: Control,
-    console: Console,
-) -> int:
-    plan = make_plan(server, settings.embedding, collections, strategy=options.strategy)
-    meter = Meter()
-    _refuse_what_loses(plan, options)
-    plan = _with_notes(plan, options)
-    most_tokens = _affordable_tokens(settings.embedding, options.max_cost)
-    throttle = Throttle(options.concurrency, max_rpm=options.max_rpm, max_tpm=options.max_tpm, stopped=control.stopped)
-    if options.dry_run:
+    Raises:
+        Refused: what the run itself would refuse.
+    """
+    with _looked_at(options, settings, console) as (server, plan, control):
         _refuse_taken_alias(options, settings, plan, server)
-        probe(make_embedder(settings, control, meter, throttle), settings)
+        probe(make_embedder(settings, control, Meter(), _throttle(options, control)), settings)
         memory.loaded()
         server.patience = options.patience
-        report.banner(console, plan)
         looked_at = [look_at_texts(server, item, settings.embedding, control.stopped) for item in plan.collections]
-        report.preview(console, Plan(plan.embedding, tuple(looked_at)))
-        return DONE
-    refuse_unwritable(server, plan)
+        return replace(plan, collections=tuple(looked_at))
+
+
+def migrate(options: MigrationOptions, settings: Settings, console: Console) -> RunResult:
+    """Bring the embeddings of the collections to the configured model; going on with a run that did not end.
+
+    Args:
+        options: what is asked for.
+        settings: the model, Typesense, and where the ledger is.
+        console: where to tell.
+
+    Raises:
+        Refused: nothing was changed, and nothing will be before the cause is mended.
+        Held: another run holds a collection.
+        LedgerError, CacheError, BackupError, TypesenseError: before anything was changed.
+    """
+    with _looked_at(options, settings, console) as (server, plan, control):
+        refuse_unwritable(server, plan)
+        return _run(options, settings, console, server, plan, control)
+
+
+@contextlib.contextmanager
+def _looked_at(
+    options: MigrationOptions, settings: Settings, console: Console
+) -> Iterator[tuple[Typesense, Plan, Control]]:
+    """The server, and the plan, which nothing speaks against."""
+    collections = selected_collections(options.collections, options.collections_file)
+    control = Control(pause_file=settings.home / "pause", nice=options.nice, announce=console.warn)
+    with control.signals(), open_server(settings, console, options.patience, stopped=control.stopped) as server:
+        plan = make_plan(server, settings.embedding, collections, strategy=options.strategy or "auto")
+        _refuse_what_loses(plan, options)
+        _affordable_tokens(settings.embedding, options.max_cost)
+        yield server, _with_notes(plan, options), control
+
+
+def _run(
+    options: MigrationOptions, settings: Settings, console: Console, server: Typesense, plan: Plan, control: Control
+) -> RunResult:
+    meter, embedding = Meter(), settings.embedding
     with contextlib.ExitStack() as stack:
         ledger = stack.enter_context(open_ledger(settings, options.patience))
         cache = stack.enter_context(VectorCache(settings.home, patience=min(options.patience, LOCK_PATIENCE)))
-        patience = options.patience * _PROVIDER_PATIENCE
         embedder = make_embedder(
             settings,
             control,
             meter,
-            throttle,
+            _throttle(options, control),
             cache=cache,
-            patience=patience,
-            most_tokens=most_tokens,
+            patience=options.patience * _PROVIDER_PATIENCE,
+            most_tokens=_affordable_tokens(embedding, options.max_cost),
         )
         probe(embedder, settings)
         memory.loaded()
         meter.restart()
         server.patience = options.patience
-        name = run_name(settings.embedding)
-        for item in plan.collections:
-            if item.strategy != "skipped":
-                stack.enter_context(hold(server.address, item.name, name))
-        report.banner(console, plan)
-        model = _register(ledger, settings.embedding)
-        run = _begin(ledger, options, settings, plan, model, name, server)
-        # Of a run that is gone on with, what it has cost and taken so far counts too.
-        before = next(iter(ledger.metrics(run.id)), None)
-        if before is not None:
-            embedder.count_as_spent(before.tokens or 0)
-        status = Status(
-            settings.home / "runs" / run.name / "status.json", lambda: _figures(meter, settings.embedding, control)
-        )
-        context = Context(
-            server=server,
-            embedding=settings.embedding,
-            embedder=embedder,
-            ledger=ledger,
-            run=run,
-            model=model,
-            home=settings.home,
-            meter=meter,
-            control=control,
-            console=console,
-            status=status,
-            workers=options.concurrency,
-            backup=options.backup,
-            force=options.force,
-            allow_partial=options.allow_partial,
-            keep_old=options.keep_old,
-            limit=options.limit,
-            until=options.until,
-            strategy=options.strategy,
-        )
-        with status.kept():
-            result = execute(context, plan)
-            exit_status = _exit_status(result, control)
-            status.end(
-                {DONE: "done", SOME_FAILED: "done, some failed"}.get(exit_status, "stopped"),
-                done=sum(item.outcome.success for item in result.collections if item.outcome),
-                failed=result.failed,
-                seconds=meter.seconds,
+
+        def begin() -> RunRecord:
+            report.banner(console, plan)
+            model = _register(ledger, embedding)
+            return begin_or_resume(
+                ledger,
+                run_name(embedding),
+                "migrate",
+                _unfinished(ledger, options, plan, model.id, server),
+                model_id=model.id,
+                alias=options.alias,
+                description=options.description,
+                parameters={"concurrency": options.concurrency, "force": options.force, "backup": options.backup},
+                source=_source(plan, server),
             )
-        try:
-            _finish(ledger, run, result, exit_status)
-            ledger.record_metrics(run.id, _metrics(meter, result, settings.embedding, before))
-        except LedgerError as error:
-            console.warn(f"The end of the run cannot be noted: {error}")
-            exit_status = INTERRUPTED if control.interrupted else STOPPED
-        report.summary(console, result)
-        if exit_status in (STOPPED, INTERRUPTED):
-            console.warn("Nothing is lost. Run the same command again: it goes on where this one ended.")
-        return exit_status
+
+        context = stack.enter_context(
+            running(
+                settings,
+                options,
+                server,
+                ledger,
+                control,
+                console,
+                names=[item.name for item in plan.collections if item.strategy != "skipped"],
+                begin=begin,
+                meter=meter,
+                figures=lambda: _figures(meter, embedding, control),
+            )
+        )
+        # Of a run that is resumed, what it has cost and taken so far counts too.
+        before = next(iter(ledger.metrics(context.run.id)), None) or MetricsRecord()
+        embedder.count_as_spent(before.tokens or 0)
+        model = ledger.find_model(context.run.model_id or "")
+        assert model is not None  # noqa: S101 - registered right before
+        works = [_Migration(item, embedding, embedder, model, options) for item in plan.collections]
+        return execute(
+            context,
+            works,
+            measure=lambda result: ledger.record_metrics(context.run.id, _metrics(meter, result, embedding, before)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Migration:
+    """One collection of a migration."""
+
+    plan: CollectionPlan
+    embedding: EmbeddingSettings
+    embedder: Embedder
+    model: ModelRecord
+    options: MigrationOptions
+    stopped: str = "Migration {status}"
+
+    def announce(self, console: Console) -> None:
+        plan, name = self.plan, self.plan.collection.name
+        if plan.strategy == "skipped":
+            console.line(f"Skipping '{name}': {plan.collection.skipped}")
+            return
+        console.line(f"Starting migration for '{name}'...")
+        console.line(f"  - Embedding field: {plan.collection.embedding_field}")
+        console.line(f"  - Filter: {plan.collection.filter_by or 'none'}")
+        if plan.strategy == "recreate":
+            console.line(f"  - Strategy: recreate ({plan.old_dimensions} -> {plan.new_dimensions} dimensions)")
+        console.line(f"  Found {plan.eligible} documents to migrate")
+        for hazard in plan.hazards:
+            console.warn(f"  ! {hazard}")
+
+    def tell_completed(self, console: Console, outcome: Outcome) -> None:
+        if outcome.success and not outcome.written:
+            console.warn(f"  All {outcome.success} were current already; nothing was written.")
+        console.line(f"  Migration complete: {outcome.success} succeeded, {len(outcome.failures)} failed")
+
+    def source(self, context: RunContext, _stack: contextlib.ExitStack) -> Embedded:
+        return Embedded(context, self.plan.collection, self.embedder, self.embedding, self.model)
+
+    def plan_anew(self, context: RunContext) -> CollectionPlan:
+        server, collection = context.server, self.plan.collection
+        strategy = self.options.strategy or "auto"
+        return plan_collection(server, self.embedding, collection, server.collections(), strategy)
+
+    def conclude(self, context: RunContext, plan: CollectionPlan, outcome: Outcome) -> None:
+        """The checks at the end; then the collection says which model its vectors are from."""
+        context.status.phase("verifying", collection=plan.name)
+        schema = _schema_of(context, plan)
+        checks = check_run(context, self.embedder, plan.name, schema, plan.collection.embedding_field, outcome)
+        outcome.verdict = "PASS" if all(check.passed for check in checks) else "FAIL"
+        context.ledger.record_verification(context.run.id, plan.name, outcome.verdict, checks)
+        context.console.warn(f"  Verification: {outcome.verdict}")
+        for check in checks:
+            tell = context.console.detail if check.passed else context.console.warn
+            right = f"{check.count - check.failed} of {check.count}"
+            tell(f"    {check.name}: {right}{f' ({check.detail})' if check.detail else ''}")
+        _sign(context, plan, self.embedding, outcome)
+
+
+def _schema_of(context: RunContext, plan: CollectionPlan) -> Schema:
+    schema = context.server.collection(plan.name)
+    if schema is None:
+        raise TypesenseError(f"the collection {plan.name!r} is not there any more", status=404)
+    return schema
+
+
+def _sign(context: RunContext, plan: CollectionPlan, embedding: EmbeddingSettings, outcome: Outcome) -> None:
+    """Say on the server which model the collection's vectors are from, beside whatever its metadata says."""
+    schema = _schema_of(context, plan)
+    metadata = dict(schema.get("metadata") or {})
+    mark = fingerprint(embedding, plan.collection.template)
+    if metadata.get("embedding") is not None and not isinstance(metadata["embedding"], dict):
+        outcome.notes.append(
+            f"the metadata of '{plan.name}' has an `embedding` that is not this program's; it is left as it is, and "
+            "nobody can read there which model the vectors are from"
+        )
+        return
+    standing = signature_of(schema)
+    if not outcome.written and standing.get("fingerprint") == mark:
+        return
+    metadata["embedding"] = standing | {
+        **embedding.describe(),
+        "fingerprint": mark,
+        "run": context.run.name,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    context.server.set_metadata(plan.name, metadata)
 
 
 def run_name(embedding: EmbeddingSettings) -> str:
     """A run's readable id: family, model, dimensions, date and time (UTC)."""
     model = "".join(character if character.isalnum() or character in "-._" else "-" for character in embedding.model)
     return f"{embedding.family}-{model}-{embedding.dimensions}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+
+
+def _throttle(options: MigrationOptions, control: Control) -> Throttle:
+    return Throttle(options.concurrency, max_rpm=options.max_rpm, max_tpm=options.max_tpm, stopped=control.stopped)
+
+
+# -- what speaks against it ------------------------------------------------------------------------------
 
 
 def _affordable_tokens(embedding: EmbeddingSettings, max_cost: float | None) -> int | None:
@@ -198,7 +269,7 @@ def _affordable_tokens(embedding: EmbeddingSettings, max_cost: float | None) -> 
     return int(max_cost / million * 1_000_000) if million else None
 
 
-def _with_notes(plan: Plan, options: RunOptions) -> Plan:
+def _with_notes(plan: Plan, options: MigrationOptions) -> Plan:
     """The plan, with a word on options that do nothing in it."""
     if not options.keep_old:
         return plan
@@ -210,16 +281,13 @@ def _with_notes(plan: Plan, options: RunOptions) -> Plan:
     return replace(plan, collections=tuple(items))
 
 
-def _refuse_taken_alias(options: RunOptions, settings: Settings, plan: Plan, server: Typesense) -> None:
+def _refuse_taken_alias(options: MigrationOptions, settings: Settings, plan: Plan, server: Typesense) -> None:
     """The ledger refuses an alias that is taken when a run begins; a preview is to refuse it too.
 
     Only a ledger that is there already is asked: a preview makes none.
     """
     if options.alias is None:
         return
-    from migration.ledger.database import resolve
-    from migration.ledger.runs import LATEST
-
     if options.alias == LATEST:
         raise Refused([f"--alias: {LATEST!r} always names the latest run; choose another"])
     place = resolve(settings.ledger_url, settings.home)
@@ -232,7 +300,7 @@ def _refuse_taken_alias(options: RunOptions, settings: Settings, plan: Plan, ser
             ledger.refuse_taken(options.alias)
 
 
-def _refuse_what_loses(plan: Plan, options: RunOptions) -> None:
+def _refuse_what_loses(plan: Plan, options: MigrationOptions) -> None:
     """A recreate copies what is on disk; values that only the index has would be lost."""
     whole = [
         f"{item.name} ({item.strategy})"
@@ -241,17 +309,6 @@ def _refuse_what_loses(plan: Plan, options: RunOptions) -> None:
     ]
     if whole and (options.limit or options.until):
         raise Refused([f"--limit, --until: {', '.join(whole)} can only be migrated as a whole"])
-    bare = [
-        f"the field {item.collection.embedding_field!r} of {item.name!r} must have a value in every document, and "
-        f"{item.documents - item.eligible} documents outside the filter would have none with --strategy alter; leave "
-        "--strategy out: a recreate embeds them too"
-        for item in plan.collections
-        if item.strategy == "alter" and item.documents > item.eligible
-        for field in item.schema["fields"]
-        if field["name"] == item.collection.embedding_field and not field.get("optional")
-    ]
-    if bare:
-        raise Refused(bare)
     problems = [
         f"the field {field['name']!r} of {item.name!r} has `store: false`: recreating the collection would lose its "
         "values; give --allow-partial if that is all right"
@@ -268,14 +325,7 @@ def _refuse_what_loses(plan: Plan, options: RunOptions) -> None:
 
 
 def _register(ledger: Ledger, embedding: EmbeddingSettings) -> ModelRecord:
-    packages = {
-        "openai": "langchain-openai",
-        "google": "langchain-google-genai",
-        "ollama": "langchain-ollama",
-    }
-    package = packages.get(embedding.family, "wordllama")
-    from importlib.metadata import version
-
+    package = _TOOLS.get(embedding.family, "wordllama")
     return ledger.register_model(
         family=embedding.family,
         model=embedding.model,
@@ -287,36 +337,12 @@ def _register(ledger: Ledger, embedding: EmbeddingSettings) -> ModelRecord:
     )
 
 
-def _begin(
-    ledger: Ledger,
-    options: RunOptions,
-    settings: Settings,
-    plan: Plan,
-    model: ModelRecord,
-    name: str,
-    server: Typesense,
-) -> RunRecord:
-    """A new run, or the last one here, if it was for the same and did not come to its end."""
-    earlier = _unfinished(ledger, options, plan, model.id, server)
-    if earlier is not None:
-        return ledger.resume_run(earlier.id)
-    return ledger.start_run(
-        name,
-        "migrate",
-        model_id=model.id,
-        alias=options.alias,
-        description=options.description,
-        parameters={"concurrency": options.concurrency, "force": options.force, "backup": options.backup},
-        source=_source(plan, server),
-    )
-
-
 def _source(plan: Plan, server: Typesense) -> dict[str, Any]:
     return {"server": server.address, "collections": [item.name for item in plan.collections]}
 
 
 def _unfinished(
-    ledger: Ledger, options: RunOptions, plan: Plan, model_id: str | None, server: Typesense
+    ledger: Ledger, options: MigrationOptions, plan: Plan, model_id: str | None, server: Typesense
 ) -> RunRecord | None:
     """The last run here, if it was for the same and did not come to its end."""
     source = _source(plan, server)
@@ -345,25 +371,8 @@ def _would_mix(ledger: Ledger, earlier: RunRecord, plan: Plan) -> bool:
     )
 
 
-def _finish(ledger: Ledger, run: RunRecord, result: RunResult, exit_status: int) -> None:
-    states: dict[int, Any] = {DONE: "completed", SOME_FAILED: "partial", INTERRUPTED: "interrupted"}
-    totals = {item.name: item.summary() for item in result.collections}
-    ledger.finish_run(run.id, states.get(exit_status, "stopped"), totals)
-
-
-def _exit_status(result: RunResult, control: Control) -> int:
-    if result.stopped:
-        return INTERRUPTED if control.interrupted else STOPPED
-    return DONE if result.right else SOME_FAILED
-
-
-def _metrics(
-    meter: Meter, result: RunResult, embedding: EmbeddingSettings, before: MetricsRecord | None
-) -> MetricsRecord:
-    """What was measured, together with what the run had taken before it was gone on with."""
-    from migration.ledger import MetricsRecord
-
-    before = before or MetricsRecord()
+def _metrics(meter: Meter, result: RunResult, embedding: EmbeddingSettings, before: MetricsRecord) -> MetricsRecord:
+    """What was measured, together with what the run had taken before it was resumed."""
     earlier_seconds, earlier_tokens = before.seconds or 0.0, before.tokens or 0
     written = sum(item.outcome.written for item in result.collections if item.outcome)
     documents = written + (before.documents_per_second or 0.0) * earlier_seconds

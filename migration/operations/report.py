@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from kai.settings import EmbeddingSettings
-from migration.operations.execute import RunResult
 from migration.runtime.console import RULE, Console
 from migration.strategies.plan import CollectionPlan, Plan, requests_needed
-from migration.strategies.shadow_state import unfinished_rebuild
+from migration.strategies.shadow_state import unfinished_refill
 
 WORTH_A_PAUSE = 600.0
 """Seconds of updating in place from which on a pause of the vector search is worth proposing."""
@@ -25,14 +24,6 @@ def preview(console: Console, plan: Plan) -> None:
     for item in plan.collections:
         _preview_collection(console, item, plan.embedding)
     console.heading("DRY RUN: nothing was written, nothing was embedded but one probe")
-
-
-def summary(console: Console, result: RunResult) -> None:
-    """One line per collection."""
-    console.heading("MIGRATION SUMMARY")
-    for item in result.collections:
-        console.line(f"{item.name}: {item.summary()}")
-    console.line(RULE)
 
 
 def duration(seconds: float) -> str:
@@ -84,7 +75,7 @@ def _preview_time(console: Console, plan: CollectionPlan) -> None:
     console.line(
         f"  - Server's share of the time: about {duration(slow)} {usual}, {duration(fast)} with --strategy {other}"
     )
-    if unfinished_rebuild(plan.schema) is not None:
+    if unfinished_refill(plan.schema) is not None:
         return  # Begun, it can only be finished in its own way.
     if other == "rebuild" and plan.strategy == "in place" and slow > WORTH_A_PAUSE:
         console.line(f"  - Recommended: --strategy rebuild, if vector search may pause for about {duration(fast)}")

@@ -1,15 +1,15 @@
-"""Open what a command works with, and turn what is wrong with it into a refusal that names the setting."""
+"""Open what an operation works with; what is wrong with it is a refusal that names the setting."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from kai.collections import CollectionsError, EmbeddedCollection, load_collections, select_collections
+from kai.collections import EmbeddedCollection, load_collections, select_collections
 from kai.embeddings import (
     DEFAULT_TIMEOUT_S,
     ArrayEmbeddings,
@@ -18,15 +18,14 @@ from kai.embeddings import (
     make_embeddings,
 )
 from kai.models import fingerprint, nearest_model, request_limits
-from kai.settings import Need, Settings, SettingsError, load_settings
+from kai.settings import Settings
 from kai.typesense import Typesense, TypesenseError
 from migration.embedding.embed import Embedder
 from migration.embedding.provider import ProbeFailed, Provider
-from migration.embedding.throttle import Stopped, Throttle
+from migration.embedding.throttle import Throttle
 from migration.embedding.vectors import WrongLength, WrongVectors
-from migration.runtime.console import Console, prepare_streams
+from migration.runtime.console import Console
 from migration.runtime.control import Control
-from migration.runtime.lock import Held
 from migration.runtime.meter import Meter
 from migration.strategies.plan import Refused
 
@@ -36,15 +35,6 @@ if TYPE_CHECKING:
 
 _NETWORK: Final = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE, SSL_CERT_DIR"
 _TRUE: Final = ("true", "1")
-DONE: Final = 0
-SOME_FAILED: Final = 1
-REFUSED: Final = 2
-STOPPED: Final = 3
-INTERRUPTED: Final = 130
-
-TYPESENSE_ONLY: Final[tuple[Need, ...]] = ("typesense",)
-"""What a command needs that embeds nothing."""
-
 LOCK_PATIENCE: Final = 30.0
 """Seconds to wait, at most, for a lock that another process holds on ledger or cache."""
 
@@ -53,49 +43,6 @@ PROVIDER_TIMEOUT: Final = DEFAULT_TIMEOUT_S
 
 PREFLIGHT_PATIENCE: Final = 5.0
 """Seconds. Before anything is begun nobody wants to wait for a server that is not there."""
-
-
-def with_settings(
-    work: Callable[[Settings, Console], int],
-    *,
-    env_file: Path | None = None,
-    verbose: bool = False,
-    needs: Collection[Need] = ("embedding", "typesense"),
-) -> int:
-    """Load the settings, do the work, and return its exit status, or that of its refusal.
-
-    Args:
-        work: what to do; may raise `Refused`, `Held`, `LedgerError` and the like before it changes anything.
-        env_file: as `--env-file` gave it.
-        verbose: whether details are shown.
-        needs: which settings the work uses.
-    """
-    from migration.backup import BackupError
-    from migration.embedding.cache import CacheError
-    from migration.ledger import LedgerError
-
-    # Ledger, backups, status and locks are their owner's only, whatever makes the file.
-    os.umask(0o077)
-    prepare_streams()
-    console = Console(verbose=verbose)
-    try:
-        settings = load_settings(env_file, needs=needs)
-        console = Console(settings.secrets, verbose=verbose)
-        return work(settings, console)
-    except SettingsError as error:
-        return _refuse(console, [str(problem) for problem in error.problems])
-    except Refused as error:
-        return _refuse(console, error.problems)
-    except (CollectionsError, Held, LedgerError, CacheError, BackupError) as error:
-        return _refuse(console, [str(error)])
-    except TypesenseError as error:
-        return _refuse(console, [f"Typesense: {error}"])
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _refuse(console, [f"{where}{error.strerror or error} (see MIGRATION_HOME)"])
-    except (KeyboardInterrupt, Stopped):
-        console.warn("Interrupted. Nothing is lost: run the same command again to go on.")
-        return INTERRUPTED
 
 
 def selected_collections(names: Sequence[str], file: Path | None) -> list[EmbeddedCollection]:
@@ -236,10 +183,3 @@ def probe(embedder: Embedder, settings: Settings) -> None:
             hint = "; the address usually ends in /v1"
         unreachable = f"{where}: the provider does not answer as it should: {fault.message}{hint}"
         raise Refused([explained.get(fault.kind, unreachable)]) from error
-
-
-def _refuse(console: Console, problems: Sequence[str]) -> int:
-    console.warn("Refused; nothing was changed:")
-    for problem in problems:
-        console.warn(f"  - {problem}")
-    return REFUSED

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
@@ -20,10 +20,8 @@ from migration.documents.fetch import Selection, export_pages, id_filter, other_
 from migration.embedding.embed import Embedder, TextFailure, text_hash
 from migration.embedding.provider import ProviderStopped
 from migration.embedding.throttle import Stopped
-from migration.strategies.context import Context, Outcome, Sampled
-
-if TYPE_CHECKING:
-    from migration.ledger import CheckResult, Ledger, RunRecord
+from migration.ledger import CheckResult, Ledger, RunRecord
+from migration.strategies.context import Outcome, RunContext, Sampled
 
 LEAST_COSINE: Final = 0.999
 """Providers are not exact: the same text gives vectors with a cosine of 0.9999 or so to each other."""
@@ -39,16 +37,21 @@ WORTH_PAYING_FOR: Final = 250
 a good part of what the run did."""
 
 
-def check_run(context: Context, name: str, schema: Schema, field_name: str, outcome: Outcome) -> list[CheckResult]:
+def check_run(
+    context: RunContext, embedder: Embedder, name: str, schema: Schema, field_name: str, outcome: Outcome
+) -> list[CheckResult]:
     """The checks at the end of a run: its passes, and its sample."""
-    from migration.ledger import CheckResult
-
     undone = len(outcome.failures) + outcome.changing
     checks = [
         CheckResult("documents", outcome.passes > 0, outcome.count, detail=f"read in {outcome.passes} passes"),
         CheckResult("vectors of the target", not undone, outcome.count, undone),
     ]
-    if context.backup:
+    if outcome.unseen:
+        lost = abs(outcome.unseen)
+        what = "written, and are lost" if outcome.unseen > 0 else "deleted, and came back"
+        detail = f"in the last moment before the drop {lost} documents were {what}"
+        checks.append(CheckResult("documents seen before the drop", False, outcome.count, lost, detail=detail))
+    if context.options.backup:
         changed = outcome.other_fields_changed
         # A run writes every document, and of each the vector alone: what it damaged would be damaged in most of
         # them. A few that changed while it was under way were changed by the application.
@@ -62,9 +65,9 @@ def check_run(context: Context, name: str, schema: Schema, field_name: str, outc
                 detail="the application was writing meanwhile" if changed and by_others else "",
             )
         )
-    sample = outcome.sample[: context.verify_sample]
+    sample = outcome.sample[: context.options.verify_sample]
     if sample and outcome.written >= WORTH_PAYING_FOR:
-        checks += check_sample_again(context.embedder, sample, outcome.count)
+        checks += check_sample_again(embedder, sample, outcome.count)
     if sample and (embedding_field(schema, field_name) or {}).get("num_dim"):
         checks.append(check_found(context.server, name, field_name, sample, outcome.count))
     return checks
@@ -95,8 +98,6 @@ def check_collection(
         advance: told the number of documents of each page.
         ways_back: ids of runs that put vectors back, of which the ledger may not know the model.
     """
-    from migration.ledger import CheckResult
-
     name, field = str(schema["name"]), collection.embedding_field
     # As the run wrote the address: `localhost` then may be `127.0.0.1` now.
     source = str(run.source.get("server") or server.address)
@@ -160,8 +161,6 @@ def check_collection(
 
 def _check_count(ledger: Ledger, run: RunRecord, name: str, count: int) -> CheckResult:
     """Whether the documents of the run are there. Some the application may have deleted since; most, hardly."""
-    from migration.ledger import CheckResult
-
     left = next((each.done + each.failed for each in ledger.collection_runs(run.id) if each.collection == name), 0)
     gone = max(left - count, 0)
     detail = f"{gone} fewer than the run left" if gone else "read in one snapshot"
@@ -170,8 +169,6 @@ def _check_count(ledger: Ledger, run: RunRecord, name: str, count: int) -> Check
 
 def check_sample_again(embedder: Embedder, sample: Sequence[Sampled], population: int) -> list[CheckResult]:
     """Embed the sample's texts again, past the cache, and compare: cosine at least 0.999."""
-    from migration.ledger import CheckResult
-
     try:
         again = embedder.embed([item.text for item in sample], past="all")
     except (ProviderStopped, Stopped) as error:
@@ -193,8 +190,6 @@ def check_found(
     server: Typesense, name: str, field_name: str, sample: Sequence[Sampled], population: int
 ) -> CheckResult:
     """Search for each of the sample by its own vector; it, or one in the same place, must come up."""
-    from migration.ledger import CheckResult
-
     try:
         answers = server.multi_search([_search_by_vector(name, field_name, item) for item in sample])
         doubtful = [item for item, answer in zip(sample, answers, strict=True) if not _is_found(item.id, answer)]

@@ -27,12 +27,26 @@ class Held(Exception):  # noqa: N818 - the collection is held, nothing is broken
     """Another run holds the collection; the message says which."""
 
 
-@contextlib.contextmanager
-def hold(server: str, collection: str, run: str) -> Iterator[str | None]:
-    """Hold a collection of a server (`host:port`) for a run.
+class Hold:
+    """A collection that is held.
 
-    Yields:
-        The name of a dead run that held it before and did not let go, if there was one.
+    Attributes:
+        dead: the name of a dead run that held it before and did not let go; None if there was none.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.dead = _read(file).get("run")
+        self.name("that is beginning")
+
+    def name(self, run: str) -> None:
+        """Say which run holds it, by the name that the ledger knows."""
+        self._file.write_text(json.dumps({"run": run, "pid": os.getpid(), "host": socket.gethostname()}))
+
+
+@contextlib.contextmanager
+def hold(server: str, collection: str) -> Iterator[Hold]:
+    """Hold a collection of a server (`host:port`) for a run, which is named once it is known.
 
     Raises:
         Held: another process holds it.
@@ -50,9 +64,7 @@ def hold(server: str, collection: str, run: str) -> Iterator[str | None]:
             "wait until it has ended, or stop it"
         ) from None
     try:
-        dead = _read(holder).get("run")
-        holder.write_text(json.dumps({"run": run, "pid": os.getpid(), "host": socket.gethostname()}))
-        yield dead
+        yield Hold(holder)
     finally:
         with contextlib.suppress(OSError):
             holder.unlink()

@@ -1,29 +1,81 @@
-"""What every step of a run works with."""
+"""What every step of a run works with, and what became of a collection."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from kai.settings import EmbeddingSettings
 from kai.typesense import Typesense
-from migration.embedding.embed import Cached, Embedder
+from migration.ledger import Ledger, RunRecord
 from migration.runtime.console import Console
 from migration.runtime.control import Control
 from migration.runtime.meter import Meter
 from migration.runtime.status import Status
 
-if TYPE_CHECKING:
-    from migration.ledger import Ledger, ModelRecord, RunRecord
-
-ChosenStrategy = Literal["auto", "rebuild", "alter"]
-"""What a user may ask for; `auto` is in place, or recreate where the dimensions change."""
+ChosenStrategy = Literal["auto", "recreate", "rebuild", "alter"]
+"""What a user may ask for; `auto` is in place, or recreate where the dimensions change and the application rests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workshop:
+class MigrationOptions:
+    """What may be asked of a migration; the command line's help says the same.
+
+    Attributes:
+        collections: names, aliases among them; empty or `all` for every known one.
+        dry_run: only say what would happen.
+        env_file: file with the settings; None for `.env` in the working folder.
+        collections_file: TOML file that describes the user's own collections; None for KAI's.
+        concurrency: most embedding requests under way at once.
+        max_rpm: most embedding requests in any minute; None for no bound.
+        max_tpm: most embedding tokens in any minute; None for no bound.
+        nice: share of the time, 0 to 0.95, that Typesense is left idle between writes.
+        patience: seconds for which a request is repeated while Typesense is unreachable or overloaded.
+        strategy: how the vectors are replaced; None for what `MIGRATION_STRATEGY` says, `auto` by default.
+        limit: most documents of each collection to write; None for all.
+        until: the same as a share of the eligible ones, 0 to 1.
+        max_cost: US dollars that embedding may cost at most, by list price; None for no bound.
+        force: whether documents that are current already are embedded again.
+        backup: whether old vectors go to disk before they are overwritten.
+        allow_partial: whether a recreate may leave out documents that cannot be copied.
+        keep_old: whether a recreate keeps the previous collection under another name.
+        alias: a second name for the run.
+        description: a note that stays with the run.
+        verify_sample: documents that are embedded again and searched for at the end.
+        verbose: whether details are told.
+    """
+
+    collections: tuple[str, ...] = ()
+    dry_run: bool = False
+    env_file: Path | None = None
+    collections_file: Path | None = None
+    concurrency: int = 4
+    max_rpm: int | None = None
+    max_tpm: int | None = None
+    nice: float = 0.0
+    patience: float = 120.0
+    strategy: ChosenStrategy | None = None
+    limit: int | None = None
+    until: float | None = None
+    max_cost: float | None = None
+    force: bool = False
+    backup: bool = True
+    allow_partial: bool = False
+    keep_old: bool = False
+    alias: str | None = None
+    description: str | None = None
+    verify_sample: int = 10
+    verbose: bool = False
+
+    def limit_of(self, eligible: int) -> int | None:
+        """Most documents to write of a collection with so many eligible ones; None for all."""
+        bounds = [self.limit, None if self.until is None else math.ceil(self.until * eligible)]
+        return min((bound for bound in bounds if bound is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
     """What every kind of run works with, also one that embeds nothing.
 
     Attributes:
@@ -31,63 +83,22 @@ class Workshop:
         ledger: what was done.
         run: this run, as the ledger knows it.
         home: MIGRATION_HOME.
+        options: what was asked for.
+        meter: what the run has done so far.
         control: stop and pause.
         console: what a person reads.
         status: what a script reads.
-        workers: pages prepared at once.
-        backup: whether old vectors go to disk before they are overwritten.
     """
 
     server: Typesense
     ledger: Ledger
     run: RunRecord
     home: Path
+    options: MigrationOptions
+    meter: Meter
     control: Control
     console: Console
     status: Status
-    workers: int = 4
-    backup: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context(Workshop):
-    """What a migration works with.
-
-    Attributes:
-        embedding: the target.
-        embedder: texts to vectors of the target.
-        model: the target, as the ledger knows it.
-        meter: what the run has done so far.
-        force: whether documents that are current already are embedded again.
-        allow_partial: whether a recreate may leave out documents that cannot be copied.
-        keep_old: whether a recreate keeps the previous collection under another name.
-        verify_sample: documents that are embedded again and searched for at the end.
-        limit: most documents of a collection to write in this run; None for all.
-        until: the same as a share of the eligible ones, 0 to 1.
-        strategy: what the user chose, for a collection that has to be planned anew.
-    """
-
-    embedding: EmbeddingSettings
-    embedder: Embedder
-    model: ModelRecord
-    meter: Meter
-    force: bool = False
-    allow_partial: bool = False
-    keep_old: bool = False
-    verify_sample: int = 10
-    limit: int | None = None
-    until: float | None = None
-    strategy: ChosenStrategy = "auto"
-
-    @property
-    def past(self) -> Cached:
-        """Which vectors of the cache the run goes past when it embeds."""
-        return "old" if self.force else "none"
-
-    def limit_of(self, eligible: int) -> int | None:
-        """Most documents to write of a collection with so many eligible ones; None for all."""
-        bounds = [self.limit, None if self.until is None else math.ceil(self.until * eligible)]
-        return min((bound for bound in bounds if bound is not None), default=None)
 
 
 @dataclass(slots=True)
@@ -110,7 +121,7 @@ class Sampled:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one collection.
+    """What became of one collection; every step of its way adds to the same one.
 
     Attributes:
         success: documents that carry a vector of the target now.
@@ -120,9 +131,12 @@ class Outcome:
         passes: how often the collection was read.
         changing: documents that were still changing when the last pass ended.
         missing: documents that a collection had and its backup does not, where it was created anew from that.
+        unseen: documents by which the server's count at the drop of a collection differed from what had been seen:
+            written (above 0) or deleted (below) in its last moment, and so lost or come back.
         complete: False if the run was stopped before the end.
         limit_reached: whether it was stopped because as many documents are written as it was to write.
-        downtime_seconds: time without the full collection; None where it never was away.
+        downtime_seconds: time without the full collection, or without its vector field; None where there was none.
+        incomplete_seconds: time in which a vector search told only a part of the documents; None where there was none.
         other_fields_changed: documents whose other fields are not what they were when they were first read.
         application_wrote: whether the application was seen writing while the run was under way.
         sample: documents picked at random from the last pass, for the verification.
@@ -137,9 +151,11 @@ class Outcome:
     passes: int = 0
     changing: int = 0
     missing: int = 0
-    complete: bool = True
+    unseen: int = 0
+    complete: bool = False
     limit_reached: bool = False
     downtime_seconds: float | None = None
+    incomplete_seconds: float | None = None
     other_fields_changed: int = 0
     application_wrote: bool = False
     sample: list[Sampled] = field(default_factory=list)
@@ -150,3 +166,7 @@ class Outcome:
     def count(self) -> int:
         """Eligible documents, as the last pass saw them."""
         return self.success + len(self.failures)
+
+
+class StrategyStopped(Exception):  # noqa: N818
+    """A collection's way cannot be gone on with at the moment; the message says what stands where. Run again."""

@@ -7,10 +7,14 @@ from typing import Any
 
 from kai.collections import EmbeddedCollection
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
-from migration.strategies.shadow_state import unfinished_rebuild
+from migration.strategies.shadow_state import unfinished_refill
 
 _BYTES_A_DOCUMENT = 1024
 """Rough memory of a document without its vector: text index, references, bookkeeping."""
+
+
+_ADDS_A_SECOND = 600 * 768
+"""Numbers a second by which a vector field is dropped and added over its values (29.0, 2 cores)."""
 
 
 def find_hazards(
@@ -23,7 +27,7 @@ def find_hazards(
 ) -> Iterator[str]:
     """One sentence for each thing that is out of the ordinary."""
     vector_field = embedding_field(schema, collection.embedding_field) or {}
-    if vector_field.get("num_dim") is None and unfinished_rebuild(schema) is None:
+    if vector_field.get("num_dim") is None and unfinished_refill(schema) is None:
         yield (
             f"the field {collection.embedding_field!r} has no num_dim: Typesense stores its values "
             "but does not search by them, and takes vectors of any length"
@@ -43,6 +47,13 @@ def find_hazards(
                 )
     if strategy == "recreate":
         yield from _hazards_of_recreating(server, collection, schema, everything, dimensions)
+    if strategy in ("rebuild", "alter") and vector_field and not vector_field.get("optional"):
+        seconds = int(schema["num_documents"]) * dimensions / _ADDS_A_SECOND
+        yield (
+            f"the field {collection.embedding_field!r} must have a value in every document, so documents outside the "
+            "filter are embedded too; it comes back as optional and is filled, and vector search pauses a second time, "
+            f"for about {seconds:.1f} s, while it is made required again"
+        )
     if (rate := _writes_a_second(server)) > 0:
         remedy = (
             "; what Typesense takes right before the drop is lost: stop it for the cut-over, or use --strategy alter"

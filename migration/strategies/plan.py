@@ -15,6 +15,7 @@ from kai.collections import EmbeddedCollection
 from kai.models import estimate_cost, estimate_tokens, fingerprint, request_limits
 from kai.settings import EmbeddingSettings
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
+from migration.backup import Backup
 from migration.documents.fetch import Selection, fetch_pages
 from migration.embedding.embed import text_hash
 from migration.embedding.throttle import Stopped
@@ -26,15 +27,17 @@ from migration.strategies.shadow_state import (
     is_foreign,
     past_the_drop,
     read_mark,
-    unfinished_rebuild,
+    unfinished_refill,
 )
 
-Strategy = Literal["in place", "recreate", "rebuild", "alter", "skipped"]
+Strategy = Literal["in place", "recreate", "rebuild", "alter", "create", "skipped"]
 
 _UPDATES_A_SECOND: Final = 115 * 768
 _INSERTS_A_SECOND: Final = 758 * 768
-_REBUILD_SECONDS: Final = 14.7 / 6000 / 768
-"""Measured on 29.0 with 2 cores at 6,000 documents of 768 dimensions; taken as inverse to the dimensions."""
+_FILLS_A_SECOND: Final = 1109 * 768
+_AWAY_SECONDS: Final = 3.1 / 6000 / 768
+"""Measured on 29.0 with 2 cores at 6,000 documents of 768 dimensions; taken as inverse to the dimensions. The last:
+from the drop of a vector field to its return without values, by the dimensions that it had."""
 
 
 class Refused(Exception):  # noqa: N818 - the run is refused, nothing is broken
@@ -76,9 +79,11 @@ class CollectionPlan:
         documents: all documents of the collection.
         eligible: documents that the filter lets through.
         server_seconds: what the server's share will take, roughly, by strategy.
+        away_seconds: how long the vector search pauses for `rebuild` and `alter`, roughly.
         hazards: what the operator should know, a sentence each.
         texts: only where they were looked at (dry run).
         leftover: the mark of a shadow that a dead run left, if there is one.
+        backup: what a collection that is gone is created from.
     """
 
     collection: EmbeddedCollection
@@ -90,9 +95,11 @@ class CollectionPlan:
     documents: int
     eligible: int
     server_seconds: dict[str, float] = field(default_factory=dict)
+    away_seconds: float = 0.0
     hazards: tuple[str, ...] = ()
     texts: Texts | None = None
     leftover: Mark | None = None
+    backup: Backup | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +151,7 @@ def refuse_unwritable(server: Typesense, plan: Plan) -> None:
     """
     for item in plan.collections:
         # A rebuild was begun with a key that may write, and its alter, still under way, would keep an import waiting.
-        if item.strategy == "skipped" or unfinished_rebuild(item.schema) is not None:
+        if item.strategy == "skipped" or unfinished_refill(item.schema) is not None:
             continue
         try:
             server.check_writable(str(item.schema["name"]))
@@ -197,16 +204,16 @@ def plan_collection(
                 "check TYPESENSE_HOST and TYPESENSE_PORT, or name the collections to migrate with --collections"
             ]
         )
-    rebuilding = unfinished_rebuild(schema)
+    rebuilding = unfinished_refill(schema)
     if rebuilding is None and (problem := _field_problem(collection, schema)):
         raise Refused([problem])
     vector_field = embedding_field(schema, collection.embedding_field) or (rebuilding or {}).get("field", {})
     old = rebuilding["old_dimensions"] if rebuilding else vector_field.get("num_dim")
     dimensions = embedding.dimensions
-    decided = _decide(old, dimensions, "alter" if rebuilding else strategy)
+    decided = decide(old, dimensions, "alter" if rebuilding else strategy)
     if is_dropped:
         decided = "recreate"
-    if rebuilding is None and (problem := _way_problem(collection, schema, decided)):
+    if rebuilding is None and (problem := way_problem(collection, schema, decided)):
         raise Refused([problem])
     if decided == "recreate" and shadow is not None and is_foreign(shadow, schema):
         raise Refused(
@@ -231,12 +238,8 @@ def plan_collection(
         dimensions,
         documents,
         server.count(str(schema["name"]), collection.filter_by),
-        server_seconds={
-            "in place": documents * dimensions / _UPDATES_A_SECOND,
-            "recreate": 2 * documents * dimensions / _INSERTS_A_SECOND,
-            "rebuild": documents * dimensions * _REBUILD_SECONDS,
-            "alter": documents * dimensions * _REBUILD_SECONDS,
-        },
+        server_seconds=_server_seconds(documents, old or dimensions, dimensions),
+        away_seconds=documents * (old or dimensions) * _AWAY_SECONDS,
         leftover=mark,
     )
     hazards = list(find_hazards(server, collection, schema, everything, decided, dimensions))
@@ -244,6 +247,8 @@ def plan_collection(
         hazards.insert(0, f"run {rebuilding.get('run')} took the vector field out and did not finish; this run does")
     elif old is None and strategy != "auto":
         hazards.insert(0, f"--strategy {strategy} has no effect: without a num_dim there is no index to take out")
+    elif old == dimensions and strategy == "recreate":
+        hazards.insert(0, "--strategy recreate has no effect: the length of the vectors stays, so they go in place")
     if mark is not None:
         is_wanted = decided == "recreate" and mark.fingerprint == fingerprint(embedding, collection.template)
         if is_wanted:
@@ -254,6 +259,16 @@ def plan_collection(
             next_ = "it is of no use to this run, which removes it"
         hazards.insert(0, f"run {mark.run} left a shadow behind ({mark.phase}); {next_}")
     return replace(plan, hazards=tuple(hazards))
+
+
+def _server_seconds(documents: int, old: int, new: int) -> dict[str, float]:
+    refilled = documents * (old * _AWAY_SECONDS + new / _FILLS_A_SECOND)
+    return {
+        "in place": documents * new / _UPDATES_A_SECOND,
+        "recreate": 2 * documents * new / _INSERTS_A_SECOND,
+        "rebuild": refilled,
+        "alter": refilled,
+    }
 
 
 def look_at_texts(
@@ -369,7 +384,7 @@ def _asked_twice(plans: Sequence[CollectionPlan]) -> list[str]:
     ]
 
 
-def _way_problem(collection: EmbeddedCollection, schema: Schema, strategy: Strategy) -> str | None:
+def way_problem(collection: EmbeddedCollection, schema: Schema, strategy: Strategy) -> str | None:
     """Why the field cannot be migrated in this way, though it could in another, or could be made to."""
     if strategy not in ("recreate", "rebuild", "alter"):
         return None
@@ -410,13 +425,14 @@ def _detecting_field(schema: Schema, name: str) -> str | None:
     return None
 
 
-def _decide(old: int | None, new: int, chosen: ChosenStrategy) -> Strategy:
+def decide(old: int | None, new: int, chosen: ChosenStrategy) -> Strategy:
     """In place where the length stays (or is none of the server's business), recreate where it changes.
 
     `rebuild` and `alter` are one way, with and without a change of dimensions; either name asks for it.
     """
     if old is None:
         return "in place"
+    refilled = chosen in ("rebuild", "alter")
     if old == new:
-        return "in place" if chosen == "auto" else "rebuild"
-    return "recreate" if chosen == "auto" else "alter"
+        return "rebuild" if refilled else "in place"
+    return "alter" if refilled else "recreate"

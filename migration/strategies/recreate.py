@@ -11,14 +11,15 @@ far a run got, and all that this needs.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Final
+from collections.abc import Set
+from typing import Final
 
-from kai.models import fingerprint
 from kai.typesense import Schema
-from migration.backup.errors import BackupError
-from migration.strategies.context import Context, Failure, Outcome, Workshop
+from migration.backup import BackupError, BackupWriter
+from migration.strategies.context import Failure, Outcome, RunContext
+from migration.strategies.plan import CollectionPlan
 from migration.strategies.shadow.builder import CannotCopy, ShadowBuilder
-from migration.strategies.shadow.cutover import CutOver, CutOverStopped
+from migration.strategies.shadow.cutover import CutOver, CutOverStopped, KeepsWriting
 from migration.strategies.shadow.keeping import remove_unfinished_copies
 from migration.strategies.shadow_state import (
     Mark,
@@ -34,13 +35,7 @@ from migration.strategies.shadow_state import (
     shadow_name,
     standing,
 )
-
-if TYPE_CHECKING:
-    from migration.backup import BackupWriter
-    from migration.backup.old_vectors import OldVectors
-    from migration.strategies.plan import CollectionPlan
-
-__all__ = ["CannotCopy", "Recreate", "remove_shadow", "settle_leftover"]
+from migration.strategies.sources import VectorSource
 
 CATCH_UPS: Final = 3
 
@@ -51,27 +46,37 @@ class Recreate:
     Args:
         context: the tools of the run.
         plan: what to do.
-        backup: takes each page, durably, before it goes to the shadow; None for no backup. It is closed.
-        old_vectors: where the vectors come from on the way back; None to embed.
-
-    Attributes:
-        outcome: what was done so far.
+        source: what each document should carry.
+        outcome: what was done so far; added to.
+        backup: takes each page, durably, before it goes to the shadow; None for no backup. It is closed, unless
+            the application keeps writing.
+        insists: whether it is recreated although the application keeps writing, and writes may be lost.
     """
 
     def __init__(
         self,
-        context: Context,
+        context: RunContext,
         plan: CollectionPlan,
+        source: VectorSource,
+        outcome: Outcome,
         backup: BackupWriter | None = None,
-        old_vectors: OldVectors | None = None,
+        *,
+        insists: bool = True,
     ) -> None:
         self._context = context
         self._server = context.server
         self._plan = plan
         self._name = plan.name
         self._backup = backup
-        self._builder = ShadowBuilder(context, plan, backup, old_vectors)
-        self.outcome = Outcome(complete=False)
+        self._source = source
+        self._builder = ShadowBuilder(context, plan, source, backup)
+        self._insists = insists
+        self.outcome = outcome
+
+    @property
+    def backed_up(self) -> Set[str]:
+        """Ids of the documents that are in the backup."""
+        return self._builder.backed_up
 
     def run(self, total: int) -> Outcome:
         """From wherever it stands to the end.
@@ -82,9 +87,13 @@ class Recreate:
         Raises:
             CannotCopy: the live collection is untouched and the shadow is removed; or somebody else's is there.
             CutOverStopped: the shadow holds everything, and the next start goes on.
+            KeepsWriting: the application never stood still; nothing was dropped, and the shadow is removed.
         """
+        self.outcome.complete = False
         try:
             self._run(total)
+        except KeepsWriting:
+            raise
         except BaseException:
             with contextlib.suppress(BackupError):  # What stopped the run is worth more to know.
                 self._close_backup()
@@ -107,7 +116,7 @@ class Recreate:
                 f"a collection {shadow['name']!r} is there that this tool did not make; rename or delete it first"
             )
         remove_unfinished_copies(self._server, everything, self._name)
-        cut_over = CutOver(self._context, self._plan, self._builder, self.outcome)
+        cut_over = CutOver(self._context, self._plan, self._builder, self.outcome, insists=self._insists)
         if mark is not None and past_the_drop(mark, live):
             self._builder.keeper = MarkKeeper(self._server, mark)
             with self._builder.keeper:
@@ -123,7 +132,7 @@ class Recreate:
                 is_dropped = self._fill() and cut_over.drop()
                 if is_dropped:
                     cut_over.finish()
-        except CannotCopy:
+        except (CannotCopy, KeepsWriting):
             self._undo()
             raise
         if not is_dropped:
@@ -134,10 +143,10 @@ class Recreate:
     def _know_the_shadow(self, mark: Mark) -> None:
         """Where the ledger knows nothing of this target, as on another machine, the shadow tells what it has."""
         ledger, source = self._context.ledger, self._server.address
-        if mark.fingerprint != fingerprint(self._context.embedding, self._plan.collection.template):
+        if mark.fingerprint != self._source.fingerprint:
             return
-        names, model = (mark.of, shadow_name(mark.of)), self._context.model.id
-        if not any(ledger.count_documents(source, name, model) for name in names):
+        names = (mark.of, shadow_name(mark.of))
+        if not any(ledger.count_documents(source, name, self._source.model_id) for name in names):
             self._builder.learn()
 
     @property
@@ -149,8 +158,7 @@ class Recreate:
 
     def _build(self, live: Schema, shadow: Schema | None, mark: Mark | None, total: int) -> None:
         """The shadow is there, of the wanted schema, and it is known what it holds."""
-        wanted = fingerprint(self._context.embedding, self._plan.collection.template)
-        if mark is not None and mark.fingerprint != wanted:
+        if mark is not None and mark.fingerprint != self._source.fingerprint:
             remove_shadow(self._context, self._name)
             shadow = None
         self._context.status.phase("copying", collection=self._name, total=total)
@@ -212,29 +220,29 @@ class Recreate:
         }
 
 
-def settle_leftover(context: Context, plan: CollectionPlan) -> Outcome | None:
+def settle_leftover(context: RunContext, plan: CollectionPlan, source: VectorSource, outcome: Outcome) -> bool:
     """Finish or remove what a dead run left, unless it serves this run's target.
 
     Returns:
-        What was finished; the collection must be planned anew. None where nothing was done.
+        Whether anything was finished or removed; the collection must be planned anew.
     """
     mark = plan.leftover
-    wanted = fingerprint(context.embedding, plan.collection.template)
-    if plan.strategy == "recreate" and (mark is None or mark.fingerprint == wanted):
-        return None
+    if plan.strategy == "recreate" and (mark is None or mark.fingerprint == source.fingerprint):
+        return False
     if mark is None:
         # A run that died right after creating the shadow left it without a mark.
-        shadow = context.server.collection(shadow_name(plan.name)) if plan.strategy != "skipped" else None
+        shadow = context.server.collection(shadow_name(plan.name))
         if shadow is not None and not is_foreign(shadow, plan.schema):
             remove_shadow(context, plan.name)
-        return None
+        return False
     if past_the_drop(mark, standing(context.server, plan.name)):
-        return Recreate(context, plan).run(plan.eligible)
-    remove_shadow(context, plan.name)
-    return Outcome()
+        Recreate(context, plan, source, outcome).run(plan.eligible)
+    else:
+        remove_shadow(context, plan.name)
+    return True
 
 
-def remove_shadow(context: Workshop, name: str) -> None:
+def remove_shadow(context: RunContext, name: str) -> None:
     """Delete a shadow while the live collection is whole, the live one's mark, and what the ledger knew of it.
 
     Raises:

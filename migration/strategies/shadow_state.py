@@ -28,8 +28,8 @@ from migration.documents.schemas import schema_differences
 
 SUFFIX: Final = "__shadow"
 MARK: Final = "kai_migration"
-REBUILDING: Final = "rebuilding"
-"""Role of a collection whose vector field is out of the schema (`migration.strategies.rebuild`)."""
+REFILLING: Final = "rebuilding"
+"""Role of a collection whose vector field is being emptied and filled again (`migration.strategies.refill`)."""
 BEAT_EVERY: Final = 15.0
 """Seconds between two signs of life in the mark of a shadow."""
 DEAD_AFTER: Final = 60.0
@@ -52,6 +52,7 @@ class Mark:
         embedding_field: the field that holds the vectors.
         live_metadata: the live collection's own metadata, to be given to its successor.
         dropped_at: Unix time of the drop; before it is known exactly, of the beginning of the cut-over.
+        unseen: documents by which the server's count at the drop differed from what had been seen.
         copied_to: id of the last document, in the shadow's order, that was copied back under the old name.
         whole_at: Unix time at which all of it was copied back, 0 before.
         host: machine of the run; empty when the run has let go.
@@ -67,6 +68,7 @@ class Mark:
     embedding_field: str
     live_metadata: dict[str, Any] | None
     dropped_at: float = 0.0
+    unseen: int = 0
     copied_to: str = ""
     whole_at: float = 0.0
     host: str = ""
@@ -198,8 +200,11 @@ def unfinished(everything: Sequence[Schema], name: str) -> str:
     shadow = find_shadow(everything, name)
     if shadow is not None and past_the_drop(read_mark(shadow), live):
         return f"a cut-over of {name!r} is not finished, and its documents are in {shadow['name']!r}"
-    if live is not None and unfinished_rebuild(live) is not None:
-        return f"a rebuild of {name!r} is not finished, and its vector field is out of the schema"
+    if live is not None and (mark := unfinished_refill(live)) is not None:
+        lacks = (
+            "its vectors are not all there" if mark["phase"] == "filling" else "its vector field is out of the schema"
+        )
+        return f"a rebuild of {name!r} is not finished, and {lacks}"
     return ""
 
 
@@ -222,10 +227,10 @@ def set_role(server: Typesense, name: str, metadata: dict[str, Any] | None, role
     server.set_metadata(name, {**(metadata or {}), **mark})
 
 
-def unfinished_rebuild(schema: Schema) -> dict[str, Any] | None:
-    """What a dead run wrote down before it took the vector field out: phase and field; None if nothing."""
+def unfinished_refill(schema: Schema) -> dict[str, Any] | None:
+    """What a dead run wrote down before it took the vector field out: phase, field, time; None if nothing."""
     mark = (schema.get("metadata") or {}).get(MARK)
-    if isinstance(mark, dict) and mark.get("role") == REBUILDING and isinstance(mark.get("field"), dict):
+    if isinstance(mark, dict) and mark.get("role") == REFILLING and isinstance(mark.get("field"), dict):
         return mark
     return None
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Final, Self
 from unittest.mock import patch
 
+from migration.cli.run import run as migrate
 from migration.ledger import Ledger
-from migration.operations.migrate import RunOptions, migrate
+from migration.strategies.context import MigrationOptions
 from tests.faults.provider import PlannedAnswer, ScriptedProvider
 from tests.faults.proxy import FaultyProxy
 from tests.faults.script import Planned, Script
@@ -143,10 +144,10 @@ class Bench:
         self._touched.update(collections)
         self.proxy.reset(script or Script(faults))
         self.provider.script(*answers)
-        wanted = RunOptions(collections=tuple(collections), patience=patience, **options)
+        wanted = MigrationOptions(collections=tuple(collections), patience=patience, **options)
         return self._run(wanted)
 
-    def _run(self, options: RunOptions) -> Finished:
+    def _run(self, options: MigrationOptions) -> Finished:
         out, err = io.StringIO(), io.StringIO()
         with (
             _as_a_process(self.environment(), self.home.parent),

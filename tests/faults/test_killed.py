@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from migration.operations.migrate import RunOptions
+from migration.strategies.context import MigrationOptions
 from tests.killing import Ended, Moment, run_forked
 from tests.providers import OpenAIStandIn
 from tests.sandbox.server import RunningSandbox
@@ -41,7 +41,7 @@ def test_a_run_killed_ten_times_finishes_and_pays_for_each_text_once(own_world: 
         environment = world.environment(**openai(provider, DIMENSIONS))
 
         def run(kill_at: int = 0, moment: Moment = "before") -> Ended:
-            options = RunOptions(collections=(NAME,), concurrency=CONCURRENCY, patience=20)
+            options = MigrationOptions(collections=(NAME,), concurrency=CONCURRENCY, patience=20)
             return run_forked(options, environment, world.home.parent, kill_at=kill_at, moment=moment)
 
         killed = 0

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import pytest
 
-from migration.operations.migrate import RunOptions
+from migration.strategies.context import MigrationOptions
 from tests.killing import Ended, run_command_forked, run_forked
 from tests.providers import OpenAIStandIn
 from tests.providers.vectors import vector_for
@@ -49,7 +49,7 @@ def kai_migrate(world: World, *arguments: str, status: int = 0) -> Finished:
 
 def forked(world: World, provider: OpenAIStandIn, model: str, dimensions: int, folder: Path, **how: object) -> Ended:
     environment = world.environment(**openai(provider, dimensions, model))
-    return run_forked(RunOptions(collections=(NAME,), concurrency=1), environment, folder, **how)  # type: ignore[arg-type]
+    return run_forked(MigrationOptions(collections=(NAME,), concurrency=1), environment, folder, **how)  # type: ignore[arg-type]
 
 
 def test_a_recreate_that_was_interrupted_while_it_built_costs_no_vector_when_it_is_undone(
@@ -173,7 +173,7 @@ def test_an_alter_that_died_in_the_pause_has_to_be_finished_before_it_is_undone(
     world.fill(made_up(questions=60), 64)
     before = world.documents(NAME)
     environment = world.environment(**openai(provider, 128, SMALL))
-    options = RunOptions(collections=(NAME,), strategy="alter")
+    options = MigrationOptions(collections=(NAME,), strategy="alter")
     died: list[int] = []
 
     def at_request(number: int, name: str) -> None:

@@ -17,6 +17,7 @@ import pytest
 from migration.backup import Backup, BackupError, BackupWriter, vector_line
 from migration.backup.old_vectors import OldVectors
 from migration.ledger import Ledger, LedgerError
+from migration.strategies.sources import PutBack
 from tests.killing import Ended, run_command_forked
 from tests.providers import OpenAIStandIn
 from tests.world import World, made_up, openai
@@ -163,7 +164,7 @@ def test_a_document_that_failed_at_first_and_then_came_back_is_no_failure(
     world: World, provider: OpenAIStandIn, tmp_path: Path
 ) -> None:
     from migration.documents.update import Written, import_documents
-    from migration.strategies import restore_in_place as in_place
+    from migration.strategies import passes
 
     world.fill(made_up(questions=60), 64)
     assert world.run(*ONLY, **openai(provider, 64)).status == 0
@@ -179,7 +180,7 @@ def test_a_document_that_failed_at_first_and_then_came_back_is_no_failure(
             written.failed["q7"] = "not now"
             return written
 
-        patch.object(in_place, "import_documents", refusing).start()
+        patch.object(passes, "import_documents", refusing).start()
 
     done = ran(world, tmp_path / "work", first_refused, "rollback", "--yes")
     assert done.status == 0, done.text
@@ -187,12 +188,14 @@ def test_a_document_that_failed_at_first_and_then_came_back_is_no_failure(
 
 
 def test_the_states_before_two_runs_are_two_spaces_however_long_their_names_are() -> None:
-    from migration.strategies.restore_recreating import _space_of
+    def space(run: str) -> str:
+        nothing: Any = None
+        return PutBack(nothing, "n" * 80, run, 4, nothing, nothing, None, "vector").fingerprint
 
     name = "n" * 80
-    found = {_space_of(name, f"before {name}-{run}") for run in ("one", "two")}
+    found = {space(f"{name}-{run}") for run in ("one", "two")}
     assert len(found) == 2
-    assert all(len(space) <= 64 for space in found)
+    assert all(len(each) <= 64 for each in found)
 
 
 @pytest.mark.parametrize("error", [BackupError("no room for it"), OSError(errno.EIO, os.strerror(errno.EIO))])

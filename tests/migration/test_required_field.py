@@ -8,8 +8,9 @@ from unittest.mock import patch
 
 import pytest
 
-from migration.operations.migrate import RunOptions, migrate
-from migration.strategies.rebuild import Rebuild
+from migration.cli.run import run as migrate
+from migration.strategies.context import MigrationOptions
+from migration.strategies.refill import Refill
 from tests.providers import OpenAIStandIn
 from tests.world import Document, World, field, made_up, openai
 
@@ -36,19 +37,19 @@ def test_what_is_written_meanwhile_does_not_keep_a_required_field_away(
         STORES,
         [{"id": d["id"], "prompt_text": d["prompt_text"], "prompt_embedding": [0.5] * 64} for d in documents],
     )
-    mark = Rebuild._mark
+    mark = Refill._mark
 
-    def write_before_the_field_comes_back(self: Rebuild, phase: str, *arguments: Any) -> dict[str, Any]:
-        if phase == "adding":
+    def write_before_the_field_comes_back(self: Refill, **values: Any) -> dict[str, Any]:
+        if values.get("phase") == "adding":
             world.import_(STORES, written)
-        return mark(self, phase, *arguments)
+        return mark(self, **values)
 
     world.home.parent.mkdir(parents=True, exist_ok=True)
     with (
         patch.dict(os.environ, world.environment(**openai(provider, dimensions)), clear=True),
-        patch.object(Rebuild, "_mark", write_before_the_field_comes_back),
+        patch.object(Refill, "_mark", write_before_the_field_comes_back),
     ):
-        assert migrate(RunOptions(collections=(STORES,), strategy=strategy, patience=5)) == 0
+        assert migrate(MigrationOptions(collections=(STORES,), strategy=strategy, patience=5)) == 0
     found = {known["name"]: known for known in world.schema(STORES)["fields"]}
     assert found["prompt_embedding"]["num_dim"] == dimensions
     now = world.documents(STORES)

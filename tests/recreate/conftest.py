@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import pytest
 
-from migration.operations.migrate import migrate
+from migration.cli.run import run as migrate
 from tests.providers import OpenAIStandIn
 from tests.recreate.small import SmallWorld
 from tests.sandbox.server import RunningSandbox

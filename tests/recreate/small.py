@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from migration.operations.migrate import RunOptions
+from migration.strategies.context import MigrationOptions
 from tests.providers.standin import StandIn
 from tests.providers.vectors import vector_for
 from tests.world import Document, World, as_float32, field, openai
@@ -133,9 +133,9 @@ class SmallWorld:
         override = {"rule": {"query": "door", "match": "exact"}, "includes": [{"id": "n1", "position": 1}]}
         http.put(f"/collections/{NAME}/overrides/doors", json=override).raise_for_status()
 
-    def options(self, **more: Any) -> RunOptions:
+    def options(self, **more: Any) -> MigrationOptions:
         """Of a run over the notes."""
-        return RunOptions(collections=(NAME,), collections_file=self.file, **more)
+        return MigrationOptions(collections=(NAME,), collections_file=self.file, **more)
 
     def environment(self, dimensions: int, home: Path, model: str = MODEL) -> dict[str, str]:
         """Of a run to this target."""

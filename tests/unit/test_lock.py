@@ -19,11 +19,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [("localhost:8108", "127.0.0.1:8108"), ("LocalHost:8108", "::1:8108"), ("Search.Example:80", "search.example:80")],
 )
 def test_a_collection_is_held_under_every_name_of_its_server(one: str, other: str) -> None:
-    with hold(one, "notes", "first"), pytest.raises(Held, match="first"), hold(other, "notes", "second"):
-        pass
+    with hold(one, "notes") as held:
+        held.name("first")
+        with pytest.raises(Held, match="first"), hold(other, "notes"):
+            pass
 
 
 @pytest.mark.parametrize("other", ["localhost:8109", "search.example:8108", "127.0.0.2:8108"])
 def test_another_server_is_not_held_with_it(other: str) -> None:
-    with hold("localhost:8108", "notes", "first"), hold(other, "notes", "second"):
+    with hold("localhost:8108", "notes"), hold(other, "notes"):
         pass

@@ -12,32 +12,37 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import orjson
 
-from kai.models import fingerprint
 from kai.typesense import Schema, TypesenseError, nameable
-from migration.documents.fetch import PAGE_SIZE, Document, Page, Selection, export_pages, fetch_documents
+from migration.backup import Backup, BackupWriter
+from migration.documents.fetch import (
+    PAGE_SIZE,
+    Document,
+    Page,
+    Selection,
+    export_pages,
+    fetch_documents,
+    fetch_newest,
+)
 from migration.documents.pipeline import run_pages
 from migration.documents.schemas import schema_differences, set_dimensions
-from migration.documents.update import Written, import_documents
-from migration.strategies.context import Context, Failure
-from migration.strategies.ledger_rows import content_of, record_of
-from migration.strategies.shadow.pages import NO_VECTOR, PagePreparer, Prepared, line_of
+from migration.documents.update import import_documents
+from migration.strategies.backups import back_up
+from migration.strategies.context import Failure, RunContext, StrategyStopped
+from migration.strategies.plan import CollectionPlan
+from migration.strategies.shadow.pages import PagePreparer, Prepared
 from migration.strategies.shadow_state import Mark, MarkKeeper, clone, own_metadata, read_mark, shadow_name
-
-if TYPE_CHECKING:
-    from migration.backup import BackupWriter
-    from migration.backup.old_vectors import OldVectors
-    from migration.strategies.plan import CollectionPlan
+from migration.strategies.sources import VectorSource
 
 _BROKEN_EXPORTS: Final = 8
 _NEWEST: Final = 50
 """Documents that the last look before the drop compares."""
 
 
-class CannotCopy(Exception):  # noqa: N818 - named for what it means to the run
+class CannotCopy(StrategyStopped):
     """The shadow refuses documents, or is not what it should be. The live collection is untouched."""
 
 
@@ -47,12 +52,17 @@ class ShadowBuilder:
     Args:
         context: the tools of the run.
         plan: what to do.
+        source: what each document should carry.
         backup: takes each page, durably, before it goes to the shadow; None for no backup.
-        old_vectors: where the vectors come from on the way back; None to embed.
 
     Attributes:
         name: the live collection.
         shadow: the shadow's name.
+        source: as it was given.
+        vector_is_optional: whether a document may come without a vector.
+        backed_up: ids of documents that are in the backup.
+        quiet_since: monotonic time of the last change of the live collection that was seen, or of the first reading.
+        saw_changes: whether there was one.
         keeper: of the shadow's mark, once there is one.
         whole: selects whole documents with their vectors.
         refused: id -> the server's words, for documents that the shadow does not take.
@@ -62,14 +72,14 @@ class ShadowBuilder:
 
     def __init__(
         self,
-        context: Context,
+        context: RunContext,
         plan: CollectionPlan,
+        source: VectorSource,
         backup: BackupWriter | None,
-        old_vectors: OldVectors | None = None,
     ) -> None:
         self._context = context
-        self.old_vectors = old_vectors
-        self._collection = plan.collection
+        self.source = source
+        self._dimensions = plan.new_dimensions
         self._backup = backup
         self.name = plan.name
         self.shadow = shadow_name(plan.name)
@@ -80,7 +90,7 @@ class ShadowBuilder:
         self._source = context.server.address
         self._field = plan.collection.embedding_field
         self._sorted_otherwise = bool(plan.schema.get("default_sorting_field"))
-        self._pages = PagePreparer(context, plan, old_vectors)
+        self._pages = PagePreparer(context, source, plan.name, plan.schema)
         self.vector_is_optional = self._pages.vector_is_optional
         self.whole = Selection(self._field)
         self._without_vector = Selection(self._field, with_vector=False)
@@ -89,7 +99,9 @@ class ShadowBuilder:
         self._read: dict[bytes, str] = {}
         """Digest of a line of the live collection's export -> id, where that content is in the shadow."""
         self._rewritten: set[str] = set()
-        self._backed_up: set[str] = set()
+        self.backed_up: set[str] = set()
+        self.quiet_since = time.monotonic()
+        self.saw_changes = False
         self._changed = 0
         self._whole_pass = False
         """Whether the last pass of a catch-up read the live collection to its end."""
@@ -110,16 +122,6 @@ class ShadowBuilder:
     def sees_newest(self) -> bool:
         """Whether `is_abreast` sees what was added last: a `default_sorting_field` brings others first."""
         return self.sees_all or not self._sorted_otherwise
-
-    @property
-    def added(self) -> dict[str, None]:
-        """On the way back: documents without an old vector."""
-        return self._pages.added
-
-    @property
-    def changed(self) -> dict[str, None]:
-        """On the way back: documents whose text is not the one that their old vector is of."""
-        return self._pages.changed
 
     @property
     def mark(self) -> Mark:
@@ -154,8 +156,8 @@ class ShadowBuilder:
             of=self.name,
             run=context.run.name,
             phase="building",
-            fingerprint=fingerprint(context.embedding, self._collection.template),
-            dimensions=context.embedding.dimensions,
+            fingerprint=self.source.fingerprint,
+            dimensions=self._dimensions,
             embedding_field=self._field,
             live_metadata=own_metadata(live),
         )
@@ -175,14 +177,10 @@ class ShadowBuilder:
         self.refused_documents.clear()
         context.ledger.forget_collection(self._source, self.shadow)
         for page in export_pages(context.server, self.shadow, self.whole):
-            contents = {d.id: d.content_hash() for d in page}
-            texts = (self._collection.text_of(d.fields) for d in page)
-            rows = [
-                record_of(context, d, text, d.vector_bytes() or NO_VECTOR, content_of(d, self._pages.others))
-                for d, text in zip(page, texts, strict=True)
-            ]
-            context.ledger.record_documents(self._source, self.shadow, rows)
-            self._known.update(contents)
+            stored = {document.id: document.vector_bytes() or b"" for document in page}
+            rows = self._pages.rows(page, stored, {})
+            context.ledger.record_documents(self._source, self.shadow, list(rows.values()))
+            self._known.update((document.id, document.content_hash()) for document in page)
 
     # -- filling ---------------------------------------------------------------------------------------
 
@@ -193,10 +191,8 @@ class ShadowBuilder:
             CannotCopy: the shadow refuses documents, and `allow_partial` was not asked for.
         """
         if self._backup is not None:
-            from migration.backup import Backup
-
             for rows in Backup.load(self._backup.folder).contents():
-                self._backed_up.update(document_id for document_id, _ in rows)
+                self.backed_up.update(document_id for document_id, _ in rows)
         while True:
             self._advance = advance
             self._pass(export_pages(self._context.server, self.name, self.whole), self._prepare_new)
@@ -214,6 +210,12 @@ class ShadowBuilder:
         Raises:
             CannotCopy: as for `build`.
         """
+        changed = self._catch_up(embed=embed)
+        if changed:
+            self.quiet_since, self.saw_changes = time.monotonic(), True
+        return changed
+
+    def _catch_up(self, *, embed: bool) -> int:
         for attempt in range(1, _BROKEN_EXPORTS + 1):
             self._changed = 0
             seen: set[str] = set()
@@ -236,14 +238,12 @@ class ShadowBuilder:
 
         A change of an older document stays hidden from it, unless it `sees_all`.
         """
-        newest_only = {} if self.sees_all else {"per_page": _NEWEST}
-        parameters = {"q": "*", "per_page": PAGE_SIZE, **newest_only, **self._without_vector.parameters()}
-        answer = self._context.server.search(self.name, parameters)
-        newest = (hit["document"] for hit in answer["hits"])
-        return answer["found"] == len(self._known) and all(
-            self._known.get(str(fields["id"])) == Document(str(fields["id"]), fields, None).content_hash()
-            for fields in newest
-        )
+        looked_at = PAGE_SIZE if self.sees_all else _NEWEST
+        found, newest = fetch_newest(self._context.server, self.name, self._without_vector, looked_at)
+        abreast = found == len(self._known) and all(self._known.get(d.id) == d.content_hash() for d in newest)
+        if not abreast:
+            self.quiet_since, self.saw_changes = time.monotonic(), True
+        return abreast
 
     def _stopped(self) -> bool:
         return self._context.control.stopped.is_set()
@@ -254,9 +254,9 @@ class ShadowBuilder:
             pages,
             prepare,
             self._write,
-            lambda done: self._record(*done),
-            workers=context.workers,
-            stopped=lambda: self._stopped() or (bool(self.refused) and not context.allow_partial),
+            self._record,
+            workers=context.options.concurrency,
+            stopped=lambda: self._stopped() or (bool(self.refused) and not context.options.allow_partial),
         )
 
     def _changes(self, seen: set[str]) -> Iterator[Page]:
@@ -304,14 +304,14 @@ class ShadowBuilder:
         # What no filter can name is taken as the export gave it.
         fresh += [document for document in page if not nameable(document.id)]
         self.back_up(fresh)
-        return self._pages.prepare(fresh, embed=embed)
+        return self._pages.prepare(fresh, get_vectors=embed)
 
     def _prepare_new(self, page: Page) -> Prepared:
         """Put the page on disk before it goes anywhere, and take what the shadow does not have yet."""
         new = [d for d in page if self._known.get(d.id) != d.content_hash()]
         new_ids = {d.id for d in new}
         # A shadow that another machine began has no backup here.
-        self.back_up([d for d in page if d.id in new_ids or d.id not in self._backed_up])
+        self.back_up([d for d in page if d.id in new_ids or d.id not in self.backed_up])
         prepared = self._pages.prepare(new)
         prepared.seen = len(page)
         return prepared
@@ -319,32 +319,31 @@ class ShadowBuilder:
     def back_up(self, page: Page) -> None:
         """Put whole documents, old vectors included, on disk."""
         if self._backup is not None and page:
-            lines = [line_of(d, self._field, None if d.vector is None else d.vector.tolist()) for d in page]
-            self._backup.add(lines, [d.content_hash() for d in page])
-            self._backed_up.update(document.id for document in page)
+            back_up(self._backup, self._field, page, {document.id: document.content_hash() for document in page})
+            self.backed_up.update(document.id for document in page)
 
-    def _write(self, prepared: Prepared) -> tuple[Prepared, Written]:
+    def _write(self, prepared: Prepared) -> Prepared:
         if not prepared.lines:
-            return prepared, Written()
+            return prepared
         context = self._context
         begun = time.monotonic()
         # upsert: a page that is sent again after a lost answer, or a changed document, replaces what is there.
-        written = import_documents(context.server, self.shadow, prepared.lines, "upsert")
+        prepared.written = import_documents(context.server, self.shadow, prepared.lines, "upsert")
         seconds = time.monotonic() - begun
         context.meter.imported(sum(map(len, prepared.lines.values())), seconds)
         context.control.rest(seconds)
-        return prepared, written
+        return prepared
 
-    def _record(self, prepared: Prepared, written: Written) -> None:
-        context = self._context
+    def _record(self, prepared: Prepared) -> None:
+        context, written = self._context, prepared.written
         for document_id, reason in written.failed.items():
-            prepared.records.pop(document_id, None)
+            prepared.rows.pop(document_id, None)
             prepared.failures.pop(document_id, None)
             self.refused[document_id] = reason
             self.refused_documents[document_id] = prepared.lines[document_id]
-        context.ledger.record_documents(self._source, self.shadow, list(prepared.records.values()))
+        context.ledger.record_documents(self._source, self.shadow, list(prepared.rows.values()))
         with self._lock:
-            for document_id in prepared.records:
+            for document_id in prepared.rows:
                 self.failures.pop(document_id, None)
                 if self.refused.pop(document_id, None):
                     self.refused_documents.pop(document_id, None)
@@ -372,14 +371,14 @@ class ShadowBuilder:
             for document_id in set(some) - {document.id for document in fresh}:
                 if nameable(document_id):  # Whether another is still there, no filter says: it stays refused.
                     self._forget(document_id)
-            self._record(*self._write(self._pages.prepare(fresh)))
-        if self.refused and not self._context.allow_partial:
+            self._record(self._write(self._pages.prepare(fresh)))
+        if self.refused and not self._context.options.allow_partial:
             raise CannotCopy(
                 f"{len(self.refused)} documents cannot be copied, so nothing was dropped; "
                 + (
-                    "mend or delete them"
-                    if self.old_vectors is not None
-                    else "mend them, or leave them out with --allow-partial"
+                    "mend them, or leave them out with --allow-partial"
+                    if self._context.run.kind == "migrate"
+                    else "mend or delete them"
                 )
             )
         return len(before - self.refused.keys())
@@ -417,12 +416,12 @@ class ShadowBuilder:
             for document in page:
                 missing.discard(document.id)
                 record = records.get(document.id)
-                stored = document.vector_bytes() or NO_VECTOR
+                stored = document.vector_bytes() or b""
                 if (
                     record is None
                     or self._known.get(document.id) != document.content_hash()
                     or record.vector_hash != hashlib.sha256(stored).digest()
-                    or (stored and len(stored) != 4 * context.embedding.dimensions)
+                    or (stored and len(stored) != 4 * self._dimensions)
                 ):
                     strange.append(document.id)
         for document_ids, how in ((strange, "differ from what was copied"), (sorted(missing), "are gone from it")):

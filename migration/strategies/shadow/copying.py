@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import orjson
 
-from kai.collections import EmbeddedCollection
 from kai.typesense import Typesense, TypesenseError, nameable
 from migration.documents.fetch import PAGE_SIZE, Page, Selection, export_pages, fetch_documents
 from migration.documents.pipeline import run_pages
 from migration.documents.update import Written, import_documents, update_line
-from migration.embedding.embed import TextFailure
 from migration.runtime.status import Status
-
-if TYPE_CHECKING:
-    from migration.embedding.embed import Embedder
-    from migration.strategies.shadow.watching import Watch
-    from migration.strategies.shadow_state import MarkKeeper
+from migration.strategies.backups import line_of
+from migration.strategies.context import Failure
+from migration.strategies.shadow.watching import Watch
+from migration.strategies.shadow_state import MarkKeeper
+from migration.strategies.sources import VectorSource
 
 _BROKEN_EXPORTS: Final = 8
 """How often in a row an export may break off without bringing a new page before it is given up."""
@@ -161,8 +159,8 @@ class Adoption:
         server: where both are.
         name: the application's collection.
         shadow: the shadow.
-        collection: text template and embedding field.
-        embedder: for a field that must have a vector; None leaves it out.
+        embedding_field: the field that holds the vectors.
+        source: for a field that must have a vector; None leaves it out.
         vector_is_optional: whether a document may come without one.
         dimensions: of the shadow's field.
         watch: on the application's collection.
@@ -177,8 +175,8 @@ class Adoption:
         server: Typesense,
         name: str,
         shadow: str,
-        collection: EmbeddedCollection,
-        embedder: Embedder | None,
+        embedding_field: str,
+        source: VectorSource | None,
         *,
         vector_is_optional: bool,
         dimensions: int,
@@ -187,10 +185,10 @@ class Adoption:
         self._server = server
         self._name, self._shadow = name, shadow
         self._watch = watch
-        self._collection = collection
-        self._embedder = embedder
+        self._field = embedding_field
+        self._source = source
         self._dimensions = dimensions
-        self._selection = Selection(collection.embedding_field, with_vector=not vector_is_optional)
+        self._selection = Selection(embedding_field, with_vector=not vector_is_optional)
         self._adopted: dict[str, bytes] = {}
         self._gone: set[str] = set()
         self.refused: dict[str, str] = {}
@@ -235,18 +233,18 @@ class Adoption:
                 self.refused_documents[document.id] = lines[document.id]
 
     def _lines(self, page: Page) -> Lines:
-        texts = {d.id: self._collection.text_of(d.fields) for d in page} if self._embedder else {}
-        vectors = self._embedder.embed(text for text in texts.values() if text) if self._embedder else {}
+        with_text = [d for d in page if self._source and self._source.failing(d) is None]
+        wanted = self._source.wanted(with_text, {}) if self._source else {}
         lines: Lines = {}
         for document in page:
-            fields: dict[str, Any] = dict(document.fields)
-            vector = vectors.get(texts.get(document.id, ""))
-            if vector is not None and not isinstance(vector, TextFailure):
-                fields[self._collection.embedding_field] = vector
-            elif document.vector is not None and len(document.vector) == self._dimensions:
+            vector = wanted.get(document.id)
+            if vector is not None and not isinstance(vector, Failure):
+                lines[document.id] = line_of(document, self._field, vector)
+            else:
                 # Of whatever space: the passes at the end replace it.
-                fields[self._collection.embedding_field] = document.vector.tolist()
-            lines[document.id] = orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
+                old = document.vector
+                fits = old is not None and len(old) == self._dimensions
+                lines[document.id] = line_of(document, self._field, old.tolist() if old and fits else None)
         return lines
 
 

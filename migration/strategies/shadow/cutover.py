@@ -11,23 +11,25 @@ Nothing is embedded while the collection is away, so no provider can keep it awa
 wrote gets its vectors from the passes in place at the end.
 
 What cannot be seen are writes that the server takes between the last look and the drop. Typesense has no
-lock for writers; the time is kept as short as it can be, measured, and told.
+lock for writers. So the collection must have stood still for a while before it is dropped; where it does not, the
+caller goes another way, unless the operator insists. The time that cannot be seen is kept as short as it can be,
+measured, and told; what the server's own count shows to be lost in it is a failure.
 """
 
 from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from kai.models import fingerprint
 from kai.typesense import Schema, TypesenseError
 from migration.backup.shelf import folder_name
 from migration.documents.fetch import Selection, export_pages
 from migration.documents.schemas import schema_differences, set_dimensions
-from migration.runtime.console import named
-from migration.strategies.context import Context, Failure, Outcome
-from migration.strategies.passes import InPlace
+from migration.strategies.context import Failure, Outcome, RunContext, StrategyStopped
+from migration.strategies.passes import Passes
+from migration.strategies.plan import CollectionPlan
+from migration.strategies.shadow.builder import ShadowBuilder
 from migration.strategies.shadow.copying import Adoption, CopyBack, remove_vectors
 from migration.strategies.shadow.curation import add_to, take_along
 from migration.strategies.shadow.keeping import keep_collection, kept_name, write_refused
@@ -35,10 +37,6 @@ from migration.strategies.shadow.references import WrongJoins, renew_references_
 from migration.strategies.shadow.referring import Referring
 from migration.strategies.shadow.watching import Watch
 from migration.strategies.shadow_state import MARK, clone, drop, own_metadata, role_of, set_role, standing
-
-if TYPE_CHECKING:
-    from migration.strategies.plan import CollectionPlan
-    from migration.strategies.shadow.builder import ShadowBuilder
 
 _LAST_CATCH_UPS: Final = 8
 _EMBEDDING_CATCH_UPS: Final = 4
@@ -50,8 +48,19 @@ _CREATIONS: Final = 50
 """How often the application may put another collection in the way before the cut-over is left for later."""
 
 
-class CutOverStopped(Exception):  # noqa: N818
+_QUIET: Final = 0.5
+"""Seconds without a change, from the beginning of the first reading on, after which a collection stands still."""
+_QUIET_AFTER_CHANGES: Final = 3.0
+"""The same where changes were seen: whoever wrote may write again."""
+_BETWEEN_LOOKS: Final = 0.05
+
+
+class CutOverStopped(StrategyStopped):
     """The cut-over could not be finished; the shadow holds everything, and the next start goes on."""
+
+
+class KeepsWriting(StrategyStopped):
+    """The application never stood still, so that dropping the collection would lose what it writes."""
 
 
 class CutOver:
@@ -62,9 +71,12 @@ class CutOver:
         plan: what to do.
         builder: the shadow, complete and checked.
         outcome: where the run's facts go.
+        insists: whether it is dropped although the application keeps writing.
     """
 
-    def __init__(self, context: Context, plan: CollectionPlan, builder: ShadowBuilder, outcome: Outcome) -> None:
+    def __init__(
+        self, context: RunContext, plan: CollectionPlan, builder: ShadowBuilder, outcome: Outcome, *, insists: bool
+    ) -> None:
         self._context = context
         self._server = context.server
         self._plan = plan
@@ -73,6 +85,7 @@ class CutOver:
         self._name, self._shadow = plan.name, builder.shadow
         self._uncopied: dict[str, str] = {}
         self._watch = Watch(context.server, plan.name)
+        self._insists = insists
 
     # -- up to the drop --------------------------------------------------------------------------------
 
@@ -81,10 +94,13 @@ class CutOver:
 
         Raises:
             CannotCopy: the shadow refuses what changed last, or another run has taken it over.
+            KeepsWriting: the collection does not stand still.
         """
         context, server, builder = self._context, self._server, self._builder
         context.status.phase("cut-over", collection=self._name)
-        if context.keep_old:
+        if not self._insists:
+            self._await_rest()
+        if context.options.keep_old:
             self._keep_old()
         take_along(server, self._name, self._shadow)
         self._referring().keep()
@@ -105,11 +121,14 @@ class CutOver:
         with server.unstoppable():
             counted = drop(server, self._name, "original")
         dropped = time.time()
-        builder.keeper.write(dropped_at=dropped)
+        unseen = 0 if counted is None else counted - known
+        builder.keeper.write(dropped_at=dropped, unseen=unseen)
         self._tell_blind_window(read, looked, dropped)
-        if counted is not None and counted != known:
+        if unseen:
+            what = "written, and are lost" if unseen > 0 else "deleted, and come back"
             self._outcome.notes.append(
-                f"the server counted {counted} documents at the drop, but {known} were seen just before"
+                f"the server counted {counted} documents at the drop, but {known} were seen just before: "
+                f"{abs(unseen)} documents were {what}"
             )
         return True
 
@@ -128,9 +147,14 @@ class CutOver:
                 return read, looked
             if changed:
                 continue
+            if not self._insists and not self._has_rested:
+                self._wait_for_rest()
+                continue
             looked = time.time()
             if builder.is_abreast():
                 return (looked if builder.sees_all else read), (looked if builder.sees_newest else read)
+        if not self._insists:
+            raise self._keeps_writing()
         self._outcome.notes.append(f"the application kept writing: {_LAST_CATCH_UPS} last catch-ups each found changes")
         for _ in range(_LOOKS):
             looked = time.time()
@@ -139,6 +163,34 @@ class CutOver:
             read = time.time()
             builder.catch_up(embed=False)
         return read, read
+
+    def _await_rest(self) -> None:
+        """Return when the collection has stood still for long enough, or the run is to end.
+
+        Raises:
+            KeepsWriting: it does not.
+        """
+        for number in range(_LAST_CATCH_UPS):
+            self._builder.catch_up(embed=number < _EMBEDDING_CATCH_UPS)
+            self._wait_for_rest()
+            if self._has_rested or self._context.control.stopped.is_set():
+                return
+        raise self._keeps_writing()
+
+    @property
+    def _has_rested(self) -> bool:
+        builder = self._builder
+        return time.monotonic() - builder.quiet_since >= (_QUIET_AFTER_CHANGES if builder.saw_changes else _QUIET)
+
+    def _wait_for_rest(self) -> None:
+        """Until the collection has rested for long enough, or is seen to have changed."""
+        while not self._has_rested and not self._context.control.stopped.is_set() and self._builder.is_abreast():
+            time.sleep(_BETWEEN_LOOKS)
+
+    def _keeps_writing(self) -> KeepsWriting:
+        if self._context.options.keep_old:
+            self._server.delete_collection(kept_name(self._name, self._context.run.name))
+        return KeepsWriting(f"the application keeps writing to {self._name!r}, and dropping it would lose writes")
 
     def _tell_blind_window(self, read: float, looked: float, dropped: float) -> None:
         self._outcome.notes.append(
@@ -189,6 +241,7 @@ class CutOver:
                 keeper.write(whole_at=time.time())
             away = self._builder.mark.whole_at - self._builder.mark.dropped_at
             self._outcome.downtime_seconds = (self._outcome.downtime_seconds or 0.0) + away
+            self._outcome.unseen = self._builder.mark.unseen
             self._renew_references()
             self._check()
             keeper.write(phase="done")
@@ -252,14 +305,14 @@ class CutOver:
         """What the application wrote into a collection of its own making goes into the shadow, then it goes."""
         context = self._context
         set_role(self._server, self._name, own_metadata(found), "intruder", context.run.name)
-        wanted = fingerprint(context.embedding, self._plan.collection.template)
-        of_this_target = self._builder.mark.fingerprint == wanted
+        source = self._builder.source
+        of_this_target = self._builder.mark.fingerprint == source.fingerprint
         adoption = Adoption(
             self._server,
             self._name,
             self._shadow,
-            self._plan.collection,
-            None if self._builder.vector_is_optional else context.embedder if of_this_target else None,
+            self._plan.collection.embedding_field,
+            source if of_this_target and not self._builder.vector_is_optional else None,
             vector_is_optional=self._builder.vector_is_optional,
             dimensions=self._builder.mark.dimensions,
             watch=self._watch,
@@ -269,7 +322,7 @@ class CutOver:
             read = time.time()
             if not adoption.catch_up():
                 break
-        if adoption.refused and not context.allow_partial:
+        if adoption.refused and not context.options.allow_partial:
             document_id, why = next(iter(adoption.refused.items()))
             raise CutOverStopped(
                 f"the application wrote {len(adoption.refused)} documents into its own {self._name!r} that the wanted "
@@ -301,7 +354,7 @@ class CutOver:
                 f"the application wrote to {self._name!r} while it was filled; what it wrote stands, and what it then "
                 f"deleted stays deleted, unless both happened within {self._watch.longest_gap * 1000:.0f} ms"
             )
-        if copying.refused and not context.allow_partial:
+        if copying.refused and not context.options.allow_partial:
             self._outcome.failures.update({id_: Failure("copy", why) for id_, why in copying.refused.items()})
             document_id, why = next(iter(copying.refused.items()))
             raise CutOverStopped(
@@ -359,37 +412,18 @@ class CutOver:
 
     def _bring_up_to_date(self) -> None:
         """Passes in place: proof that every eligible document has its vector, and vectors for what is new."""
-        context, collection = self._context, self._plan.collection
-        if self._builder.mark.fingerprint != fingerprint(context.embedding, collection.template):
+        context, source, outcome = self._context, self._builder.source, self._outcome
+        if self._builder.mark.fingerprint != source.fingerprint:
             # An earlier run's target: finished as it was begun; the run then migrates to its own.
-            self._outcome.complete = True
-            return
-        if self._builder.old_vectors is not None:
-            # The way back embeds nothing: what the application wrote meanwhile stays as it wrote it.
-            added, changed = self._builder.added, self._builder.changed
-            self._outcome.success = self._outcome.written = self._server.count(self._name) - len(added)
-            self._outcome.notes += named(added, "were added since and have no old vector")
-            self._outcome.notes += named(changed, "have another text now than their old vector is of")
-            self._outcome.complete = True
+            outcome.complete = True
             return
         schema = self._server.collection(self._name) or self._plan.schema
-        steps = InPlace(context, collection, self._name, schema=schema, doing="Checking")
-        copied, outcome = self._outcome.written, self._outcome
+        passes = Passes(context, source, self._name, schema=schema, outcome=outcome, doing="Checking")
         try:
-            steps.run(self._server.count(self._name, collection.filter_by))
+            passes.run(self._server.count(self._name, source.filter_by))
         finally:
             left_out = {**self._builder.refused, **self._uncopied}
-            done = steps.outcome
-            outcome.success = done.success
-            outcome.failures = {**done.failures, **{id_: Failure("copy", why) for id_, why in left_out.items()}}
-            outcome.passes = done.passes
-            outcome.changing = done.changing
-            outcome.written = copied + done.written
-            outcome.notes += done.notes
-            outcome.other_fields_changed = done.other_fields_changed
-            outcome.application_wrote = done.application_wrote
-            outcome.sample = done.sample
-            outcome.complete = done.complete
+            outcome.failures |= {id_: Failure("copy", why) for id_, why in left_out.items()}
 
 
 def _clock(moment: float) -> str:
