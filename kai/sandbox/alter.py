@@ -124,7 +124,7 @@ def _run(store: Store, collection: Collection, number: int, change: FieldChange,
     The caller holds the gate; the change is in the log.
     """
     total = len(collection.documents)
-    progress: Json = {"collection": collection.name, "validated_docs": 0, "altered_docs": 0}
+    progress = _not_begun(collection.name)
     seconds = store.alter_seconds if total else 0.0
     with store.lock:
         store.schema_changes = (store.schema_changes or {}) | {collection.name: progress}
@@ -162,6 +162,16 @@ def _wait(store: Store, seconds: float, progress: Json, counter: str, total: int
         if seconds and store.stopping.wait(seconds / STEPS):
             return
         progress[counter] = total * step // STEPS
+
+
+def _not_begun(name: str) -> Json:
+    return {"collection": name, "validated_docs": 0, "altered_docs": 0}
+
+
+def show_alters(store: Store) -> None:
+    """Have a store that only repeats the changes of another list those that are not completed."""
+    if store.unfinished or store.schema_changes:
+        store.schema_changes = {name: _not_begun(name) for name, _ in store.unfinished.values()}
 
 
 def _misfit(collection: Collection, added: list[Field]) -> ApiError | None:
@@ -208,9 +218,7 @@ def resume_alters(store: Store, *, delay: float = 0.0) -> list[threading.Thread]
         if collection is None:
             store.change(["altered", number])
             continue
-        store.schema_changes = (store.schema_changes or {}) | {
-            name: {"collection": name, "validated_docs": 0, "altered_docs": 0}
-        }
+        store.schema_changes = (store.schema_changes or {}) | {name: _not_begun(name)}
         collection.altering = True
         collection.gate.acquire()
         thread = threading.Thread(target=_resume, args=(store, collection, number, delay), daemon=True)

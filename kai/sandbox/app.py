@@ -58,10 +58,15 @@ def create_app(
             a schema change was interrupted, and then at most a second.
     """
     store = Store(data_dir, alter_seconds=alter_seconds)
+    store.compact()
     if lag_seconds is None:
         lag_seconds = min(alter_seconds, 1.0) if store.unfinished else 0.0
-    ready_at = time.monotonic() + lag_seconds
     resume_alters(store, delay=lag_seconds)
+    return app_of(store, data_dir, api_key, ready_at=time.monotonic() + lag_seconds)
+
+
+def app_of(store: Store, data_dir: Path, api_key: str, *, ready_at: float) -> Starlette:
+    """The application over a store that is open; until `ready_at` (monotonic time) it answers only 503."""
 
     def lagging() -> bool:
         return time.monotonic() < ready_at

@@ -23,6 +23,8 @@ from kai.sandbox.writes import Writer, delete_documents
 Json = dict[str, Any]
 
 VERSION = "29.0"
+LEADER, FOLLOWER = 1, 4
+"""What /debug calls the state of a node."""
 MAX_SEARCHES = 50
 MAX_QUERY_BYTES = 4000
 EXPORT_CHUNK_BYTES = 256 * 1024
@@ -40,7 +42,7 @@ CURATION_DEFAULTS: dict[str, Json] = {
 
 def debug(call: Call) -> Response:
     """GET /debug"""
-    return json_response({"state": 1, "version": VERSION})
+    return json_response({"state": LEADER if call.store.is_leader else FOLLOWER, "version": VERSION})
 
 
 def get_metrics(call: Call) -> Response:

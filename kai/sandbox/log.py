@@ -9,11 +9,13 @@ next start. (A power cut is another matter: the log is not synced to the disk at
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
+
+from kai.sandbox.errors import ApiError
 
 Record = tuple[list[Any], tuple[bytes, ...]]
 
@@ -23,13 +25,26 @@ def encode(header: list[Any], *parts: bytes) -> bytes:
     return b"\t".join((orjson.dumps(header), *parts)) + b"\n"
 
 
+def decode(line: bytes) -> Record:
+    """The record of one whole line."""
+    header, *parts = line[:-1].split(b"\t")
+    return orjson.loads(header), tuple(parts)
+
+
 class Log:
-    """An open log file; not thread-safe, the store's lock protects it."""
+    """An open log file; not thread-safe, the store's lock protects it.
+
+    Attributes:
+        records: how many it holds.
+        on_commit: called with the encoded records that were just handed to the operating system.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open `path` for appending, cutting off a torn last line; the file is created if missing."""
         self.path = path
         self.records = 0
+        self.on_commit: Callable[[list[bytes]], None] = lambda lines: None
+        self._is_closed = False
         _cut_torn_line(path)
         self._pending: list[bytes] = []
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -39,22 +54,24 @@ class Log:
         self._pending.append(encode(header, *parts))
 
     def commit(self) -> None:
-        """Hand the pending records to the operating system."""
+        """Hand the pending records to the operating system; ApiError 503 once the log is closed."""
         if not self._pending:
             return
-        data = memoryview(b"".join(self._pending))
-        self.records += len(self._pending)
-        self._pending.clear()
+        if self._is_closed:
+            raise ApiError(503, "Not Ready or Lagging")
+        lines, self._pending = self._pending, []
+        self.records += len(lines)
+        data = memoryview(b"".join(lines))
         while data:
             data = data[os.write(self._descriptor, data) :]
+        self.on_commit(lines)
 
     def read(self) -> Iterator[Record]:
         """Every record from the beginning."""
         with self.path.open("rb") as lines:
             for line in lines:
-                header, *parts = line[:-1].split(b"\t")
                 self.records += 1
-                yield orjson.loads(header), tuple(parts)
+                yield decode(line)
 
     def replace(self, records: Iterable[bytes]) -> None:
         """Put encoded `records` in the place of everything written so far, atomically."""
@@ -64,8 +81,11 @@ class Log:
         self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
 
     def close(self) -> None:
-        """Write what is pending and close the file."""
+        """Write what is pending and close the file; a second time does nothing."""
+        if self._is_closed:
+            return
         self.commit()
+        self._is_closed = True
         os.close(self._descriptor)
 
 

@@ -2,14 +2,14 @@
 
 Every change has a record. Small changes go through `Store.change`, which applies a record and logs it;
 documents are put in place by the writer (`kai.sandbox.writes`), which logs them itself. At start the log is
-replayed, and rewritten if much of it has become superfluous.
+replayed.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,14 @@ from typing import Any
 from kai.sandbox.collection import Collection
 from kai.sandbox.document import Document
 from kai.sandbox.errors import ApiError, collection_not_found
-from kai.sandbox.log import Log, encode, write_log
+from kai.sandbox.log import Log, decode, encode, write_log
 from kai.sandbox.schema import Schema, parse_field, parse_schema
 
 Json = dict[str, Any]
 
 LOG_NAME = "sandbox.log"
 SUPERFLUOUS_RECORDS = 1000
-"""A log is rewritten at start when it holds at least this many records more than it needs."""
+"""A log is rewritten when it holds at least this many records more than it needs."""
 
 
 class Store:
@@ -39,6 +39,7 @@ class Store:
         schema_changes: collection -> progress of a running schema change; None before the first.
         unfinished: number -> (collection, fields) of schema changes begun and not yet completed.
         stopping: set when the server shuts down; a running schema change then leaves off.
+        is_leader: whether changes begin here; False for a node of a cluster that repeats those of another.
     """
 
     def __init__(self, data_dir: Path, *, alter_seconds: float = 0.0) -> None:
@@ -52,12 +53,10 @@ class Store:
         self.schema_changes: dict[str, Json] | None = None
         self.unfinished: dict[int, tuple[str, list[Json]]] = {}
         self.stopping = threading.Event()
+        self.is_leader = True
         self.log = Log(data_dir / LOG_NAME)
         for header, parts in self.log.read():
             self._apply(header, parts)
-        needed = sum(len(collection.documents) + 1 for collection in self.collections.values())
-        if self.log.records > 2 * needed + SUPERFLUOUS_RECORDS:
-            self.log.replace(self.records())
 
     # ------------------------------------------------------------------ changes
 
@@ -67,6 +66,12 @@ class Store:
             self._apply(header, parts)
             self.log.append(header, *parts)
             self.log.commit()
+
+    def repeat(self, lines: Iterable[bytes]) -> None:
+        """Apply encoded records that another store has logged."""
+        with self.lock:
+            for line in lines:
+                self._apply(*decode(line))
 
     def _apply(self, header: list[Any], parts: tuple[bytes, ...]) -> None:
         kind, *arguments = header
@@ -155,6 +160,12 @@ class Store:
             yield encode(["key", key_id, key])
         for number, (name, fields) in self.unfinished.items():
             yield encode(["alter", number, name, fields])
+
+    def compact(self) -> None:
+        """Rewrite the log if much of it has become superfluous; nobody else may have it open."""
+        needed = sum(len(collection.documents) + 1 for collection in self.collections.values())
+        if self.log.records > 2 * needed + SUPERFLUOUS_RECORDS:
+            self.log.replace(self.records())
 
     def write_snapshot(self, folder: Path) -> None:
         """A copy of the whole state that a sandbox can be started on."""
