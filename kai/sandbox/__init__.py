@@ -9,5 +9,8 @@ Left out: facets and grouping, typo tolerance, embedding by the server itself (`
 geo filters, scoped search keys, presets, stopwords, analytics; synonyms and overrides are kept, but have no
 effect on a search. Values of `store: false` fields are checked and then forgotten.
 
+A cluster with lagging followers, whose nodes can be killed, is `kai.sandbox.cluster`.
+
     python -m kai.sandbox --port 8108 --api-key xyz --data-dir ./sandbox-data --sample
+    python -m kai.sandbox --nodes 3 --balancer --api-key xyz --data-dir ./sandbox-data
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
 from pathlib import Path
@@ -11,10 +12,13 @@ import click
 import uvicorn
 
 from kai.sandbox.app import create_app
+from kai.sandbox.cluster.cluster import Cluster
+from kai.sandbox.cluster.replica import Settings
+from kai.sandbox.cluster.server import serve_cluster
 from kai.sandbox.sample import load_sample
+from kai.sandbox.sockets import HOST, bound_socket
 from kai.sandbox.store import Store
 
-HOST = "127.0.0.1"
 SHUTDOWN_SECONDS = 2
 BANNER = "Typesense-compatible sandbox for demonstrations and tests. Not a search engine for production."
 
@@ -55,6 +59,21 @@ class _SandboxServer(uvicorn.Server):
     default=None,
     help="How long to answer 503 after the start. [default: 0; after an interrupted change up to 1]",
 )
+@click.option(
+    "--nodes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Nodes of a cluster, each on its own port.",
+)
+@click.option("--lag", default=0.5, show_default=True, help="Seconds after which a follower shows what was written.")
+@click.option("--balancer", is_flag=True, help="One more port, which sends each request to the next living node.")
+@click.option(
+    "--election-seconds", default=7.5, show_default=True, help="How long a cluster that lost its leader has none."
+)
+@click.option(
+    "--rejoin-seconds", default=6.0, show_default=True, help="How long a killed node answers 503 when started again."
+)
 def main(
     port: int,
     api_key: str,
@@ -63,23 +82,47 @@ def main(
     sample_num_dim: int,
     alter_seconds: float,
     lag_seconds: float | None,
+    nodes: int,
+    lag: float,
+    balancer: bool,
+    election_seconds: float,
+    rejoin_seconds: float,
 ) -> None:
     """Serve until SIGTERM or SIGINT."""
     print(BANNER, file=sys.stderr)
+    if nodes > 1:
+        settings = Settings(
+            data_dir, api_key, alter_seconds, lag, election_seconds, rejoin_seconds, lag_seconds=lag_seconds or 0.0
+        )
+        try:
+            cluster = Cluster(nodes, settings, port=port)
+        except OSError as error:
+            raise _cannot_listen(port, error) from None
+        _prepare(data_dir, sample_num_dim if sample else None)
+        asyncio.run(serve_cluster(cluster, is_balanced=balancer))
+        return
     app = create_app(data_dir, api_key, alter_seconds=alter_seconds, lag_seconds=lag_seconds)
     if sample and not app.state.store.collections:
         load_sample(app.state.store, num_dim=sample_num_dim)
-    # The protocol is named because asyncio disables Nagle's algorithm only where it is; without that, every
-    # answer waits 40 ms for the client's delayed acknowledgement.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    # So that a killed server can come back on the same port at once.
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((HOST, port))
+        listener = bound_socket(port)
     except OSError as error:
-        raise click.ClickException(f"cannot listen on {HOST}:{port}: {error.strerror}") from None
+        raise _cannot_listen(port, error) from None
     config = uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=SHUTDOWN_SECONDS)
     _SandboxServer(config, app.state.store).run(sockets=[listener])
+
+
+def _prepare(data_dir: Path, sample_num_dim: int | None) -> None:
+    """What is done to the log before several nodes have it open."""
+    store = Store(data_dir)
+    store.compact()
+    if sample_num_dim is not None and not store.collections:
+        load_sample(store, num_dim=sample_num_dim)
+    store.close()
+
+
+def _cannot_listen(port: int, error: OSError) -> click.ClickException:
+    return click.ClickException(f"cannot listen on {HOST}:{port}: {error.strerror}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A sandbox server in a process of its own, for any test that needs something to talk to."""
+"""A sandbox server, or a cluster, in a process of its own, for any test that needs something to talk to."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
+
+import httpx
 
 LISTENING = "Sandbox listening on "
 STOP_SECONDS = 10.0
@@ -78,7 +80,7 @@ class RunningSandbox:
                 self.kill()
                 errors.seek(0)
                 raise RuntimeError(f"the sandbox did not start: {line}{errors.read()}")
-        self.port = int(line.rsplit(":", 1)[1])
+        self.port = _port_of(line)
 
     def kill(self) -> None:
         """SIGKILL, as a crash would: nothing is flushed or closed."""
@@ -107,3 +109,90 @@ class RunningSandbox:
             self.process.wait()
         if self.process.stdout is not None:
             self.process.stdout.close()
+
+
+class RunningCluster(RunningSandbox):
+    """`python -m kai.sandbox --nodes …`; `url`, `host` and `port` are those of node 0.
+
+        with RunningCluster(tmp_path / "data", lag=0.2) as cluster:
+            cluster.kill_leader(after_writes=3)
+            migrate(cluster.balancer)
+
+    A node's number is its place in `nodes`. After a restart the addresses are others, but for that of node 0.
+
+    Attributes:
+        nodes: base addresses, those of killed nodes too.
+        balancer: base address of the load balancer before them.
+        http: a client with the admin key, for any of these addresses.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *arguments: str,
+        size: int = 3,
+        lag: float = 0.2,
+        election: float = 0.3,
+        rejoin: float = 0.3,
+        api_key: str = "sandbox-key",
+    ) -> None:
+        """Prepare a cluster of `size` nodes; times are in seconds, `arguments` go to its command line."""
+        times = ["--lag", str(lag), "--election-seconds", str(election), "--rejoin-seconds", str(rejoin)]
+        super().__init__(data_dir, "--nodes", str(size), "--balancer", *times, *arguments, api_key=api_key)
+        self.size = size
+        self.nodes: list[str] = []
+        self.balancer = ""
+        self.http = httpx.Client(headers={"x-typesense-api-key": api_key}, timeout=30)
+        self._control = ""
+
+    def start(self) -> None:
+        """Start the process and return when every node listens."""
+        super().start()
+        stdout = self.process.stdout
+        assert stdout is not None
+        others = [f"http://{self.host}:{_port_of(stdout.readline())}" for _ in range(self.size + 1)]
+        self.nodes = [self.url, *others[:-2]]
+        self.balancer, self._control = others[-2:]
+
+    def stop(self) -> None:
+        """SIGTERM and wait; SIGKILL if that takes longer than `STOP_SECONDS`."""
+        super().stop()
+        self.http.close()
+
+    def state(self, number: int) -> int | None:
+        """What a node's /debug calls its state, 1 or 4; None if it is killed or not ready."""
+        try:
+            answer = self.http.get(f"{self.nodes[number]}/debug")
+        except httpx.TransportError:
+            return None
+        return int(answer.json()["state"]) if answer.status_code == 200 else None
+
+    def leader(self) -> int | None:
+        """The number of the node that says it is the leader; None while there is none."""
+        return next((number for number in range(self.size) if self.state(number) == 1), None)
+
+    def kill_node(self, number: int) -> None:
+        """Cut a node off in the middle of whatever it does."""
+        self._ask(f"nodes/{number}/kill")
+
+    def start_node(self, number: int) -> None:
+        """Start a killed node again; it is not ready at once."""
+        self._ask(f"nodes/{number}/start")
+
+    def kill_leader(
+        self, *, after_writes: int = 0, moment: Literal["received", "applied", "answered"] = "answered"
+    ) -> None:
+        """Kill the leader at once, or at a write that is yet to come.
+
+        Args:
+            after_writes: which write, counted from now on and from 1; 0 for at once.
+            moment: of that write: before it is carried out, before it is answered, or after its answer.
+        """
+        self._ask(f"kill-leader?after_writes={after_writes}&moment={moment}")
+
+    def _ask(self, what: str) -> None:
+        self.http.post(f"{self._control}/sandbox/{what}").raise_for_status()
+
+
+def _port_of(line: str) -> int:
+    return int(line.rsplit(":", 1)[1])
