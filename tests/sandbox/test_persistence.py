@@ -16,6 +16,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from kai.sandbox.app import create_app
+from kai.sandbox.errors import ApiError
 from kai.sandbox.log import Log
 from kai.sandbox.store import LOG_NAME, Store
 from tests.sandbox.conftest import (
@@ -167,6 +168,16 @@ def test_a_store_that_was_not_closed_can_be_opened(tmp_path: Path) -> None:
         file.write(b'["drop","a"]')
 
     assert list(Store(tmp_path).collections) == ["a"]
+
+
+def test_a_store_that_was_closed_logs_nothing_more(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.close()
+
+    with pytest.raises(ApiError, match="Not Ready or Lagging"):
+        store.create_collection({"name": "a", "fields": [{"name": "t", "type": "string"}]})
+
+    assert not Store(tmp_path).collections
 
 
 def test_a_long_import_does_not_hold_up_health(tmp_path: Path) -> None:
