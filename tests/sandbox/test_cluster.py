@@ -278,6 +278,28 @@ def test_a_node_that_comes_back_is_a_follower_with_everything(lagging: RunningCl
     assert ids_in(lagging, lagging.nodes[killed], name) == ["a"]
 
 
+def test_a_node_that_becomes_ready_in_the_middle_of_a_write_does_not_carry_it_out_itself(
+    lagging: RunningCluster,
+) -> None:
+    leader, follower = lagging.nodes[leader_of(lagging)], followers_of(lagging)[0]
+    name = created(lagging, leader)
+    lagging.kill_node(follower)
+    lagging.start_node(follower)
+
+    def body() -> Iterator[bytes]:
+        eventually(lambda: lagging.state(follower) == 4)
+        written(lagging, leader, name, "a")
+        yield b'{"id":"b"}'
+
+    url = f"{lagging.nodes[follower]}/collections/{name}/documents/import"
+    answer = lagging.http.post(url, content=body())
+
+    # It may have been ready when the write came, and passed it on.
+    kept = {200: ["a", "b"], 503: ["a"]}[answer.status_code]
+    assert ids_in(lagging, leader, name) == kept
+    assert ids_in(lagging, lagging.nodes[follower], name) == []
+
+
 def test_a_node_that_comes_back_follows_on(cluster: RunningCluster) -> None:
     follower = followers_of(cluster)[0]
     cluster.kill_node(follower)

@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from kai.sandbox.cluster.port import Port
 from kai.sandbox.cluster.replica import Replica, Settings
+from kai.sandbox.errors import ApiError
+from kai.sandbox.requests import error_response
 
 Moment = Literal["received", "applied", "answered"]
 """Of a write: before it is carried out; after that and before its answer is sent; after its answer."""
@@ -122,7 +125,8 @@ class Cluster:
                 node.replica = follower
 
     def _living(self) -> list[Replica]:
-        return [node.replica for node in self.nodes if node.replica is not None]
+        # Looked at once: a thread that logs asks too, while the event loop kills.
+        return [replica for node in self.nodes if (replica := node.replica) is not None]
 
     @property
     def _majority(self) -> int:
@@ -211,8 +215,13 @@ class Node:
         replica = self.replica
         if replica is None:
             return
-        if _is_write(scope) and replica.is_ready:
-            await self._cluster.write(scope, receive, send)
+        if _is_write(scope):
+            if replica.is_ready:
+                await self._cluster.write(scope, receive, send)
+                return
+            # Not by its application, which may be ready when the body is there, and would carry the write out.
+            await Request(scope, receive).body()
+            await error_response(ApiError(503, "Not Ready or Lagging"))(scope, receive, send)
             return
         if replica.is_behind:
             await run_in_threadpool(replica.catch_up)

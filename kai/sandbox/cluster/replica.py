@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kai.sandbox.alter import resume_alters, show_alters
 from kai.sandbox.app import app_of
+from kai.sandbox.log import Log
 from kai.sandbox.store import Store
 
 
@@ -47,6 +48,8 @@ class Replica:
         self._ready_at = time.monotonic() + ready_in
         self.store = Store(settings.data_dir, alter_seconds=settings.alter_seconds)
         self.store.is_leader = False
+        # A follower logs nothing, whatever happens.
+        self.store.log.close()
         show_alters(self.store)
         self.app = app_of(self.store, settings.data_dir, settings.api_key, ready_at=self._ready_at)
 
@@ -79,6 +82,7 @@ class Replica:
         with self.store.lock:
             self.catch_up(math.inf)
             self.store.is_leader = True
+            self.store.log = Log(self.store.log.path)
             self.store.log.on_commit = publish
         resume_alters(self.store)
 
