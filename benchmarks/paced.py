@@ -17,6 +17,7 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kai.sandbox.app import create_app
+from kai.sandbox.store import VERSIONS
 
 IMPORTED: Final = 115 * 768
 """Numbers a second by import with action=update: 115 documents of 768 dimensions."""
@@ -78,8 +79,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--api-key", required=True)
     parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--typesense-version", type=int, choices=VERSIONS, default=VERSIONS[-1])
     options = parser.parse_args()
-    app = Paced(create_app(options.data_dir, options.api_key))
+    app = Paced(create_app(options.data_dir, options.api_key, version=options.typesense_version))
     _Server(uvicorn.Config(app, host="127.0.0.1", port=options.port, log_level="warning", lifespan="on")).run()
 
 

@@ -78,6 +78,8 @@ def sandbox(data: Path, *, paced: bool) -> Iterator[Server]:
         SANDBOX_KEY,
         "--data-dir",
         str(data),
+        "--typesense-version",
+        "29",
     ]
     with _running(command) as process:
         yield Server(_first_line(process, "the sandbox").rsplit(" ", 1)[-1])

@@ -17,7 +17,7 @@ from kai.sandbox.cluster.replica import Settings
 from kai.sandbox.cluster.server import serve_cluster
 from kai.sandbox.sample import load_sample
 from kai.sandbox.sockets import HOST, bound_socket
-from kai.sandbox.store import Store
+from kai.sandbox.store import VERSIONS, Store
 
 SHUTDOWN_SECONDS = 2
 BANNER = "Typesense-compatible sandbox for demonstrations and tests. Not a search engine for production."
@@ -50,6 +50,13 @@ class _SandboxServer(uvicorn.Server):
     required=True,
     help="Folder that keeps the data.",
 )
+@click.option(
+    "--typesense-version",
+    type=click.Choice([str(version) for version in VERSIONS]),
+    default=str(VERSIONS[-1]),
+    show_default=True,
+    help="The version of Typesense to behave as.",
+)
 @click.option("--sample", is_flag=True, help="Load sample data if the folder is empty.")
 @click.option("--sample-num-dim", default=128, show_default=True, help="Vector length in the sample schema.")
 @click.option("--alter-seconds", default=0.0, help="How long a schema change of stored documents takes.")
@@ -78,6 +85,7 @@ def main(
     port: int,
     api_key: str,
     data_dir: Path,
+    typesense_version: str,
     sample: bool,
     sample_num_dim: int,
     alter_seconds: float,
@@ -90,18 +98,26 @@ def main(
 ) -> None:
     """Serve until SIGTERM or SIGINT."""
     print(BANNER, file=sys.stderr)
+    version = int(typesense_version)
     if nodes > 1:
         settings = Settings(
-            data_dir, api_key, alter_seconds, lag, election_seconds, rejoin_seconds, lag_seconds=lag_seconds or 0.0
+            data_dir,
+            api_key,
+            alter_seconds,
+            lag,
+            election_seconds,
+            rejoin_seconds,
+            lag_seconds=lag_seconds or 0.0,
+            version=version,
         )
         try:
             cluster = Cluster(nodes, settings, port=port)
         except OSError as error:
             raise _cannot_listen(port, error) from None
-        _prepare(data_dir, sample_num_dim if sample else None)
+        _prepare(data_dir, sample_num_dim if sample else None, version)
         asyncio.run(serve_cluster(cluster, is_balanced=balancer))
         return
-    app = create_app(data_dir, api_key, alter_seconds=alter_seconds, lag_seconds=lag_seconds)
+    app = create_app(data_dir, api_key, alter_seconds=alter_seconds, lag_seconds=lag_seconds, version=version)
     if sample and not app.state.store.collections:
         load_sample(app.state.store, num_dim=sample_num_dim)
     try:
@@ -112,9 +128,9 @@ def main(
     _SandboxServer(config, app.state.store).run(sockets=[listener])
 
 
-def _prepare(data_dir: Path, sample_num_dim: int | None) -> None:
+def _prepare(data_dir: Path, sample_num_dim: int | None, version: int) -> None:
     """What is done to the log before several nodes have it open."""
-    store = Store(data_dir)
+    store = Store(data_dir, version=version)
     store.compact()
     if sample_num_dim is not None and not store.collections:
         load_sample(store, num_dim=sample_num_dim)

@@ -29,16 +29,18 @@ RECOVERY_SHARE = 0.25
 
 
 def alter(store: Store, name: str, payload: Json) -> Json:
-    """Change `fields`, `metadata` or both; the answer of PATCH. Returns when the change is complete.
+    """Change `fields`, `metadata` and, from 30 on, the sets; the answer of PATCH, when the change is complete.
 
     ApiError 400 for a payload that cannot be applied or does not fit the stored documents, 404 for an
-    unknown collection, 422 while another change of the same collection is running.
+    unknown collection or set, 422 while another change of the same collection is running.
     """
     collection = store.get(name)
     if not payload:
         raise ApiError(400, "Alter payload is empty.")
-    if not set(payload) <= {"fields", "metadata"}:
-        raise ApiError(400, "Only `fields` and `metadata` can be updated at the moment.")
+    if not set(payload) <= {"fields", "metadata", *store.set_kinds}:
+        known = "`fields`, `metadata` and `synonym_sets`" if store.has_sets else "`fields` and `metadata`"
+        raise ApiError(400, f"Only {known} can be updated at the moment.")
+    sets = store.check_sets(payload)
     answer: Json = {}
     if "fields" in payload:
         answer["fields"] = _alter_fields(store, collection, payload["fields"])
@@ -47,14 +49,16 @@ def alter(store: Store, name: str, payload: Json) -> Json:
             raise ApiError(400, "The `metadata` value should be an object.")
         store.change(["metadata", collection.name, payload["metadata"]])
         answer["metadata"] = payload["metadata"]
-    return answer
+    if sets:
+        store.change(["named_sets", collection.name, sets])
+    return answer | sets
 
 
 def _alter_fields(store: Store, collection: Collection, raw: Any) -> list[Json]:
     with store.lock:
         if collection.altering:
             raise ApiError(422, "Another collection update operation is in progress.")
-        plan_change(collection.schema, raw)
+        store.check_references(collection.name, plan_change(collection.schema, raw).added)
         collection.altering = True
     try:
         with collection.gate:

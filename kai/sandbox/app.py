@@ -21,8 +21,8 @@ from kai.sandbox.alter import resume_alters
 from kai.sandbox.errors import ApiError, forbidden
 from kai.sandbox.keys import is_allowed
 from kai.sandbox.requests import Call, error_response, json_response
-from kai.sandbox.routes import ENDPOINTS, Endpoint
-from kai.sandbox.store import Store
+from kai.sandbox.routes import Endpoint, endpoints
+from kai.sandbox.store import VERSIONS, Store
 
 KEY_HEADER = "x-typesense-api-key"
 WORKER_THREADS = 200
@@ -47,6 +47,7 @@ def create_app(
     *,
     alter_seconds: float = 0.0,
     lag_seconds: float | None = None,
+    version: int = VERSIONS[-1],
 ) -> Starlette:
     """The server's application; its store is at `app.state.store`.
 
@@ -56,8 +57,9 @@ def create_app(
         alter_seconds: how long a schema change of a collection with documents takes.
         lag_seconds: how long every request is answered 503 after the start; by default not at all, unless
             a schema change was interrupted, and then at most a second.
+        version: the version of Typesense to behave as, one of `kai.sandbox.store.VERSIONS`.
     """
-    store = Store(data_dir, alter_seconds=alter_seconds)
+    store = Store(data_dir, alter_seconds=alter_seconds, version=version)
     store.compact()
     if lag_seconds is None:
         lag_seconds = min(alter_seconds, 1.0) if store.unfinished else 0.0
@@ -95,7 +97,7 @@ def app_of(store: Store, data_dir: Path, api_key: str, *, ready_at: float) -> St
         store.close()
 
     routes = [Route("/health", health, methods=["GET"])]
-    routes += [Route(endpoint.path, route(endpoint), methods=[endpoint.method]) for endpoint in ENDPOINTS]
+    routes += [Route(endpoint.path, route(endpoint), methods=[endpoint.method]) for endpoint in endpoints(version)]
     app = Starlette(
         routes=routes,
         lifespan=lifespan,

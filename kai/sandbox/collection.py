@@ -6,7 +6,8 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from kai.sandbox.document import UNRESOLVED, Document, References
+from kai.sandbox.document import Document, References
+from kai.sandbox.documents import dig
 from kai.sandbox.schema import Field, Schema, slot_names
 from kai.sandbox.vectors import VectorIndex
 
@@ -27,6 +28,7 @@ class Collection:
         altering: whether a schema change holds the gate or waits for it.
         unready: fields that are shown already but cannot be queried yet.
         version: grows with every change of the documents.
+        refused: documents refused for the references to them, which the server counts all the same.
     """
 
     def __init__(self, schema: Schema, next_seq: int = 0) -> None:
@@ -41,12 +43,19 @@ class Collection:
         self.altering = False
         self.unready: set[str] = set()
         self.version = 0
+        self.refused = 0
         self._vectors: dict[str, VectorIndex] = {}
+        self._async_values = self._empty_async_values()
 
     @property
     def name(self) -> str:
         """The collection's own name, never an alias."""
         return self.schema.name
+
+    @property
+    def num_documents(self) -> int:
+        """How many documents the server says there are."""
+        return len(self.documents) + self.refused
 
     @property
     def fields(self) -> dict[str, Field]:
@@ -63,6 +72,9 @@ class Collection:
         self.schema.fields = {spec.name: spec for spec in fields}
         self.layout = tuple(sorted({*self.layout, *slot_names(self.schema.fields.values())}))
         self._vectors.clear()
+        self._async_values = self._empty_async_values()
+        for document in self.documents.values():
+            self._index_values(document)
 
     def get(self, document_id: str) -> Document | None:
         """The document with that id."""
@@ -79,6 +91,8 @@ class Collection:
         self.documents[document.seq] = document
         self.ids[document.id] = document.seq
         self.next_seq = max(self.next_seq, document.seq + 1)
+        if previous is None or previous.segments is not document.segments:
+            self._index_values(document, previous)
         old = previous.references if previous is not None else None
         if old is not document.references:
             self._unlink(document.seq, old)
@@ -91,6 +105,7 @@ class Collection:
         if document is not None:
             del self.ids[document.id]
             self._unlink(seq, document.references)
+            self._index_values(None, document)
             self._changed(seq)
         return document
 
@@ -98,9 +113,9 @@ class Collection:
         """Sequence numbers of the documents whose `field` refers to the target's `target_seq`."""
         return sorted(self.referrers.get(field, {}).get(target_seq, ()))
 
-    def unresolved(self, field: str) -> list[Document]:
-        """Documents whose async reference still waits for its target."""
-        return [self.documents[seq] for seq in self.referring(field, UNRESOLVED)]
+    def holding(self, field: str, value: Any) -> list[Document]:
+        """Documents that hold `value` in an asynchronous reference field, whatever their number says."""
+        return [self.documents[seq] for seq in sorted(self._async_values[field].get(value, ()))]
 
     def vector_index(self, field: Field) -> VectorIndex:
         """The index of a vector field, made when it is first asked for."""
@@ -115,6 +130,17 @@ class Collection:
         for index in list(self._vectors.values()):
             index.invalidate(seq)
 
+    def _empty_async_values(self) -> dict[str, dict[Any, set[int]]]:
+        """Asynchronous reference field -> value -> sequence numbers of the documents that hold it."""
+        return {spec.name: {} for spec in self.reference_fields if spec.async_reference}
+
+    def _index_values(self, document: Document | None, previous: Document | None = None) -> None:
+        for field, holders in self._async_values.items():
+            for value, seq in _values(previous, field):
+                holders[value].discard(seq)
+            for value, seq in _values(document, field):
+                holders.setdefault(value, set()).add(seq)
+
     def _link(self, seq: int, references: References | None) -> None:
         for field, target in _pairs(references):
             self.referrers.setdefault(field, {}).setdefault(target, set()).add(seq)
@@ -125,6 +151,13 @@ class Collection:
             sources.discard(seq)
             if not sources:
                 del self.referrers[field][target]
+
+
+def _values(document: Document | None, field: str) -> list[tuple[Any, int]]:
+    """(value, sequence number) of each value of a reference field."""
+    value = None if document is None else dig(document.parse(), field)
+    values = value if isinstance(value, list) else [value]
+    return [(item, document.seq) for item in values if document is not None and isinstance(item, str | int)]
 
 
 def _pairs(references: References | None) -> list[tuple[str, int]]:

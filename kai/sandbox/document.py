@@ -124,6 +124,12 @@ class Document:
         moved = {name: orjson.dumps(attributes.pop(name)) for name in layout if name in attributes}
         return Document.build(self.seq, attributes, kept | moved, layout, self.references)
 
+    def with_seq(self, seq: int) -> Document:
+        """The same document under another sequence number."""
+        changed = self._replaced(self.values, self.references)
+        changed.seq = seq
+        return changed
+
     def with_references(self, references: References | None) -> Document:
         """The same document with other internal references."""
         return self._replaced(self.values, references)

@@ -17,32 +17,22 @@ from kai.sandbox.matching import matching_documents
 from kai.sandbox.metrics import metrics, stats
 from kai.sandbox.projection import Projection
 from kai.sandbox.requests import TEXT_TYPE, Call, json_response, raw_response, text_response
-from kai.sandbox.search import search, unsigned
+from kai.sandbox.search import search
 from kai.sandbox.writes import Writer, delete_documents
 
 Json = dict[str, Any]
 
-VERSION = "29.0"
 LEADER, FOLLOWER = 1, 4
 """What /debug calls the state of a node."""
 MAX_SEARCHES = 50
 MAX_QUERY_BYTES = 4000
 EXPORT_CHUNK_BYTES = 256 * 1024
-CURATION_DEFAULTS: dict[str, Json] = {
-    "synonyms": {"root": ""},
-    "overrides": {
-        "excludes": [],
-        "filter_curated_hits": False,
-        "includes": [],
-        "remove_matched_tokens": False,
-        "stop_processing": True,
-    },
-}
 
 
 def debug(call: Call) -> Response:
     """GET /debug"""
-    return json_response({"state": LEADER if call.store.is_leader else FOLLOWER, "version": VERSION})
+    state = LEADER if call.store.is_leader else FOLLOWER
+    return json_response({"state": state, "version": f"{call.store.version}.0"})
 
 
 def get_metrics(call: Call) -> Response:
@@ -78,21 +68,25 @@ def nothing_to_do(call: Call) -> Response:
 def list_collections(call: Call) -> Response:
     """GET /collections: newest first."""
     found = reversed(list(call.store.collections.values()))
-    return json_response([item.schema.to_json(len(item.documents)) for item in found])
+    return json_response([item.schema.to_json(item.num_documents) for item in found])
 
 
 def create_collection(call: Call) -> Response:
-    """POST /collections, with `src_name` a clone"""
+    """POST /collections, with `src_name` a clone; from 30 on, `copy_documents` (of any value) fills it"""
     body = call.json()
     source = call.params.get("src_name")
-    created = call.store.clone_collection(source, body.get("name")) if source else call.store.create_collection(body)
-    return json_response(created.schema.to_json(0), 201)
+    if source:
+        with_documents = call.store.has_sets and "copy_documents" in call.params
+        created = call.store.clone_collection(source, body.get("name"), with_documents=with_documents)
+    else:
+        created = call.store.create_collection(body)
+    return json_response(created.schema.to_json(created.num_documents), 201)
 
 
 def get_collection(call: Call) -> Response:
     """GET /collections/:name"""
     found = call.store.get(call.collection)
-    return json_response(found.schema.to_json(len(found.documents)))
+    return json_response(found.schema.to_json(found.num_documents))
 
 
 def alter_collection(call: Call) -> Response:
@@ -198,11 +192,17 @@ def export_documents(call: Call) -> Response:
 
 
 def _chunks(documents: list[Document], projection: Projection) -> Iterator[bytes]:
-    """JSON Lines in pieces of about `EXPORT_CHUNK_BYTES`; no newline after the last line."""
+    """JSON Lines in pieces of about `EXPORT_CHUNK_BYTES`; no newline after the last line.
+
+    The answer is on its way already: a document that cannot be shown leaves a line that is no JSON.
+    """
     piece: list[bytes] = []
     size = 0
     for number, document in enumerate(documents):
-        line = projection.show(document)
+        try:
+            line = projection.show(document)
+        except ApiError as error:
+            line = f"Error while getting seq_id of `{document.id}`: {error.message}".encode()
         piece.append(b"\n" + line if number else line)
         size += len(line)
         if size >= EXPORT_CHUNK_BYTES:
@@ -253,55 +253,7 @@ def _as_text(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-# ---------------------------------------------------------------------- synonyms, overrides, aliases, keys
-
-
-def list_curation(kind: str, call: Call) -> Response:
-    """GET /collections/:name/synonyms, …/overrides: all, or as many as `limit` from `offset` on"""
-    found = list(call.store.get(call.collection).curation[kind].values())
-    limit, offset = unsigned(call.params, "limit", 0), unsigned(call.params, "offset", 0)
-    if offset and offset >= len(found):
-        raise ApiError(400, "Invalid offset param.")
-    shown = found[offset : offset + limit if limit else None]
-    return json_response({kind: [_with_defaults(kind, entry) for entry in shown]})
-
-
-def get_curation(kind: str, call: Call) -> Response:
-    """GET /collections/:name/synonyms/:id, …/overrides/:id"""
-    return json_response(_with_defaults(kind, _curation_entry(kind, call)))
-
-
-def put_curation(kind: str, call: Call) -> Response:
-    """PUT /collections/:name/synonyms/:id, …/overrides/:id"""
-    entry_id = call.path["entry_id"]
-    body = call.json()
-    if kind == "synonyms" and not isinstance(body.get("synonyms"), list):
-        raise ApiError(400, "Could not find an array of `synonyms`.")
-    if kind == "overrides" and not isinstance(body.get("rule"), dict):
-        raise ApiError(400, "Missing `rule` definition.")
-    collection = call.store.get(call.collection)
-    entry = body | {"id": entry_id}
-    call.store.change(["curation", collection.name, kind, entry_id, entry])
-    return json_response(entry)
-
-
-def delete_curation(kind: str, call: Call) -> Response:
-    """DELETE /collections/:name/synonyms/:id, …/overrides/:id"""
-    entry = _curation_entry(kind, call)
-    collection = call.store.get(call.collection)
-    call.store.change(["curation", collection.name, kind, entry["id"], None])
-    return json_response({"id": entry["id"]})
-
-
-def _curation_entry(kind: str, call: Call) -> Json:
-    entries = call.store.get(call.collection).curation[kind]
-    if call.path["entry_id"] not in entries:
-        raise ApiError(404, "Could not find that `id`.")
-    return entries[call.path["entry_id"]]
-
-
-def _with_defaults(kind: str, entry: Json) -> Json:
-    return CURATION_DEFAULTS[kind] | entry
+# ---------------------------------------------------------------------- aliases, keys
 
 
 def list_aliases(call: Call) -> Response:

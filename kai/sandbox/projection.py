@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from kai.sandbox.collection import Collection
-from kai.sandbox.document import Document
+from kai.sandbox.document import UNRESOLVED, Document
 from kai.sandbox.errors import ApiError
 from kai.sandbox.matching import referenced_seqs
 from kai.sandbox.store import Store
@@ -35,7 +35,7 @@ class Projection:
         self.is_whole = not self.joins and not self.include and not self.exclude
 
     def show(self, document: Document) -> bytes:
-        """The document's JSON, keys sorted."""
+        """The document's JSON, keys sorted; ApiError 404 where a join leads to a document that is not there."""
         if self.is_whole:
             return document.to_json()
         shown: Json = {}
@@ -88,15 +88,22 @@ class _Join:
         self.projection = Projection(store, target, wanted, "")
 
     def show(self, document: Document) -> Any:
-        """The joined document, a list of them for an array of references, None where there is none."""
+        """The joined document, a list of them for an array of references, None where none has come yet."""
         found: list[Any] = []
         is_array = False
         for name in self.fields:
             is_array |= isinstance((document.references or {}).get(name), list)
             for seq in referenced_seqs(document, name):
+                if seq == UNRESOLVED:
+                    continue
                 joined = self.target.documents.get(seq)
-                if joined is not None:
-                    found.append(orjson.Fragment(self.projection.show(joined)))
+                if joined is None:
+                    raise ApiError(
+                        404,
+                        f"Referenced collection `{self.target.name}`: Could not locate the JSON document for "
+                        f"sequence ID: {seq}",
+                    )
+                found.append(orjson.Fragment(self.projection.show(joined)))
         if is_array or len(found) > 1:
             return found
         return found[0] if found else None

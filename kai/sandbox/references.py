@@ -7,7 +7,7 @@ looks the number up again.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from kai.sandbox.collection import Collection
 from kai.sandbox.document import UNRESOLVED, Document, References
@@ -85,20 +85,56 @@ def referring_fields(store: Store, target: Collection) -> list[tuple[Collection,
     ]
 
 
-def resolve_waiting(store: Store, target: Collection, document: Document) -> None:
-    """Give the async references that waited for this new `document` its sequence number."""
+class Waiting(NamedTuple):
+    """A document whose asynchronous reference `field` holds the `value` of a document that is just written."""
+
+    collection: Collection
+    field: Field
+    document: Document
+    value: Any
+
+    def numbers(self) -> list[tuple[Any, int]]:
+        """(value, sequence number) of each value that the field holds."""
+        held = dig(self.document.attributes, self.field.name)
+        numbers = (self.document.references or {}).get(self.field.name, UNRESOLVED)
+        if isinstance(held, list) and isinstance(numbers, list):
+            return list(zip(held, numbers, strict=True))
+        return [(held, numbers)] if isinstance(numbers, int) else []
+
+
+def waiting_for(store: Store, target: Collection, document: Document) -> list[Waiting]:
+    """The asynchronous references that mean this new `document`.
+
+    ApiError 400 if one of them still has the number that its value had in a collection that was dropped: it
+    is only forgotten when the referring document is written with its own value while there is no target.
+    """
+    found: list[Waiting] = []
     for collection, spec in referring_fields(store, target):
         if not spec.async_reference:
             continue
         target_field = spec.reference_target()[1]
-        wanted = document.id if target_field == "id" else document.attributes.get(target_field)
-        for waiting in collection.unresolved(spec.name):
-            value = dig(waiting.attributes, spec.name)
-            if value == wanted or (isinstance(value, list) and wanted in value):
-                references = dict(waiting.references or {})
-                references[spec.name] = _resolve(store, spec, value)
-                collection.put(waiting.with_references(references))
-                store.log.append(["refs", collection.name, waiting.seq, references])
+        value = document.id if target_field == "id" else document.attributes.get(target_field)
+        found += [Waiting(collection, spec, source, value) for source in collection.holding(spec.name, value)]
+    for waiting in found:
+        for value, seq in waiting.numbers():
+            if value == waiting.value and seq not in (UNRESOLVED, document.seq):
+                raise ApiError(
+                    400,
+                    f"Error while updating async reference field `{waiting.field.name}` of collection "
+                    f"`{waiting.collection.name}`: Document `id: {waiting.document.id}` already has a reference to "
+                    f"document `{seq}` of `{target.name}` collection, having reference value `{value}`.",
+                )
+    return found
+
+
+def resolve_waiting(store: Store, found: list[Waiting], document: Document) -> None:
+    """Give the references that waited for this new `document` its sequence number."""
+    for waiting in found:
+        seqs = [document.seq if value == waiting.value else seq for value, seq in waiting.numbers()]
+        is_array = isinstance(dig(waiting.document.attributes, waiting.field.name), list)
+        references = (waiting.document.references or {}) | {waiting.field.name: seqs if is_array else seqs[0]}
+        waiting.collection.put(waiting.document.with_references(references))
+        store.log.append(["refs", waiting.collection.name, waiting.document.seq, references])
 
 
 def delete_cascading(store: Store, collection: Collection, seq: int) -> Document | None:

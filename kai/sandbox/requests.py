@@ -76,3 +76,13 @@ def text_response(body: bytes) -> Response:
 def error_response(error: ApiError) -> Response:
     """A refusal."""
     return json_response({"message": error.message}, error.status)
+
+
+def unsigned(params: dict[str, str], name: str, default: int) -> int:
+    """A parameter that is a whole number, or the default; ApiError for one that is none."""
+    text = params.get(name, "")
+    if not text:
+        return default
+    if not text.isdigit():
+        raise ApiError(400, f"Parameter `{name}` must be an unsigned integer.")
+    return int(text)

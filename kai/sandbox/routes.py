@@ -8,7 +8,7 @@ from functools import partial
 
 from starlette.responses import Response
 
-from kai.sandbox import handlers
+from kai.sandbox import curation, handlers
 from kai.sandbox.requests import Call
 
 Handler = Callable[[Call], Response]
@@ -28,17 +28,35 @@ COLLECTION = "/collections/{collection}"
 DOCUMENTS = f"{COLLECTION}/documents"
 
 
-def _curation(kind: str) -> list[Endpoint]:
+def _own_curation(kind: str) -> list[Endpoint]:
     base, one = f"{COLLECTION}/{kind}", f"{COLLECTION}/{kind}/{{entry_id}}"
     return [
-        Endpoint("GET", base, f"{kind}:list", partial(handlers.list_curation, kind)),
-        Endpoint("GET", one, f"{kind}:get", partial(handlers.get_curation, kind)),
-        Endpoint("PUT", one, f"{kind}:create", partial(handlers.put_curation, kind)),
-        Endpoint("DELETE", one, f"{kind}:delete", partial(handlers.delete_curation, kind)),
+        Endpoint("GET", base, f"{kind}:list", partial(curation.list_own, kind)),
+        Endpoint("GET", one, f"{kind}:get", partial(curation.get_own, kind)),
+        Endpoint("PUT", one, f"{kind}:create", partial(curation.put_own, kind)),
+        Endpoint("DELETE", one, f"{kind}:delete", partial(curation.delete_own, kind)),
     ]
 
 
-ENDPOINTS = [
+def _sets(kind: str) -> list[Endpoint]:
+    one, items, item = (
+        f"/{kind}/{{set_name}}",
+        f"/{kind}/{{set_name}}/items",
+        f"/{kind}/{{set_name}}/items/{{entry_id}}",
+    )
+    return [
+        Endpoint("GET", f"/{kind}", f"{kind}:list", partial(curation.list_sets, kind)),
+        Endpoint("GET", one, f"{kind}:get", partial(curation.get_set, kind)),
+        Endpoint("PUT", one, f"{kind}:create", partial(curation.put_set, kind)),
+        Endpoint("DELETE", one, f"{kind}:delete", partial(curation.delete_set, kind)),
+        Endpoint("GET", items, f"{kind}/items:list", partial(curation.list_items, kind)),
+        Endpoint("GET", item, f"{kind}/items:get", partial(curation.get_item, kind)),
+        Endpoint("PUT", item, f"{kind}/items:create", partial(curation.put_item, kind)),
+        Endpoint("DELETE", item, f"{kind}/items:delete", partial(curation.delete_item, kind)),
+    ]
+
+
+_EVERYWHERE = [
     Endpoint("GET", "/debug", "debug:list", handlers.debug),
     Endpoint("GET", "/metrics.json", "metrics.json:list", handlers.get_metrics),
     Endpoint("GET", "/stats.json", "stats.json:list", handlers.get_stats),
@@ -62,8 +80,6 @@ ENDPOINTS = [
     Endpoint("PATCH", f"{DOCUMENTS}/{{document_id:path}}", "documents:update", handlers.update_document),
     Endpoint("DELETE", f"{DOCUMENTS}/{{document_id:path}}", "documents:delete", handlers.delete_document),
     Endpoint("POST", "/multi_search", None, handlers.multi_search),
-    *_curation("synonyms"),
-    *_curation("overrides"),
     Endpoint("GET", "/aliases", "aliases:list", handlers.list_aliases),
     Endpoint("GET", "/aliases/{alias}", "aliases:get", handlers.get_alias),
     Endpoint("PUT", "/aliases/{alias}", "aliases:create", handlers.put_alias),
@@ -73,3 +89,10 @@ ENDPOINTS = [
     Endpoint("GET", "/keys/{key_id}", "keys:get", handlers.get_one_key),
     Endpoint("DELETE", "/keys/{key_id}", "keys:delete", handlers.delete_one_key),
 ]
+
+
+def endpoints(version: int) -> list[Endpoint]:
+    """Every call that this version of Typesense knows."""
+    if version < 30:
+        return [*_EVERYWHERE, *_own_curation("synonyms"), *_own_curation("overrides")]
+    return [*_EVERYWHERE, *_sets("synonym_sets"), *_sets("curation_sets")]

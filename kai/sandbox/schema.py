@@ -15,6 +15,8 @@ TYPES = frozenset([*SCALAR_TYPES, *(f"{name}[]" for name in SCALAR_TYPES), "auto
 SORTABLE_TYPES = frozenset(["int32", "int64", "float", "bool", "geopoint"])
 BOOLEAN_PROPERTIES = ("facet", "index", "infix", "optional", "sort", "stem", "store", "range_index")
 DEFAULT_HNSW = {"M": 16, "ef_construction": 200}
+SET_KINDS = ("synonym_sets", "curation_sets")
+"""Attributes of a collection from version 30 on: names of sets that the server holds."""
 SECRET_KEYS = ("api_key", "access_token", "refresh_token", "client_id", "client_secret")
 
 
@@ -158,7 +160,10 @@ def nested_field(name: str, kind: str) -> Field:
 
 @dataclass
 class Schema:
-    """What a collection is created with; `fields` keeps the order that GET shows."""
+    """What a collection is created with; `fields` keeps the order that GET shows.
+
+    `sets` holds the names of sets by kind; it is empty up to version 29, which has none.
+    """
 
     name: str
     fields: dict[str, Field]
@@ -168,6 +173,7 @@ class Schema:
     token_separators: list[str] = field(default_factory=list)
     symbols_to_index: list[str] = field(default_factory=list)
     metadata: Json | None = None
+    sets: dict[str, list[str]] = field(default_factory=dict)
 
     def to_json(self, num_documents: int, *, masked: bool = True) -> Json:
         """The collection as GET shows it."""
@@ -180,14 +186,18 @@ class Schema:
             "num_documents": num_documents,
             "symbols_to_index": self.symbols_to_index,
             "token_separators": self.token_separators,
+            **self.sets,
         }
         if self.metadata is not None:
             shown["metadata"] = self.metadata
         return shown
 
 
-def parse_schema(raw: Json, created_at: int) -> Schema:
-    """The body of POST /collections; `created_at` in Unix seconds. ApiError 400 for an invalid one."""
+def parse_schema(raw: Json, created_at: int, set_kinds: Iterable[str] = ()) -> Schema:
+    """The body of POST /collections; `created_at` in Unix seconds. ApiError 400 for an invalid one.
+
+    `set_kinds` are the kinds of sets that a collection may name: none up to version 29.
+    """
     name = raw.get("name")
     if not isinstance(name, str) or not name:
         raise ApiError(400, "Parameter `name` is required.")
@@ -210,6 +220,7 @@ def parse_schema(raw: Json, created_at: int) -> Schema:
         token_separators=list(raw.get("token_separators", [])),
         symbols_to_index=list(raw.get("symbols_to_index", [])),
         metadata=raw.get("metadata"),
+        sets={kind: list(raw.get(kind) or []) for kind in set_kinds},
     )
     check_schema(schema)
     return schema

@@ -11,11 +11,13 @@ import numpy as np
 import orjson
 
 from kai.sandbox.collection import Collection
+from kai.sandbox.curation import curations_of, synonyms_of
 from kai.sandbox.document import Document
 from kai.sandbox.documents import dig
 from kai.sandbox.errors import ApiError, document_not_found
 from kai.sandbox.matching import matching_documents
 from kai.sandbox.projection import Projection
+from kai.sandbox.requests import unsigned
 from kai.sandbox.schema import Field
 from kai.sandbox.store import Store
 from kai.sandbox.text import TextMatch, TextQuery
@@ -64,7 +66,7 @@ def search(store: Store, name: str, params: Params) -> Json:
     query_by = [field.strip() for field in params.get("query_by", "").split(",") if field.strip()]
     if text != "*" and not query_by:
         raise ApiError(400, "No search fields specified for the query.")
-    query = TextQuery(text, query_by) if text != "*" else None
+    query = _text_query(store, collection, params, query_by) if text != "*" else None
     for field in query_by:
         if field not in collection.fields:
             raise ApiError(404, f"Could not find a field named `{field}` in the schema.")
@@ -92,15 +94,15 @@ def search(store: Store, name: str, params: Params) -> Json:
         hits = [Hit(document) for document in reversed(candidates)]
     for field_name, descending in reversed(order):
         hits = _sorted(hits, field_name, descending)
-    if params.get("enable_overrides", "true") != "false":
-        hits = _curated(collection, text, hits)
+    if params.get("enable_curations" if store.has_sets else "enable_overrides") != "false":
+        hits = _curated(collection, curations_of(store, collection), params, hits)
     projection = Projection(store, collection, params.get("include_fields", ""), params.get("exclude_fields", ""))
     shown = hits[(page - 1) * per_page : page * per_page]
     return {
         "facet_counts": [],
         "found": len(hits),
         "hits": [_show(hit, projection, query) for hit in shown],
-        "out_of": len(collection.documents),
+        "out_of": collection.num_documents,
         "page": page,
         "request_params": {
             "collection_name": collection.name,
@@ -113,14 +115,21 @@ def search(store: Store, name: str, params: Params) -> Json:
     }
 
 
-def _curated(collection: Collection, text: str, hits: list[Hit]) -> list[Hit]:
-    """The hits under the overrides whose rule is exactly this query; they hide and pin, and no more."""
-    for override in collection.curation["overrides"].values():
-        rule = override.get("rule", {})
-        if (rule.get("query"), rule.get("match")) != (text, "exact"):
+def _text_query(store: Store, collection: Collection, params: Params, query_by: list[str]) -> TextQuery:
+    enabled = params.get("enable_synonyms") != "false"
+    return TextQuery(params.get("q", ""), query_by, synonyms_of(store, collection) if enabled else [])
+
+
+def _curated(collection: Collection, curations: list[Json], params: Params, hits: list[Hit]) -> list[Hit]:
+    """The hits under the curations whose rule is exactly this query; they hide and pin, and no more."""
+    for curation in curations:
+        rule = curation.get("rule", {})
+        if (rule.get("query"), rule.get("match")) != (params.get("q", ""), "exact"):
             continue
-        hidden = {entry["id"] for entry in override.get("excludes", ())}
-        pins = sorted(override.get("includes", ()), key=lambda entry: int(entry.get("position", 1)))
+        if rule.get("filter_by", "") not in ("", params.get("filter_by", "")):
+            continue
+        hidden = {entry["id"] for entry in curation.get("excludes", ())}
+        pins = sorted(curation.get("includes", ()), key=lambda entry: int(entry.get("position", 1)))
         pinned = {entry["id"]: int(entry.get("position", 1)) for entry in pins}
         shown = {document.id: Hit(document) for document in collection.documents.values() if document.id in pinned}
         hits = [hit for hit in hits if hit.document.id not in hidden and hit.document.id not in pinned]
@@ -147,16 +156,6 @@ def _show(hit: Hit, projection: Projection, query: TextQuery | None) -> Json:
     if hit.distance is not None:
         shown["vector_distance"] = hit.distance
     return shown
-
-
-def unsigned(params: Params, name: str, default: int) -> int:
-    """A parameter that is a whole number, or the default; ApiError for one that is none."""
-    text = params.get(name, "")
-    if not text:
-        return default
-    if not text.isdigit():
-        raise ApiError(400, f"Parameter `{name}` must be an unsigned integer.")
-    return int(text)
 
 
 def _text_hits(query: TextQuery, candidates: list[Document]) -> list[Hit]:

@@ -18,11 +18,15 @@ from kai.sandbox.collection import Collection
 from kai.sandbox.document import Document
 from kai.sandbox.errors import ApiError, collection_not_found
 from kai.sandbox.log import Log, decode, encode, write_log
-from kai.sandbox.schema import Schema, parse_field, parse_schema
+from kai.sandbox.schema import SET_KINDS, Field, Schema, parse_field, parse_schema
 
 Json = dict[str, Any]
 
 LOG_NAME = "sandbox.log"
+VERSIONS = (29, 30)
+"""The versions of Typesense that can be behaved as."""
+SET_NAMES = {"synonyms": ("synonym_sets", "synonyms_index"), "overrides": ("curation_sets", "curations_index")}
+"""What a collection has up to 29 -> (kind of set it is kept in from 30 on, end of that set's name)."""
 SUPERFLUOUS_RECORDS = 1000
 """A log is rewritten when it holds at least this many records more than it needs."""
 
@@ -34,6 +38,8 @@ class Store:
         collections: name -> collection, oldest first.
         aliases: alias -> name of a collection, which need not exist.
         keys: id -> API key with its actions.
+        version: the version of Typesense behaved as, one of `VERSIONS`.
+        sets: kind -> name of a set -> id -> item; only from version 30 on.
         lock: held while anything is changed, so that changes happen one at a time.
         alter_seconds: how long a schema change of a collection with documents takes.
         schema_changes: collection -> progress of a running schema change; None before the first.
@@ -42,12 +48,14 @@ class Store:
         is_leader: whether changes begin here; False for a node of a cluster that repeats those of another.
     """
 
-    def __init__(self, data_dir: Path, *, alter_seconds: float = 0.0) -> None:
-        """Open `data_dir` (created if missing) and replay its log."""
+    def __init__(self, data_dir: Path, *, alter_seconds: float = 0.0, version: int = VERSIONS[-1]) -> None:
+        """Open `data_dir` (created if missing) and replay its log; what an older version wrote is carried over."""
         data_dir.mkdir(parents=True, exist_ok=True)
         self.collections: dict[str, Collection] = {}
         self.aliases: dict[str, str] = {}
         self.keys: dict[int, Json] = {}
+        self.version = version
+        self.sets: dict[str, dict[str, dict[str, Json]]] = {kind: {} for kind in SET_KINDS}
         self.lock = threading.RLock()
         self.alter_seconds = alter_seconds
         self.schema_changes: dict[str, Json] | None = None
@@ -57,6 +65,31 @@ class Store:
         self.log = Log(data_dir / LOG_NAME)
         for header, parts in self.log.read():
             self._apply(header, parts)
+        if self.has_sets:
+            self._move_into_sets()
+
+    @property
+    def has_sets(self) -> bool:
+        """Whether synonyms and curations are sets of the server, not a collection's own."""
+        return self.version >= 30
+
+    @property
+    def set_kinds(self) -> tuple[str, ...]:
+        """The kinds of sets that a collection may name."""
+        return SET_KINDS if self.has_sets else ()
+
+    def _move_into_sets(self) -> None:
+        """Carry over the synonyms and overrides that a collection had of its own up to version 29."""
+        for collection in self.collections.values():
+            for kind, (set_kind, ending) in SET_NAMES.items():
+                entries = dict(collection.curation[kind])
+                if not entries:
+                    continue
+                name = f"{collection.name}_{ending}"
+                self.change(["set", set_kind, name, list(entries.values())])
+                self.change(["named_sets", collection.name, {set_kind: [name]}])
+                for entry_id in entries:
+                    self.change(["curation", collection.name, kind, entry_id, None])
 
     # ------------------------------------------------------------------ changes
 
@@ -78,7 +111,7 @@ class Store:
         getattr(self, f"_apply_{kind}")(*arguments, *((parts,) if parts else ()))
 
     def _apply_collection(self, raw: Json, next_seq: int) -> None:
-        schema = parse_schema(raw, raw["created_at"])
+        schema = parse_schema(raw, raw["created_at"], self.set_kinds)
         self.collections[schema.name] = Collection(schema, next_seq)
 
     def _apply_drop(self, name: str) -> None:
@@ -95,6 +128,14 @@ class Store:
         entries.pop(entry_id, None)
         if body is not None:
             entries[entry_id] = body
+
+    def _apply_set(self, kind: str, name: str, items: list[Json] | None) -> None:
+        self.sets[kind].pop(name, None)
+        if items is not None:
+            self.sets[kind][name] = {item["id"]: item for item in items}
+
+    def _apply_named_sets(self, name: str, sets: dict[str, list[str]]) -> None:
+        self.collections[name].schema.sets |= sets
 
     def _apply_alias(self, name: str, target: str | None) -> None:
         self.aliases.pop(name, None)
@@ -126,6 +167,9 @@ class Store:
             )
         )
 
+    def _apply_next_seq(self, name: str, next_seq: int) -> None:
+        self.collections[name].next_seq = next_seq
+
     def _apply_slot(self, name: str, seq: int, field: str, parts: tuple[bytes, ...] = ()) -> None:
         collection = self.collections[name]
         collection.put(collection.documents[seq].with_slot(field, parts[0] if parts else None))
@@ -154,6 +198,9 @@ class Store:
             for document in collection.snapshot():
                 header, *parts = _put_record(collection, document)
                 yield encode(header, *parts)
+        for kind, sets in self.sets.items():
+            for name, items in sets.items():
+                yield encode(["set", kind, name, list(items.values())])
         for alias, target in self.aliases.items():
             yield encode(["alias", alias, target])
         for key_id, key in self.keys.items():
@@ -204,16 +251,39 @@ class Store:
                     yield collection
                     return
 
+    def check_sets(self, raw: Json) -> dict[str, list[str]]:
+        """The names of sets in a schema or a change; ApiError 400 if malformed, 404 if a set is not there."""
+        named = {kind: raw[kind] for kind in self.set_kinds if kind in raw}
+        for kind, names in named.items():
+            if not isinstance(names, list):
+                raise ApiError(400, f"The `{kind}` value should be an array.")
+            for name in names:
+                if name not in self.sets[kind]:
+                    raise ApiError(404, f"{kind.partition('_')[0].capitalize()} set `{name}` not found.")
+        return named
+
+    def check_references(self, name: str, fields: Iterable[Field]) -> None:
+        """ApiError 400 if a field of the collection `name` refers to it; up to 29 that is allowed."""
+        for spec in fields:
+            if self.version >= 30 and spec.reference_target()[0] == name:
+                raise ApiError(
+                    400,
+                    f"Referencing a field of the same collection is not allowed: `{spec.name}` field references "
+                    f"`{name}` collection.",
+                )
+
     def create_collection(self, raw: Json) -> Collection:
-        """POST /collections; ApiError 409 if the name is taken."""
+        """POST /collections; ApiError 409 if the name is taken, 404 if a set that it names is not there."""
         with self.lock:
-            schema = parse_schema(raw, int(time.time()))
+            self.check_sets(raw)
+            schema = parse_schema(raw, int(time.time()), self.set_kinds)
+            self.check_references(schema.name, schema.fields.values())
             if schema.name in self.collections:
                 raise ApiError(409, f"A collection with name `{schema.name}` already exists.")
             return self._create(schema)
 
-    def clone_collection(self, source_name: str, name: object) -> Collection:
-        """POST /collections?src_name=…: schema, synonyms and overrides, without documents and metadata."""
+    def clone_collection(self, source_name: str, name: object, *, with_documents: bool = False) -> Collection:
+        """POST /collections?src_name=…: schema, synonyms and overrides (or the names of sets), without metadata."""
         with self.lock:
             source = self.collections.get(source_name)
             if source is None:
@@ -223,10 +293,15 @@ class Store:
             if name in self.collections:
                 raise ApiError(400, f"Collection with name `{name}` already exists.")
             raw = source.schema.to_json(0, masked=False) | {"name": name, "metadata": None}
-            clone = self._create(parse_schema(raw, int(time.time())))
+            clone = self._create(parse_schema(raw, int(time.time()), self.set_kinds))
             for kind, entries in source.curation.items():
                 for entry_id, body in entries.items():
                     self.change(["curation", name, kind, entry_id, body])
+            for document in source.snapshot() if with_documents else ():
+                copied = document.with_seq(clone.next_seq)
+                clone.put(copied)
+                self.log_document(clone, copied)
+            self.log.commit()
             return clone
 
     def _create(self, schema: Schema) -> Collection:
@@ -238,7 +313,7 @@ class Store:
         if self.find(name) is None:
             raise ApiError(404, f"No collection with name `{name}` found.")
         with self.gate(name) as collection, self.lock:
-            shown = collection.schema.to_json(len(collection.documents))
+            shown = collection.schema.to_json(collection.num_documents)
             self.change(["drop", collection.name])
             return shown
 

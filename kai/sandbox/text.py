@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,25 +43,29 @@ class TextMatch:
 
 
 class TextQuery:
-    """The words of `q`, to be found in the fields of `query_by`."""
+    """The words of `q`, or a synonym of them, to be found in the fields of `query_by`."""
 
-    def __init__(self, text: str, fields: list[str]) -> None:
+    def __init__(self, text: str, fields: list[str], synonyms: Iterable[Json] = ()) -> None:
+        """`synonyms` are items of a synonym set: `synonyms` stand for each other, or one way for `root`."""
         self.fields = fields
         self.words = tokens(text)
+        self.others = [other for item in synonyms for other in _with_synonym(self.words, item)]
+        self.marked = {*self.words, *(word for other in self.others for word in other)}
 
     def no_match(self) -> TextMatch:
         """What a hit found only by its vector is given."""
         return TextMatch(0, 0, len(self.words))
 
     def search(self, documents: list[Document]) -> dict[int, TextMatch]:
-        """Sequence number -> match, for the documents that hold every word.
+        """Sequence number -> match, for the documents that hold every word, by itself or by a synonym.
 
         If none does, words are dropped from the right until one is found.
         """
         for kept in range(len(self.words), 0, -1):
             found: dict[int, TextMatch] = {}
+            wanted = [self.words[:kept], *(self.others if kept == len(self.words) else ())]
             for document in documents:
-                match = self._match(document, self.words[:kept])
+                match = next(filter(None, (self._match(document, words) for words in wanted)), None)
                 if match is not None:
                     found[document.seq] = match
             if found:
@@ -77,7 +82,7 @@ class TextQuery:
             fields_matched += bool(here)
         if len(matched) < len(set(words)):
             return None
-        return TextMatch(len(words), fields_matched, len(self.words) - len(words))
+        return TextMatch(len(words), fields_matched, max(0, len(self.words) - len(words)))
 
     def _finds(self, word: str, present: set[str]) -> bool:
         if word in present:
@@ -106,7 +111,19 @@ class TextQuery:
         return f"<mark>{word}</mark>" if self._is_marked(word.lower()) else word
 
     def _is_marked(self, word: str) -> bool:
-        return word in self.words
+        return word in self.marked
+
+
+def _with_synonym(words: list[str], item: Json) -> list[list[str]]:
+    """The words with what the item stands for put in the place of what it is asked by; nothing if it is not."""
+    meant = [tokens(text) for text in item["synonyms"]]
+    asked = [tokens(item["root"])] if item.get("root") else meant
+    for phrase in asked:
+        for start in range(len(words) - len(phrase) + 1):
+            if phrase and words[start : start + len(phrase)] == phrase:
+                rest = words[start + len(phrase) :]
+                return [[*words[:start], *other, *rest] for other in meant if other != phrase]
+    return []
 
 
 def _texts(document: Document, field: str) -> list[str]:

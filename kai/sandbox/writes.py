@@ -18,7 +18,7 @@ from kai.sandbox.documents import (
 )
 from kai.sandbox.errors import ApiError, document_not_found
 from kai.sandbox.jsonerrors import bad_json
-from kai.sandbox.references import delete_cascading, resolve_waiting, take_references
+from kai.sandbox.references import Waiting, delete_cascading, resolve_waiting, take_references, waiting_for
 from kai.sandbox.schema import nested_field
 from kai.sandbox.store import Store
 
@@ -95,12 +95,21 @@ class Writer:
             else:
                 merged["id"] = str(seq)
         document = Document.build(seq, merged, values, self.collection.layout, references)
+        waiting = [] if stored is not None else self._waiting_for(document)
         self._discover(merged, slots)
         self.collection.put(document)
         self.store.log_document(self.collection, document)
-        if stored is None:
-            resolve_waiting(self.store, self.collection, document)
+        resolve_waiting(self.store, waiting, document)
         return document
+
+    def _waiting_for(self, document: Document) -> list[Waiting]:
+        try:
+            return waiting_for(self.store, self.collection, document)
+        except ApiError:
+            # As on the server, which indexes the document, then refuses it and leaves number and count as they are.
+            self.collection.refused += 1
+            self.store.change(["next_seq", self.collection.name, document.seq + 1])
+            raise
 
     def import_lines(self, body: bytes, *, return_id: bool, return_doc: bool) -> bytes:
         """Write every line of a JSON Lines body; one answer a line, blank lines skipped."""

@@ -12,6 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from kai.sandbox.app import create_app
+from kai.sandbox.store import VERSIONS
 
 Json = dict[str, Any]
 Client = httpx.Client | TestClient
@@ -39,10 +40,17 @@ QUESTIONS: Json = {
 }
 
 
+@pytest.fixture(params=VERSIONS, ids=lambda version: f"typesense-{version}")
+def version(request: pytest.FixtureRequest) -> int:
+    """The version of Typesense behaved as; parametrize a test over `version` where it means one."""
+    chosen: int = request.param
+    return chosen
+
+
 @pytest.fixture
-def sandbox(tmp_path: Path) -> Iterator[TestClient]:
+def sandbox(tmp_path: Path, version: int) -> Iterator[TestClient]:
     """A client, with the admin key, of an empty sandbox."""
-    app = create_app(tmp_path / "data", ADMIN_KEY)
+    app = create_app(tmp_path / "data", ADMIN_KEY, version=version)
     with TestClient(app, headers={"x-typesense-api-key": ADMIN_KEY}) as client:
         yield client
 

@@ -28,10 +28,20 @@ class RunningSandbox:
         process: the running subprocess.
     """
 
-    def __init__(self, data_dir: Path, *arguments: str, api_key: str = "sandbox-key", port: int = 0) -> None:
-        """Prepare a server over `data_dir` (created if missing); `arguments` go to its command line."""
+    def __init__(
+        self,
+        data_dir: Path,
+        *arguments: str,
+        api_key: str = "sandbox-key",
+        port: int = 0,
+        version: int = 29,
+    ) -> None:
+        """Prepare a server over `data_dir` (created if missing); `arguments` go to its command line.
+
+        `version` is the version of Typesense to behave as.
+        """
         self.data_dir = data_dir
-        self.arguments = arguments
+        self.arguments = ("--typesense-version", str(version), *arguments)
         self.api_key = api_key
         self.host = "127.0.0.1"
         self.port = port

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from kai.sandbox.app import create_app
 from kai.sandbox.errors import ApiError
 from kai.sandbox.log import Log
-from kai.sandbox.store import LOG_NAME, Store
+from kai.sandbox.store import LOG_NAME, VERSIONS, Store
 from tests.sandbox.conftest import (
     ADMIN_KEY,
     QUESTIONS,
@@ -30,6 +30,7 @@ from tests.sandbox.server import RunningSandbox
 Json = dict[str, Any]
 
 PAGE = 50
+HIDE_ALL = {"query": "*", "match": "exact"}
 
 
 def vector(number: int, version: int) -> list[float]:
@@ -85,6 +86,8 @@ def everything(client: TestClient) -> Json:
         "keys": client.get("/keys").json(),
         "synonyms": client.get("/collections/questions/synonyms").json(),
         "overrides": client.get("/collections/questions/overrides").json(),
+        "synonym sets": client.get("/synonym_sets").json(),
+        "curation sets": client.get("/curation_sets").json(),
     }
 
 
@@ -97,44 +100,47 @@ def fill(client: TestClient) -> None:
     )
     client.delete("/collections/questions/documents/q0")
     import_documents(client, "questions", [{"id": "q3", "embedding": None, "rank": 7}], "update")
-    client.put("/collections/questions/synonyms/a", json={"synonyms": ["x", "y"]})
-    client.put(
-        "/collections/questions/overrides/b",
-        json={"rule": {"query": "x", "match": "exact"}, "includes": [{"id": "q1", "position": 1}]},
-    )
+    synonym, override = {"synonyms": ["x", "y"]}, {"rule": HIDE_ALL, "excludes": [{"id": "q1"}]}
+    # Each version knows one of the two ways and answers 404 to the other.
+    client.put("/collections/questions/synonyms/a", json=synonym)
+    client.put("/collections/questions/overrides/b", json=override)
+    client.put("/synonym_sets/words", json={"items": [synonym | {"id": "a"}]})
+    client.put("/curation_sets/hidden", json={"items": [override | {"id": "b"}]})
+    client.patch("/collections/questions", json={"synonym_sets": ["words"], "curation_sets": ["hidden"]})
     client.put("/aliases/live", json={"collection_name": "questions"})
     client.post("/keys", json={"description": "d", "actions": ["*"], "collections": ["*"], "value": "v1234"})
     client.patch("/collections/questions", json={"metadata": {"model": {"name": "m"}}})
     client.patch("/collections/questions", json={"fields": [{"name": "rank", "drop": True}]})
 
 
-def test_a_restart_changes_nothing(questions: TestClient, tmp_path: Path) -> None:
+def test_a_restart_changes_nothing(questions: TestClient, tmp_path: Path, version: int) -> None:
     fill(questions)
     before = everything(questions)
 
-    app = create_app(tmp_path / "data", ADMIN_KEY)
+    app = create_app(tmp_path / "data", ADMIN_KEY, version=version)
     with TestClient(app, headers={"x-typesense-api-key": ADMIN_KEY}) as again:
         assert everything(again) == before
         import_documents(again, "questions", [{"id": "new"}])
         assert app.state.store.collections["questions"].documents[5].id == "new"
 
 
-def test_a_snapshot_is_a_folder_to_start_on(questions: TestClient, tmp_path: Path) -> None:
+def test_a_snapshot_is_a_folder_to_start_on(questions: TestClient, tmp_path: Path, version: int) -> None:
     fill(questions)
     before = everything(questions)
 
     answer = questions.post("/operations/snapshot", params={"snapshot_path": str(tmp_path / "snapshot")})
 
     assert answer.json() == {"success": True}
-    app = create_app(tmp_path / "snapshot", ADMIN_KEY)
+    app = create_app(tmp_path / "snapshot", ADMIN_KEY, version=version)
     with TestClient(app, headers={"x-typesense-api-key": ADMIN_KEY}) as copy:
         assert everything(copy) == before
 
 
+@pytest.mark.parametrize("version", VERSIONS[-1:])
 def test_a_log_of_much_superfluous_history_is_rewritten_at_start(questions: TestClient, tmp_path: Path) -> None:
     fill(questions)
-    for version in range(1100):
-        import_documents(questions, "questions", [{"id": "q1", "embedding": vector(1, version)}], "update")
+    for step in range(1100):
+        import_documents(questions, "questions", [{"id": "q1", "embedding": vector(1, step)}], "update")
     before = everything(questions)
     path = tmp_path / "data" / LOG_NAME
     size = path.stat().st_size

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from starlette.testclient import TestClient
 
+from kai.sandbox.store import Store
 from tests.sandbox.conftest import DATABASES, export_documents, found_ids, import_documents
 
 Json = dict[str, Any]
@@ -145,6 +147,57 @@ def test_an_async_reference_waits_for_its_target(questions: TestClient) -> None:
 
     joined = {"id": "1", "database_connections": {"alias": "arrived"}}
     assert export_documents(questions, "late", **ALIAS) == [joined]
+
+
+def add_waiting_questions(client: TestClient) -> None:
+    """A collection `late` that refers to both databases and to one that is not there yet."""
+    field = {"name": "db_id", "type": "string", "reference": "database_connections.id", "async_reference": True}
+    client.post("/collections", json={"name": "late", "fields": [field]})
+    import_documents(client, "late", [{"id": f"q{n}", "db_id": f"db{n}"} for n in (1, 2, 9)])
+
+
+def test_a_document_that_comes_back_under_another_number_is_refused(questions: TestClient, tmp_path: Path) -> None:
+    add_waiting_questions(questions)
+
+    questions.delete("/collections/database_connections")
+    questions.post("/collections", json=DATABASES)
+    back: list[Json] = [{"id": "db2", "alias": "stock"}, {"id": "db9", "alias": "new"}]
+    answers = import_documents(questions, "database_connections", back)
+
+    assert [answer["success"] for answer in answers] == [False, True]
+    assert "Document `id: q2` already has a reference to document `1`" in answers[0]["error"]
+    searched = {"q": "*", "include_fields": "id,$database_connections(alias)"}
+    led_nowhere = questions.get("/collections/late/documents/search", params=searched | {"filter_by": "id:=q1"})
+    assert (led_nowhere.status_code, "sequence ID: 0" in led_nowhere.json()["message"]) == (404, True)
+    assert questions.get("/collections/database_connections").json()["num_documents"] == 2
+    # What was refused has used up its number, after a restart as well.
+    assert Store(tmp_path / "data").collections["database_connections"].get("db9").seq == 1  # type: ignore[union-attr]
+
+
+def test_renewing_a_reference_while_its_target_is_missing_lets_the_target_come_back(questions: TestClient) -> None:
+    add_waiting_questions(questions)
+
+    questions.delete("/collections/database_connections")
+    import_documents(questions, "late", [{"id": f"q{n}", "db_id": f"db{n}"} for n in (1, 2)], "update")
+    questions.post("/collections", json=DATABASES)
+    back: list[Json] = [{"id": "db2", "alias": "stock"}, {"id": "db1", "alias": "sales"}]
+    answers = import_documents(questions, "database_connections", back)
+
+    assert answers == [{"success": True}] * 2
+    exported = export_documents(questions, "late", **ALIAS)
+    joined = {document["id"]: document.get("database_connections", {}).get("alias") for document in exported}
+    assert joined == {"q1": "sales", "q2": "stock", "q9": None}
+
+
+def test_an_export_goes_on_where_a_join_leads_nowhere(questions: TestClient) -> None:
+    add_waiting_questions(questions)
+    questions.delete("/collections/database_connections")
+    questions.post("/collections", json=DATABASES)
+
+    lines = questions.get("/collections/late/documents/export", params=ALIAS).text.splitlines()
+
+    assert lines[0].startswith("Error while getting seq_id of `q1`: ")
+    assert lines[2] == '{"id":"q9"}'
 
 
 def test_joining_a_collection_that_is_not_referred_to_is_refused(questions: TestClient) -> None:

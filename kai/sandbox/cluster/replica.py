@@ -12,7 +12,7 @@ from pathlib import Path
 from kai.sandbox.alter import resume_alters, show_alters
 from kai.sandbox.app import app_of
 from kai.sandbox.log import Log
-from kai.sandbox.store import Store
+from kai.sandbox.store import VERSIONS, Store
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Settings:
         election_seconds: how long there is no leader after the loss of one.
         rejoin_seconds: how long a node that was killed answers 503 when it is started again.
         lag_seconds: how long all nodes answer 503 at first.
+        version: of Typesense, to behave as.
     """
 
     data_dir: Path
@@ -36,6 +37,7 @@ class Settings:
     election_seconds: float = 7.5
     rejoin_seconds: float = 6.0
     lag_seconds: float = 0.0
+    version: int = VERSIONS[-1]
 
 
 class Replica:
@@ -46,7 +48,7 @@ class Replica:
         self._lag = settings.lag
         self._pending: deque[tuple[float, list[bytes]]] = deque()
         self._ready_at = time.monotonic() + ready_in
-        self.store = Store(settings.data_dir, alter_seconds=settings.alter_seconds)
+        self.store = Store(settings.data_dir, alter_seconds=settings.alter_seconds, version=settings.version)
         self.store.is_leader = False
         # A follower logs nothing, whatever happens.
         self.store.log.close()
