@@ -134,9 +134,9 @@ def _run(store: Store, collection: Collection, number: int, change: FieldChange,
         store.schema_changes = (store.schema_changes or {}) | {collection.name: progress}
     try:
         misfit = _misfit(collection, change.added)
-        if misfit is None:
+        if misfit is None and change.added:
             with store.lock:
-                # Shown at once, usable only at the end.
+                # Shown at once, usable only at the end; what is only dropped is there until the end.
                 collection.unready = {spec.name for spec in change.added}
                 collection.set_fields(change.fields)
         _wait(store, seconds / 2, progress, "validated_docs", total)

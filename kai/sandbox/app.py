@@ -114,6 +114,8 @@ def _answer(endpoint: Endpoint, call: Call) -> Response:
             names = [call.collection] if "collection" in call.path else []
             if not is_allowed(call.store, call.admin_key, call.key, endpoint.action, names):
                 raise forbidden()
+        if endpoint.is_write and call.store.skip_writes:
+            raise ApiError(422, "Skipping writes.")
         return endpoint.handler(call)
     except ApiError as error:
         return error_response(error)

@@ -45,6 +45,15 @@ def get_stats(call: Call) -> Response:
     return json_response(stats())
 
 
+def configure(call: Call) -> Response:
+    """POST /config: `skip-writes` is all that can be set here"""
+    wanted = call.json().get("skip-writes", call.store.skip_writes)
+    if not isinstance(wanted, bool):
+        raise ApiError(400, "Configuration `skip-writes` must be a boolean.")
+    call.store.skip_writes = wanted
+    return json_response({"success": True}, 201)
+
+
 def schema_changes(call: Call) -> Response:
     """GET /operations/schema_changes: null until there has been one, then the running ones."""
     running = call.store.schema_changes

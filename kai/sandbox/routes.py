@@ -23,6 +23,11 @@ class Endpoint:
     action: str | None
     handler: Handler
 
+    @property
+    def is_write(self) -> bool:
+        """Whether it changes what the server holds, rather than reads it or steers the server."""
+        return self.method != "GET" and not self.path.startswith(("/operations", "/config", "/multi_search"))
+
 
 COLLECTION = "/collections/{collection}"
 DOCUMENTS = f"{COLLECTION}/documents"
@@ -60,6 +65,7 @@ _EVERYWHERE = [
     Endpoint("GET", "/debug", "debug:list", handlers.debug),
     Endpoint("GET", "/metrics.json", "metrics.json:list", handlers.get_metrics),
     Endpoint("GET", "/stats.json", "stats.json:list", handlers.get_stats),
+    Endpoint("POST", "/config", "config:create", handlers.configure),
     Endpoint("GET", "/operations/schema_changes", "operations:list", handlers.schema_changes),
     Endpoint("POST", "/operations/snapshot", "operations:create", handlers.snapshot),
     Endpoint("POST", "/operations/cache/clear", "operations:create", handlers.nothing_to_do),

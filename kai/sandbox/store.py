@@ -43,6 +43,7 @@ class Store:
         lock: held while anything is changed, so that changes happen one at a time.
         alter_seconds: how long a schema change of a collection with documents takes.
         schema_changes: collection -> progress of a running schema change; None before the first.
+        skip_writes: whether every write is refused; forgotten when the server ends.
         unfinished: number -> (collection, fields) of schema changes begun and not yet completed.
         stopping: set when the server shuts down; a running schema change then leaves off.
         is_leader: whether changes begin here; False for a node of a cluster that repeats those of another.
@@ -59,6 +60,7 @@ class Store:
         self.lock = threading.RLock()
         self.alter_seconds = alter_seconds
         self.schema_changes: dict[str, Json] | None = None
+        self.skip_writes = False
         self.unfinished: dict[int, tuple[str, list[Json]]] = {}
         self.stopping = threading.Event()
         self.is_leader = True

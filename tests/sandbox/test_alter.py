@@ -67,6 +67,30 @@ def test_dropped_values_stay_stored_may_be_anything_and_are_checked_when_the_fie
     assert nearest(questions, "[0.5, 1]")["hits"][0]["document"]["id"] == "1"
 
 
+def test_a_vector_field_is_emptied_and_filled_anew_under_its_name(questions: TestClient) -> None:
+    longer = {"name": "embedding", "type": "float[]", "num_dim": 2, "optional": True}
+    import_documents(questions, "questions", [{"id": "1", "embedding": [1, 2, 3, 4]}, {"id": "2"}])
+    questions.patch("/collections/questions", json={"fields": [{"name": "embedding", "drop": True}]})
+    gone = {"code": 400, "error": "Field `embedding` does not have a vector query index."}
+    assert nearest(questions, "[1, 2, 3, 4]") == gone
+
+    refused = questions.patch("/collections/questions", json={"fields": [longer]})
+    assert (refused.status_code, refused.json()["message"]) == (
+        400,
+        "Schema change is incompatible with the type of documents already stored in this collection. "
+        "error: Field `embedding` must have 2 dimensions.",
+    )
+    assert nearest(questions, "[1, 2]") == gone
+
+    import_documents(questions, "questions", [{"id": "1", "embedding": None}], "update")
+    assert questions.patch("/collections/questions", json={"fields": [longer]}).status_code == 200
+    assert nearest(questions, "[1, 2]")["found"] == 0
+    old = import_documents(questions, "questions", [{"id": "1", "embedding": [1, 2, 3, 4]}], "update")
+    assert old == [{"code": 400, "error": "Field `embedding` must have 2 dimensions.", "success": False}]
+    import_documents(questions, "questions", [{"id": "2", "embedding": [1, 2]}], "update")
+    assert [hit["document"]["id"] for hit in nearest(questions, "[1, 2]")["hits"]] == ["2"]
+
+
 def test_an_attribute_outside_the_schema_can_become_a_vector_field(questions: TestClient) -> None:
     import_documents(questions, "questions", [{"id": "1", "other": [1.5, 2]}, {"id": "2"}])
 
@@ -114,13 +138,13 @@ def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
         time.sleep(0.02)
 
 
-def start_change(server: RunningSandbox, client: httpx.Client) -> None:
+def start_change(server: RunningSandbox, client: httpx.Client, change: Json = DROP_AND_ADD) -> None:
     """Begin a change with a client that gives up long before it is done."""
     with pytest.raises(httpx.ReadTimeout):
         httpx.patch(
             f"{server.url}/collections/questions",
             headers={"x-typesense-api-key": server.api_key},
-            json=DROP_AND_ADD,
+            json=change,
             timeout=0.1,
         )
     assert changes(client)
@@ -150,6 +174,18 @@ def test_a_slow_change_goes_on_without_its_client_while_everything_else_is_answe
 
     until(lambda: changes(client) == [])
     assert nearest(client, "[1,2,3,4]")["found"] == 1
+
+
+def test_a_field_that_is_only_dropped_is_searched_until_the_change_is_done(
+    slow: tuple[RunningSandbox, httpx.Client],
+) -> None:
+    server, client = slow
+    start_change(server, client, {"fields": [{"name": "embedding", "drop": True}]})
+
+    assert nearest(client, "[1,2,3,4]")["found"] == 1
+
+    until(lambda: changes(client) == [])
+    assert nearest(client, "[1,2,3,4]")["code"] == 400
 
 
 def test_a_write_to_a_collection_waits_for_its_schema_change(

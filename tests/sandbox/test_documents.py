@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from kai.sandbox.document import Document, raw_array
+from kai.sandbox.store import Store
 from tests.sandbox.conftest import export_documents, import_documents
 
 Json = dict[str, Any]
@@ -190,3 +192,30 @@ def test_ids_may_hold_any_character(questions: TestClient) -> None:
         path = f"/collections/questions/documents/{json.dumps(document_id)[1:-1]}"
         quoted = path.replace("%", "%25").replace("?", "%3F").replace("#", "%23").replace("\\u00fc", "ü")
         assert questions.get(quoted).json()["text"] == document_id
+
+
+def test_while_writes_are_skipped_everything_is_read_and_nothing_written(questions: TestClient, tmp_path: Path) -> None:
+    import_documents(questions, "questions", [{"id": "1"}])
+
+    assert questions.post("/config", json={"skip-writes": True}).status_code == 201
+
+    documents = "/collections/questions/documents"
+    refused = [
+        questions.post(f"{documents}/import", content=b'{"id":"2"}'),
+        questions.patch(f"{documents}/1", json={"rank": 2}),
+        questions.delete(documents, params={"filter_by": "id:=1"}),
+        questions.patch("/collections/questions", json={"metadata": {}}),
+        questions.delete("/collections/questions"),
+        questions.post("/collections", params={"src_name": "questions"}, json={"name": "copy"}),
+        questions.put("/aliases/live", json={"collection_name": "questions"}),
+    ]
+    assert {(answer.status_code, answer.json()["message"]) for answer in refused} == {(422, "Skipping writes.")}
+    assert export_documents(questions, "questions") == [{"id": "1"}]
+    searches = {"searches": [{"collection": "questions", "q": "*"}]}
+    assert questions.post("/multi_search", json=searches).json()["results"][0]["found"] == 1
+    snapshot = {"snapshot_path": str(tmp_path / "snapshot")}
+    assert questions.post("/operations/snapshot", params=snapshot).status_code == 201
+    assert not Store(tmp_path / "data").skip_writes
+
+    questions.post("/config", json={"skip-writes": False})
+    assert import_documents(questions, "questions", [{"id": "2"}]) == [{"success": True}]
