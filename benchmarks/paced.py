@@ -1,8 +1,9 @@
-"""The sandbox, updating vectors as slowly as a real server does: `python -m benchmarks.paced --help`.
+"""The sandbox, as slow as a real server: `python -m benchmarks.paced --help`.
 
-The sandbox only stores a vector. A real server takes it out of its index and puts the new one in, and that
-is what a migration in place waits for. This holds back the answer to every update, one at a time, by the
-time that Typesense 29.0 was seen to need on two cores. Everything else is as fast as the sandbox.
+The sandbox only stores a vector. A real server takes it out of its index and puts the new one in, goes through every
+document for a schema change, and reads an export from its disk; that is what a migration waits for, and in that time
+others write. This holds answers back by what `benchmarks.rates` says a real server takes, the writes to a collection
+one after another.
 """
 
 from __future__ import annotations
@@ -10,67 +11,124 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
+from urllib.parse import parse_qs
 
-import uvicorn
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.types import Message, Receive, Scope, Send
 
+from benchmarks import rates
 from kai.sandbox.app import create_app
+from kai.sandbox.collection import Collection
+from kai.sandbox.serving import serve
 from kai.sandbox.store import VERSIONS
 
-IMPORTED: Final = 115 * 768
-"""Numbers a second by import with action=update: 115 documents of 768 dimensions."""
-PATCHED: Final = 41 * 768
-"""The same, one document a request."""
+_DEFAULT_PER_PAGE: Final = 10
 
 
 class Paced:
-    """Answers no update of vectors before a real server would have."""
+    """A sandbox's application that answers nothing before a real server would have.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._one_at_a_time = asyncio.Lock()
+    `speed` is how many times as fast as a real server it is to be, `sleep` what it waits with (seconds). A schema
+    change takes its time inside the sandbox, which goes on answering meanwhile as a real server does.
+    """
+
+    def __init__(
+        self, app: Starlette, speed: float = 1.0, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        self.app = app
+        self.store = app.state.store
+        self.speed = speed
+        self._sleep = sleep
+        self.store.change_seconds = lambda collection, added: rates.change_seconds(collection, added) / speed
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and its answer when it is time."""
-        speed = _speed(scope)
-        if not speed:
-            await self._app(scope, receive, send)
-            return
-        numbers = 0
+        path = scope["path"].strip("/").split("/") if scope["type"] == "http" else []
+        if path[:1] != ["collections"]:
+            await self.app(scope, receive, send)
+        elif scope["method"] == "GET":
+            await self._read(path, scope, receive, send)
+        else:
+            await self._write(path, scope, receive, send)
 
-        async def counted() -> Message:
-            nonlocal numbers
-            message = await receive()
-            numbers += message.get("body", b"").count(b",")
-            return message
+    async def _write(self, path: list[str], scope: Scope, receive: Receive, send: Send) -> None:
+        body = await _whole(receive)
+        async with self._turns[path[1] if len(path) > 1 else ""]:
+            began = time.monotonic()
+            seconds = await run_in_threadpool(self._write_seconds, path, scope, body)
+
+            async def held_back(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    await self._until(began, seconds)
+                await send(message)
+
+            await self.app(scope, _again(body, receive), held_back)
+
+    def _write_seconds(self, path: list[str], scope: Scope, body: bytes) -> float:
+        params = _params(scope)
+        if len(path) == 1 and "copy_documents" in params and self.store.has_sets:
+            return self._of(params.get("src_name", ""), rates.copy_seconds)
+        if path[2:3] != ["documents"] or scope["method"] == "DELETE":
+            return 0.0
+        document_id = "/".join(path[3:]) if scope["method"] == "PATCH" else ""
+        return self._of(path[1], lambda collection: rates.write_seconds(collection, body, document_id=document_id))
+
+    def _of(self, name: str, seconds: Callable[[Collection], float]) -> float:
+        collection = self.store.find(name)
+        return seconds(collection) if collection is not None else 0.0
+
+    async def _read(self, path: list[str], scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.monotonic()
+        seconds = 0.0
+        if path[3:] == ["search"]:
+            params = _params(scope)
+            page, per_page = params.get("page", "1"), params.get("per_page", str(_DEFAULT_PER_PAGE))
+            if page.isdigit() and per_page.isdigit():
+                seconds = rates.page_seconds(int(page), int(per_page))
+        is_export = path[3:] == ["export"]
 
         async def held_back(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                await asyncio.sleep(max(0.0, numbers / speed - (time.monotonic() - begun)))
+            nonlocal seconds
+            if is_export:
+                seconds += rates.export_seconds(message.get("body", b""))
+            await self._until(began, seconds)
             await send(message)
 
-        async with self._one_at_a_time:
-            begun = time.monotonic()
-            await self._app(scope, counted, held_back)
+        await self.app(scope, receive, held_back)
+
+    async def _until(self, began: float, seconds: float) -> None:
+        left = seconds / self.speed - (time.monotonic() - began)
+        if left > 0:
+            await self._sleep(left)
 
 
-def _speed(scope: Scope) -> int:
-    """Numbers a second for a request that updates vectors; 0 for every other."""
-    if scope["type"] != "http" or "/documents/" not in scope["path"]:
-        return 0
-    if scope["method"] == "PATCH":
-        return PATCHED
-    importing = scope["method"] == "POST" and scope["path"].endswith("/import")
-    return IMPORTED if importing and b"action=update" in scope["query_string"] else 0
+async def _whole(receive: Receive) -> bytes:
+    pieces: list[bytes] = []
+    while True:
+        message = await receive()
+        pieces.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(pieces)
 
 
-class _Server(uvicorn.Server):
-    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        await super().startup()
-        port = self.servers[0].sockets[0].getsockname()[1]
-        print(f"Paced sandbox listening on http://127.0.0.1:{port}", flush=True)
+def _again(body: bytes, receive: Receive) -> Receive:
+    """A body that was read, to be received once more, and then whatever comes after it."""
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return receive_again
+
+
+def _params(scope: Scope) -> dict[str, str]:
+    return {name: values[-1] for name, values in parse_qs(scope["query_string"].decode(), True).items()}
 
 
 def main() -> None:
@@ -80,9 +138,10 @@ def main() -> None:
     parser.add_argument("--api-key", required=True)
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--typesense-version", type=int, choices=VERSIONS, default=VERSIONS[-1])
+    parser.add_argument("--speed", type=float, default=1.0, help="times as fast as a real server; default: 1")
     options = parser.parse_args()
-    app = Paced(create_app(options.data_dir, options.api_key, version=options.typesense_version))
-    _Server(uvicorn.Config(app, host="127.0.0.1", port=options.port, log_level="warning", lifespan="on")).run()
+    app = create_app(options.data_dir, options.api_key, version=options.typesense_version)
+    serve(Paced(app, options.speed), app.state.store, options.port)
 
 
 if __name__ == "__main__":

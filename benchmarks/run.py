@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--strategy", choices=["auto", "rebuild"], default="auto", help="default: auto, in place")
     parser.add_argument("--typesense-url", help="a real server, such as http://localhost:8108; default: the sandbox")
     parser.add_argument("--typesense-key", default=os.environ.get("TYPESENSE_API_KEY", ""), help="its admin key")
-    parser.add_argument("--paced", action="store_true", help="slow the sandbox's updates down to a real server's")
+    parser.add_argument("--paced", action="store_true", help="slow the sandbox down to a real server's pace")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a Markdown table")
     parser.add_argument("--quick", action="store_true", help="a small size, to see that everything works")
     return parser

@@ -3,42 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 from pathlib import Path
-from types import FrameType
 
 import click
-import uvicorn
 
 from kai.sandbox.app import create_app
 from kai.sandbox.cluster.cluster import Cluster
 from kai.sandbox.cluster.replica import Settings
 from kai.sandbox.cluster.server import serve_cluster
 from kai.sandbox.sample import load_sample
-from kai.sandbox.sockets import HOST, bound_socket
+from kai.sandbox.serving import HOST, serve
 from kai.sandbox.store import VERSIONS, Store
 
-SHUTDOWN_SECONDS = 2
 BANNER = "Typesense-compatible sandbox for demonstrations and tests. Not a search engine for production."
-
-
-class _SandboxServer(uvicorn.Server):
-    """Says where it listens, once it does, and ends without an error when it is told to stop."""
-
-    def __init__(self, config: uvicorn.Config, store: Store) -> None:
-        super().__init__(config)
-        self.store = store
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        port = sockets[0].getsockname()[1] if sockets else 0
-        print(f"Sandbox listening on http://{HOST}:{port}", flush=True)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        # A slow schema change would otherwise hold up the end until its time is over.
-        self.store.stopping.set()
-        self.should_exit = True
 
 
 @click.command(help=BANNER)
@@ -121,11 +99,9 @@ def main(
     if sample and not app.state.store.collections:
         load_sample(app.state.store, num_dim=sample_num_dim)
     try:
-        listener = bound_socket(port)
+        serve(app, app.state.store, port)
     except OSError as error:
         raise _cannot_listen(port, error) from None
-    config = uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=SHUTDOWN_SECONDS)
-    _SandboxServer(config, app.state.store).run(sockets=[listener])
 
 
 def _prepare(data_dir: Path, sample_num_dim: int | None, version: int) -> None:

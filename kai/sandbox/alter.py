@@ -129,7 +129,7 @@ def _run(store: Store, collection: Collection, number: int, change: FieldChange,
     """
     total = len(collection.documents)
     progress = _not_begun(collection.name)
-    seconds = store.alter_seconds if total else 0.0
+    seconds = store.change_seconds(collection, change.added)
     with store.lock:
         store.schema_changes = (store.schema_changes or {}) | {collection.name: progress}
     try:

@@ -35,7 +35,7 @@ class Projection:
         self.is_whole = not self.joins and not self.include and not self.exclude
 
     def show(self, document: Document) -> bytes:
-        """The document's JSON, keys sorted; ApiError 404 where a join leads to a document that is not there."""
+        """The document's JSON, keys sorted; ApiError 404 where an asynchronous reference leads nowhere."""
         if self.is_whole:
             return document.to_json()
         shown: Json = {}
@@ -77,7 +77,7 @@ class _Join:
 
     def __init__(self, store: Store, collection: Collection, name: str, fields: str, alias: str | None) -> None:
         target = store.find(name)
-        self.fields = [spec.name for spec in collection.reference_fields if spec.reference_target()[0] == name]
+        self.fields = [spec for spec in collection.reference_fields if spec.reference_target()[0] == name]
         if target is None:
             raise ApiError(400, f"Referenced collection `{name}` in `include_fields` not found.")
         if not self.fields:
@@ -88,15 +88,15 @@ class _Join:
         self.projection = Projection(store, target, wanted, "")
 
     def show(self, document: Document) -> Any:
-        """The joined document, a list of them for an array of references, None where none has come yet."""
+        """The joined document, a list of them for an array of references, None where there is none."""
         found: list[Any] = []
         is_array = False
-        for name in self.fields:
-            is_array |= isinstance((document.references or {}).get(name), list)
-            for seq in referenced_seqs(document, name):
-                if seq == UNRESOLVED:
-                    continue
+        for spec in self.fields:
+            is_array |= isinstance((document.references or {}).get(spec.name), list)
+            for seq in referenced_seqs(document, spec.name):
                 joined = self.target.documents.get(seq)
+                if joined is None and (seq == UNRESOLVED or not spec.async_reference):
+                    continue
                 if joined is None:
                     raise ApiError(
                         404,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from kai.sandbox.log import Log, decode, encode, write_log
 from kai.sandbox.schema import SET_KINDS, Field, Schema, parse_field, parse_schema
 
 Json = dict[str, Any]
+ChangeSeconds = Callable[[Collection, Iterable[Field]], float]
 
 LOG_NAME = "sandbox.log"
 VERSIONS = (29, 30)
@@ -42,6 +43,8 @@ class Store:
         sets: kind -> name of a set -> id -> item; only from version 30 on.
         lock: held while anything is changed, so that changes happen one at a time.
         alter_seconds: how long a schema change of a collection with documents takes.
+        change_seconds: how long the change that adds these fields, or only drops some, takes; `alter_seconds`
+            unless a pace is set.
         schema_changes: collection -> progress of a running schema change; None before the first.
         skip_writes: whether every write is refused; forgotten when the server ends.
         unfinished: number -> (collection, fields) of schema changes begun and not yet completed.
@@ -62,6 +65,7 @@ class Store:
         self.schema_changes: dict[str, Json] | None = None
         self.skip_writes = False
         self.unfinished: dict[int, tuple[str, list[Json]]] = {}
+        self.change_seconds: ChangeSeconds = lambda collection, _: self.alter_seconds if collection.documents else 0.0
         self.stopping = threading.Event()
         self.is_leader = True
         self.log = Log(data_dir / LOG_NAME)

@@ -35,13 +35,17 @@ class RunningSandbox:
         api_key: str = "sandbox-key",
         port: int = 0,
         version: int = 29,
+        speed: float | None = None,
     ) -> None:
         """Prepare a server over `data_dir` (created if missing); `arguments` go to its command line.
 
-        `version` is the version of Typesense to behave as.
+        `version` is the version of Typesense to behave as; `speed` makes it that many times as fast as a real
+        server (`python -m benchmarks.paced`), and None as fast as it can.
         """
         self.data_dir = data_dir
-        self.arguments = ("--typesense-version", str(version), *arguments)
+        self.module = "kai.sandbox" if speed is None else "benchmarks.paced"
+        pace = () if speed is None else ("--speed", str(speed))
+        self.arguments = ("--typesense-version", str(version), *pace, *arguments)
         self.api_key = api_key
         self.host = "127.0.0.1"
         self.port = port
@@ -73,7 +77,7 @@ class RunningSandbox:
 
     def start(self) -> None:
         """Start the process and return when it listens; a RuntimeError with its stderr if it never does."""
-        command = [sys.executable, "-m", "kai.sandbox", "--port", str(self.port)]
+        command = [sys.executable, "-m", self.module, "--port", str(self.port)]
         command += ["--api-key", self.api_key, "--data-dir", str(self.data_dir), *self.arguments]
         # A file, not a pipe: nobody reads it, and a full pipe would stop the server.
         with tempfile.TemporaryFile("w+") as errors:

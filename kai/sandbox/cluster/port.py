@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from kai.sandbox.sockets import HOST, bound_socket
+from kai.sandbox.serving import HOST, bound_socket
 
 
 class Port:
