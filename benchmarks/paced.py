@@ -12,7 +12,7 @@ import argparse
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs
@@ -24,8 +24,9 @@ from starlette.types import Message, Receive, Scope, Send
 from benchmarks import rates
 from kai.sandbox.app import create_app
 from kai.sandbox.collection import Collection
+from kai.sandbox.schema import Field
 from kai.sandbox.serving import serve
-from kai.sandbox.store import VERSIONS
+from kai.sandbox.store import VERSIONS, Store
 
 _DEFAULT_PER_PAGE: Final = 10
 
@@ -33,24 +34,24 @@ _DEFAULT_PER_PAGE: Final = 10
 class Paced:
     """A sandbox's application that answers nothing before a real server would have.
 
-    `speed` is how many times as fast as a real server it is to be, `sleep` what it waits with (seconds). A schema
-    change takes its time inside the sandbox, which goes on answering meanwhile as a real server does.
+    `speed` is how many times as fast as a real server it is to be, `sleep` what it waits with (seconds). Schema
+    changes are not held back here: they take their time inside the sandbox, see `paced_app`.
     """
 
     def __init__(
         self, app: Starlette, speed: float = 1.0, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> None:
         self.app = app
-        self.store = app.state.store
+        self.store: Store = app.state.store
         self.speed = speed
         self._sleep = sleep
-        self.store.change_seconds = lambda collection, added: rates.change_seconds(collection, added) / speed
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and its answer when it is time."""
         path = scope["path"].strip("/").split("/") if scope["type"] == "http" else []
-        if path[:1] != ["collections"]:
+        is_change = scope.get("method") == "PATCH" and len(path) == 2
+        if path[:1] != ["collections"] or is_change:
             await self.app(scope, receive, send)
         elif scope["method"] == "GET":
             await self._read(path, scope, receive, send)
@@ -108,6 +109,15 @@ class Paced:
             await self._sleep(left)
 
 
+def paced_app(data_dir: Path, api_key: str, *, version: int = VERSIONS[-1], speed: float = 1.0) -> Paced:
+    """The sandbox's application over a folder, `speed` times as fast as a real server, schema changes included."""
+
+    def alter_seconds(collection: Collection, added: Sequence[Field]) -> float:
+        return rates.change_seconds(collection, added) / speed
+
+    return Paced(create_app(data_dir, api_key, alter_seconds=alter_seconds, version=version), speed)
+
+
 async def _whole(receive: Receive) -> bytes:
     pieces: list[bytes] = []
     while True:
@@ -140,8 +150,8 @@ def main() -> None:
     parser.add_argument("--typesense-version", type=int, choices=VERSIONS, default=VERSIONS[-1])
     parser.add_argument("--speed", type=float, default=1.0, help="times as fast as a real server; default: 1")
     options = parser.parse_args()
-    app = create_app(options.data_dir, options.api_key, version=options.typesense_version)
-    serve(Paced(app, options.speed), app.state.store, options.port)
+    paced = paced_app(options.data_dir, options.api_key, version=options.typesense_version, speed=options.speed)
+    serve(paced, paced.store, options.port)
 
 
 if __name__ == "__main__":

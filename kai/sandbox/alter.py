@@ -25,7 +25,7 @@ STEPS = 20
 """How many times a slow change reports its progress."""
 
 RECOVERY_SHARE = 0.25
-"""Share of `alter_seconds` that an interrupted change shows the new field, and then the old schema."""
+"""Share of its own time that an interrupted change shows the new field, and then the old schema."""
 
 
 def alter(store: Store, name: str, payload: Json) -> Json:
@@ -210,6 +210,12 @@ def _misfit(collection: Collection, added: list[Field]) -> ApiError | None:
     return None
 
 
+def longest_unfinished(store: Store) -> float:
+    """The seconds that the longest of the changes takes that a killed server left unfinished."""
+    names = [name for name, _ in store.unfinished.values() if name in store.collections]
+    return max((store.change_seconds(store.collections[name], []) for name in names), default=0.0)
+
+
 def resume_alters(store: Store, *, delay: float = 0.0) -> list[threading.Thread]:
     """Carry out the changes that a killed server left unfinished; one running thread for each.
 
@@ -239,7 +245,7 @@ def _resume(store: Store, collection: Collection, number: int, delay: float) -> 
             return
         change = plan_change(collection.schema, raw)
         dropped = {entry["name"] for entry in raw}
-        pause = store.alter_seconds * RECOVERY_SHARE if collection.documents else 0.0
+        pause = store.change_seconds(collection, change.added) * RECOVERY_SHARE
         # A recovering server shows the field, then does not, then does again.
         collection.unready = dropped
         for shown in (change.fields, [spec for spec in old if spec.name not in dropped]):

@@ -17,12 +17,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from kai.sandbox.alter import resume_alters
+from kai.sandbox.alter import longest_unfinished, resume_alters
 from kai.sandbox.errors import ApiError, forbidden
 from kai.sandbox.keys import is_allowed
 from kai.sandbox.requests import Call, error_response, json_response
 from kai.sandbox.routes import Endpoint, endpoints
-from kai.sandbox.store import VERSIONS, Store
+from kai.sandbox.store import VERSIONS, ChangeSeconds, Store
 
 KEY_HEADER = "x-typesense-api-key"
 WORKER_THREADS = 200
@@ -45,7 +45,7 @@ def create_app(
     data_dir: Path,
     api_key: str,
     *,
-    alter_seconds: float = 0.0,
+    alter_seconds: float | ChangeSeconds = 0.0,
     lag_seconds: float | None = None,
     version: int = VERSIONS[-1],
 ) -> Starlette:
@@ -54,7 +54,7 @@ def create_app(
     Args:
         data_dir: folder of the log, created if missing.
         api_key: the admin key.
-        alter_seconds: how long a schema change of a collection with documents takes.
+        alter_seconds: how long a schema change of a collection with documents takes, or tells for each.
         lag_seconds: how long every request is answered 503 after the start; by default not at all, unless
             a schema change was interrupted, and then at most a second.
         version: the version of Typesense to behave as, one of `kai.sandbox.store.VERSIONS`.
@@ -62,7 +62,7 @@ def create_app(
     store = Store(data_dir, alter_seconds=alter_seconds, version=version)
     store.compact()
     if lag_seconds is None:
-        lag_seconds = min(alter_seconds, 1.0) if store.unfinished else 0.0
+        lag_seconds = min(longest_unfinished(store), 1.0)
     resume_alters(store, delay=lag_seconds)
     return app_of(store, data_dir, api_key, ready_at=time.monotonic() + lag_seconds)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from kai.sandbox.log import Log, decode, encode, write_log
 from kai.sandbox.schema import SET_KINDS, Field, Schema, parse_field, parse_schema
 
 Json = dict[str, Any]
-ChangeSeconds = Callable[[Collection, Iterable[Field]], float]
+ChangeSeconds = Callable[[Collection, Sequence[Field]], float]
+"""The seconds that a schema change of the collection takes which adds these fields, or none and only drops some."""
 
 LOG_NAME = "sandbox.log"
 VERSIONS = (29, 30)
@@ -42,9 +43,6 @@ class Store:
         version: the version of Typesense behaved as, one of `VERSIONS`.
         sets: kind -> name of a set -> id -> item; only from version 30 on.
         lock: held while anything is changed, so that changes happen one at a time.
-        alter_seconds: how long a schema change of a collection with documents takes.
-        change_seconds: how long the change that adds these fields, or only drops some, takes; `alter_seconds`
-            unless a pace is set.
         schema_changes: collection -> progress of a running schema change; None before the first.
         skip_writes: whether every write is refused; forgotten when the server ends.
         unfinished: number -> (collection, fields) of schema changes begun and not yet completed.
@@ -52,8 +50,13 @@ class Store:
         is_leader: whether changes begin here; False for a node of a cluster that repeats those of another.
     """
 
-    def __init__(self, data_dir: Path, *, alter_seconds: float = 0.0, version: int = VERSIONS[-1]) -> None:
-        """Open `data_dir` (created if missing) and replay its log; what an older version wrote is carried over."""
+    def __init__(
+        self, data_dir: Path, *, alter_seconds: float | ChangeSeconds = 0.0, version: int = VERSIONS[-1]
+    ) -> None:
+        """Open `data_dir` (created if missing) and replay its log; what an older version wrote is carried over.
+
+        `alter_seconds` is how long a schema change of a collection with documents takes, or tells for each.
+        """
         data_dir.mkdir(parents=True, exist_ok=True)
         self.collections: dict[str, Collection] = {}
         self.aliases: dict[str, str] = {}
@@ -61,11 +64,10 @@ class Store:
         self.version = version
         self.sets: dict[str, dict[str, dict[str, Json]]] = {kind: {} for kind in SET_KINDS}
         self.lock = threading.RLock()
-        self.alter_seconds = alter_seconds
+        self._alter_seconds = alter_seconds
         self.schema_changes: dict[str, Json] | None = None
         self.skip_writes = False
         self.unfinished: dict[int, tuple[str, list[Json]]] = {}
-        self.change_seconds: ChangeSeconds = lambda collection, _: self.alter_seconds if collection.documents else 0.0
         self.stopping = threading.Event()
         self.is_leader = True
         self.log = Log(data_dir / LOG_NAME)
@@ -73,6 +75,12 @@ class Store:
             self._apply(header, parts)
         if self.has_sets:
             self._move_into_sets()
+
+    def change_seconds(self, collection: Collection, added: Sequence[Field]) -> float:
+        """How long a schema change takes that adds these fields, or none and only drops some."""
+        if callable(self._alter_seconds):
+            return self._alter_seconds(collection, added)
+        return self._alter_seconds if collection.documents else 0.0
 
     @property
     def has_sets(self) -> bool:

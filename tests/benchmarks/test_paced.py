@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from benchmarks import rates
-from benchmarks.paced import Paced
+from benchmarks.paced import Paced, paced_app
 from kai.sandbox.app import create_app
 from kai.sandbox.collection import Collection
 from tests.sandbox.conftest import import_documents
@@ -122,7 +123,21 @@ def test_an_answer_is_held_back_and_everything_is_answered_as_without(tmp_path: 
         assert client.get("/collections/things/documents/search", params={"q": "*"}).json()["found"] == 1
         assert client.post("/collections?src_name=things&copy_documents=true", json={"name": "copy"}).is_success
         assert len(waited) >= 3
-        assert app.state.store.change_seconds(app.state.store.get("copy"), []) > 0
+
+
+def test_a_schema_change_is_going_on_for_its_time_and_a_second_one_is_refused_at_once(tmp_path: Path) -> None:
+    collection_of(tmp_path, 4, {"vec": [1, 2, 3, 4]})
+    paced = paced_app(tmp_path, KEY, speed=0.005)
+    headers = {"x-typesense-api-key": KEY}
+
+    async def twice() -> list[int]:
+        transport = httpx.ASGITransport(paced)
+        async with httpx.AsyncClient(transport=transport, base_url="http://paced", headers=headers) as client:
+            drop = {"fields": [{"name": "vec", "drop": True}]}
+            answers = await asyncio.gather(*(client.patch("/collections/things", json=drop) for _ in range(2)))
+        return sorted(answer.status_code for answer in answers)
+
+    assert asyncio.run(twice()) == [200, 422]
 
 
 def test_it_can_be_started_as_any_sandbox(tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ def test_everything_is_embedded_before_the_search_pauses(world: World, provider:
 
 def kill_points() -> list[tuple[str, str]]:
     """Phases of status.json in which the process is killed, and the strategy."""
-    return [(phase, strategy) for strategy in ("rebuild", "alter") for phase in ("embedding", "emptying", "indexing", "filling")]
+    phases = ("embedding", "emptying", "indexing", "filling")
+    return [(phase, strategy) for strategy in ("rebuild", "alter") for phase in phases]
 
 
 @pytest.mark.parametrize(("phase", "strategy"), kill_points())
