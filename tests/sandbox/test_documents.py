@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
@@ -33,6 +33,7 @@ def create(client: TestClient, *fields: Json, **more: Any) -> None:
     assert response.status_code == 201, response.text
 
 
+@settings(deadline=None)
 @given(attributes=st.dictionaries(keys, values), slots=st.dictionaries(keys, vectors), layout=layouts, later=layouts)
 def test_a_document_shows_its_attributes_sorted_wherever_its_slots_are(
     attributes: Json, slots: dict[str, list[float]], layout: tuple[str, ...], later: tuple[str, ...]
@@ -49,6 +50,7 @@ def test_a_document_shows_its_attributes_sorted_wherever_its_slots_are(
         assert document.with_layout(later).to_json() == document.to_json()
 
 
+@settings(deadline=None)
 @given(attributes=st.dictionaries(keys, values), vector=vectors, spaced=st.booleans(), name=keys)
 def test_a_vector_is_cut_out_of_a_line_as_the_value_that_it_was(
     attributes: Json, vector: list[float], spaced: bool, name: str

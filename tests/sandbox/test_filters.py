@@ -139,6 +139,7 @@ def filled(store: Store, contents: list[Json]) -> Collection:
     return collection
 
 
+@settings(deadline=None)
 @given(tree=trees)
 def test_a_printed_filter_is_parsed_to_the_tree_it_came_from(tree: Filter) -> None:
     assert parse_filter(printed(tree)) == tree
@@ -157,6 +158,7 @@ def test_a_filter_finds_the_documents_of_which_it_holds(store: Store, tree: Filt
     assert found == expected
 
 
+@settings(deadline=None)
 @given(text=st.text(alphabet="ab:=!<>&|()[]`$, 1.", max_size=20))
 def test_any_text_is_parsed_or_refused_with_400(text: str) -> None:
     try:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
+from kai.sandbox.store import VERSIONS
 from tests.sandbox.conftest import export_documents, found_ids, import_documents
 
 Json = dict[str, Any]
@@ -71,6 +72,7 @@ def test_only_the_asked_for_part_of_a_document_is_shown(
     assert [hit["document"] for hit in search(questions, **params)["hits"]] == [shown]
 
 
+@pytest.mark.parametrize("version", VERSIONS[-1:])
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     stored=st.lists(st.lists(components, min_size=4, max_size=4).filter(any), min_size=1, max_size=12),
