@@ -64,16 +64,27 @@ def find_hazards(
 
 
 def referring_fields(
-    everything: Sequence[Schema], name: str, aliases: Mapping[str, str] | None = None, *, itself: bool = False
+    everything: Sequence[Schema],
+    name: str,
+    aliases: Mapping[str, str] | None = None,
+    *,
+    itself: bool = False,
+    asynchronous: bool | None = None,
 ) -> dict[str, list[str]]:
     """Collections with fields that refer to the named one, by an alias too: collection -> field names.
 
-    The named one is among them only where `itself` says so.
+    The named one is among them only where `itself` says so. `asynchronous` asks for references of that kind
+    alone, or for the others alone; None for both.
     """
     names = {name, *(alias for alias, target in (aliases or {}).items() if target == name)}
     found: dict[str, list[str]] = {}
     for schema in everything:
-        fields = [f["name"] for f in schema["fields"] if str(f.get("reference", "")).split(".")[0] in names]
+        fields = [
+            f["name"]
+            for f in schema["fields"]
+            if str(f.get("reference", "")).split(".")[0] in names
+            and asynchronous in (None, bool(f.get("async_reference")))
+        ]
         if fields and (itself or schema["name"] != name):
             found[str(schema["name"])] = fields
     return found
@@ -113,12 +124,21 @@ def _hazards_of_recreating(
         else:
             yield f"{outside} documents outside the filter are embedded too, because the field is not optional"
     for field in _with(schema, "reference"):
+        if field.get("async_reference"):
+            continue  # The server takes it without its target.
         yield (
             f"documents refer to {field['reference']} by {field['name']!r}: one whose target is gone cannot be "
             "copied and stops the run before anything is dropped"
         )
-    for other, fields in referring_fields(everything, name, server.aliases()).items():
+    aliases = server.aliases()
+    for other, fields in referring_fields(everything, name, aliases, asynchronous=False).items():
         yield f"{other!r} refers to this collection by {', '.join(fields)}: its references are renewed afterwards"
+    for other, fields in referring_fields(everything, name, aliases, asynchronous=True).items():
+        yield (
+            f"{other!r} refers to this collection by {', '.join(fields)} (asynchronously): before the documents come "
+            "back, its references are renewed, without which the server would refuse them; this collection is away "
+            "for that time too, and a search of one that joins the other answers 404 until then"
+        )
     for field in schema["fields"]:
         if field.get("store") is False:
             yield (

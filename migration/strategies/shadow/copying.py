@@ -14,6 +14,7 @@ from migration.documents.update import Written, import_documents, update_line
 from migration.runtime.status import Status
 from migration.strategies.backups import line_of
 from migration.strategies.context import Failure
+from migration.strategies.shadow.references import forget_old_numbers, is_old_number
 from migration.strategies.shadow.watching import Watch
 from migration.strategies.shadow_state import MarkKeeper
 from migration.strategies.sources import VectorSource
@@ -82,10 +83,14 @@ class CopyBack:
     def run(self, advance: Callable[[int], object]) -> None:
         """Copy what is not copied yet; what is refused at first is tried again when the rest is there.
 
+        No asynchronous reference that has an old number keeps a document from coming back: before the first of
+        them, and again where the server refused one all the same, they are made to forget it.
+
         Raises:
             TypesenseError: the server could not be read or written within its patience.
         """
         broken = 0
+        forget_old_numbers(self._server, self._name)
 
         def record(done: tuple[Lines, Written]) -> None:
             advance(self._record(*done))
@@ -139,6 +144,8 @@ class CopyBack:
     def _try_again(self) -> int:
         """Import what was refused once more, unless it is gone from the shadow; how many are settled by that."""
         ids = list(self.refused)
+        if any(map(is_old_number, self.refused.values())):
+            forget_old_numbers(self._server, self._name)
         for start in range(0, len(ids), PAGE_SIZE):
             some = ids[start : start + PAGE_SIZE]
             found = fetch_documents(self._server, self._shadow, Selection("", fields=(), with_vector=False), some)

@@ -1,7 +1,8 @@
 """From the checked shadow to the collection under its own name; every step safe to repeat after a crash.
 
-    mark the original -> last catch-up -> drop -> clone the shadow under the old name -> copy -> renew
-    references -> check -> take the marks away -> remove the shadow -> passes in place
+    mark the original -> last catch-up -> drop -> clone the shadow under the old name -> make asynchronous
+    references forget -> copy -> renew references -> check -> take the marks away -> remove the shadow -> passes
+    in place
 
 Between the drop and the end of the copy the full collection is away; that time is measured and kept. An
 application that creates the missing collection meanwhile, as KAI does, is met half-way: if its schema is the

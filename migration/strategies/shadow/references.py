@@ -4,6 +4,12 @@ Typesense stores a reference as the target's internal sequence number, and a rec
 numbers out anew: a join then leads to the wrong document, without any error, and deleting a document would
 delete the wrong ones with it. Sending each referring document an update with its own reference value makes
 the server look the target up again (measured on 29.0).
+
+An asynchronous reference (`async_reference`) is looked up by the server itself when its target comes, but one
+that still has the number of a dropped document makes the server refuse that document under another number.
+The same update, sent while the document is missing, makes it forget the old number (recorded on 29.0 and 30).
+Whether the collection is missing as well, or stands without the document, is all the same; and what is written
+after the drop never has an old number, so that one pass over the referring documents is enough.
 """
 
 from __future__ import annotations
@@ -20,6 +26,7 @@ from migration.documents.update import import_documents
 from migration.strategies.hazards import referring_fields
 
 _NAMED: Final = 20
+_OLD_NUMBER: Final = "Error while updating async reference field"
 
 
 @dataclass(slots=True)
@@ -38,6 +45,27 @@ class Renewed:
 
 class WrongJoins(Exception):  # noqa: N818 - named for what it means
     """Joins lead to other documents than the ones that are named, although their references were renewed."""
+
+
+def is_old_number(refusal: str) -> bool:
+    """Whether a document was refused because an asynchronous reference to it has an old number."""
+    return _OLD_NUMBER in refusal
+
+
+def forget_old_numbers(server: Typesense, name: str) -> None:
+    """Make a dropped collection's documents welcome again: no asynchronous reference has its old number.
+
+    To be called between the drop and the copy, and as often as is wanted after that: a reference to a document
+    that has come back keeps its new number. Other references are not sent, for the server would refuse them
+    while their target is missing.
+
+    Args:
+        server: where they are.
+        name: the collection that was dropped, whether or not one of that name stands there again.
+    """
+    found = referring_fields(server.collections(), name, server.aliases(), asynchronous=True)
+    for other, fields in found.items():
+        renew_references(server, other, fields)
 
 
 def renew_references_to(server: Typesense, name: str, *, but: str) -> list[str]:
@@ -136,10 +164,12 @@ def wrong_joins(server: Typesense, referring: str, reference: str, fields: list[
     wrong: list[str] = []
     for ids in _ids(server, referring):
         for document in _joined(server, referring, ids, fields, target, target_field):
-            named = {str(item) for name in fields for item in _as_list(document.get(name))} & existing
+            named = {str(item) for name in fields for item in _as_list(document.get(name))}
             found = (item for item in _as_list(document.get(target)) if isinstance(item, dict))
             joined = {str(item.get(target_field)) for item in found}
-            lost = named - joined if len(fields) == 1 else named and not joined
+            there = named & existing
+            lost = there - joined if len(fields) == 1 else there and not joined
+            # What is named and joined is right, though it was not there yet when the targets were read.
             if joined - named or lost:
                 wrong.append(str(document["id"]))
     return wrong
