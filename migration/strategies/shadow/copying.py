@@ -83,14 +83,10 @@ class CopyBack:
     def run(self, advance: Callable[[int], object]) -> None:
         """Copy what is not copied yet; what is refused at first is tried again when the rest is there.
 
-        No asynchronous reference that has an old number keeps a document from coming back: before the first of
-        them, and again where the server refused one all the same, they are made to forget it.
-
         Raises:
             TypesenseError: the server could not be read or written within its patience.
         """
         broken = 0
-        forget_old_numbers(self._server, self._name)
 
         def record(done: tuple[Lines, Written]) -> None:
             advance(self._record(*done))

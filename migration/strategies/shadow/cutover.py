@@ -1,8 +1,7 @@
 """From the checked shadow to the collection under its own name; every step safe to repeat after a crash.
 
-    mark the original -> last catch-up -> drop -> clone the shadow under the old name -> make asynchronous
-    references forget -> copy -> renew references -> check -> take the marks away -> remove the shadow -> passes
-    in place
+    mark the original -> last catch-up -> drop -> make asynchronous references forget -> clone the shadow under
+    the old name -> copy -> renew references -> check -> take the marks away -> remove the shadow -> passes in place
 
 Between the drop and the end of the copy the full collection is away; that time is measured and kept. An
 application that creates the missing collection meanwhile, as KAI does, is met half-way: if its schema is the
@@ -34,7 +33,7 @@ from migration.strategies.shadow.builder import ShadowBuilder
 from migration.strategies.shadow.copying import Adoption, CopyBack, remove_vectors
 from migration.strategies.shadow.curation import add_to, take_along
 from migration.strategies.shadow.keeping import keep_collection, kept_name, write_refused
-from migration.strategies.shadow.references import WrongJoins, renew_references_to
+from migration.strategies.shadow.references import WrongJoins, forget_old_numbers, renew_references_to
 from migration.strategies.shadow.referring import Referring
 from migration.strategies.shadow.watching import Watch
 from migration.strategies.shadow_state import MARK, clone, drop, own_metadata, role_of, set_role, standing
@@ -249,8 +248,15 @@ class CutOver:
         self._clean_up()
 
     def _stand_up(self) -> None:
-        """The collection stands under its old name with the shadow's schema; created, or the application's."""
+        """The collection stands under its old name with the shadow's schema; created, or the application's.
+
+        Asynchronous references forget their old numbers first: the server counts for good what it refuses for one.
+        """
+        is_welcome = False
         for _ in range(_CREATIONS):
+            if not is_welcome:
+                forget_old_numbers(self._server, self._name)
+                is_welcome = True
             found = standing(self._server, self._name)
             if found is None:
                 self._watch.forget()
@@ -267,6 +273,7 @@ class CutOver:
                 return
             if not self._convert(wanted, found):
                 self._replace(found)
+                is_welcome = False
         raise CutOverStopped(f"something else keeps creating {self._name!r} with another schema")
 
     def _take_over(self, found: Schema) -> None:
