@@ -17,6 +17,8 @@ NAME, LINKS, SOURCES = "notes", "links", "sources"
 OLD_DIMENSIONS = 16
 DELETED = ("n3", "n4", "n11")
 """Their sequence numbers are missing, so that a recreated collection gives the others different ones."""
+NOWHERE = "nowhere"
+"""A note that is never there."""
 MODEL = "text-embedding-3-small"
 
 COLLECTIONS_FILE = """
@@ -27,8 +29,11 @@ filter_by = "draft:=false"
 """
 
 
-def schemas(dimensions: int = OLD_DIMENSIONS, **vector: Any) -> list[dict[str, Any]]:
-    """The collections; `vector` adds to the embedding field's attributes."""
+def schemas(dimensions: int = OLD_DIMENSIONS, *, late: bool = False, **vector: Any) -> list[dict[str, Any]]:
+    """The collections; `vector` adds to the embedding field's attributes.
+
+    Where links may be `late`, one of their references is asynchronous.
+    """
     return [
         {"name": SOURCES, "fields": [field("label")]},
         {
@@ -61,7 +66,7 @@ def schemas(dimensions: int = OLD_DIMENSIONS, **vector: Any) -> list[dict[str, A
             "name": LINKS,
             "fields": [
                 field("note_id", reference=f"{NAME}.id"),
-                field("others", "string[]", reference=f"{NAME}.id", optional=True),
+                field("others", "string[]", reference=f"{NAME}.id", optional=True, async_reference=late),
             ],
         },
     ]
@@ -108,11 +113,11 @@ class SmallWorld:
         self.file = folder / "collections.toml"
         self.file.write_text(COLLECTIONS_FILE)
 
-    def fill(self, count: int = 40, **vector: Any) -> None:
-        """Everything from the beginning."""
+    def fill(self, count: int = 40, *, late: bool = False, **vector: Any) -> None:
+        """Everything from the beginning; `late` links also name a note that is not there."""
         self.world.clear()
         http = self.world.http
-        for schema in schemas(**vector):
+        for schema in schemas(late=late, **vector):
             http.post("/collections", json=schema).raise_for_status()
         self.world.import_(SOURCES, [{"id": f"s{number}", "label": f"source {number}"} for number in range(3)])
         everything = notes(count)
@@ -124,11 +129,17 @@ class SmallWorld:
         self.world.import_(
             LINKS,
             [
-                {"id": f"l{number}", "note_id": id_, "others": [ids[number // 2], ids[-1 - number]]}
+                {
+                    "id": f"l{number}",
+                    "note_id": id_,
+                    "others": [ids[number // 2], ids[-1 - number], *([NOWHERE] if late else [])],
+                }
                 for number, id_ in enumerate(ids)
             ],
         )
         http.put("/aliases/current", json={"collection_name": NAME}).raise_for_status()
+        if http.get("/synonym_sets").status_code == 200:
+            return  # From version 30 on curation is no part of a collection.
         http.put(f"/collections/{NAME}/synonyms/houses", json={"synonyms": ["roof", "house"]}).raise_for_status()
         override = {"rule": {"query": "door", "match": "exact"}, "includes": [{"id": "n1", "position": 1}]}
         http.put(f"/collections/{NAME}/overrides/doors", json=override).raise_for_status()
@@ -237,7 +248,7 @@ def wrong_joins(world: World) -> dict[str, Any]:
         link = hit["document"]
         joined = link.get(NAME)
         found = json.dumps(joined, ensure_ascii=False)
-        named = [link["note_id"], *link.get("others", [])]
+        named = [id_ for id_ in (link["note_id"], *link.get("others", [])) if id_ != NOWHERE]
         if any(json.dumps(name, ensure_ascii=False) not in found for name in named):
             wrong[link["id"]] = (named, joined)
     return wrong
