@@ -9,7 +9,7 @@ from __future__ import annotations
 from migration.backup import Backup, creatable
 from migration.documents.update import import_documents
 from migration.strategies.context import Failure, Outcome, RunContext, StrategyStopped
-from migration.strategies.shadow.references import WrongJoins, renew_references_to
+from migration.strategies.shadow.references import WrongJoins, forget_old_numbers, renew_references_to
 from migration.strategies.shadow_state import MARK, own_metadata, shadow_name
 
 
@@ -52,6 +52,7 @@ class CreateAnew:
             server.put_override(self._name, override)
         newest = _newest_of_repeated(backup)
         restored: set[str] = set()
+        forget_old_numbers(server, self._name)
         for page in backup.records():
             lines = {id_: newest.get(id_, line) for id_, line in page if id_ not in restored}
             failed = import_documents(server, self._name, lines, "create").failed

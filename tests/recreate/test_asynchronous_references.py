@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import pytest
 
-from migration.fetch import Page, export_pages
+from migration.documents.fetch import Page, export_pages
 from tests.killing import Ended, run_command_forked, run_forked
 from tests.providers import OpenAIStandIn
 from tests.recreate.small import NAME, NOWHERE, OLD_DIMENSIONS, SOURCES, SmallWorld, check_documents, schemas
@@ -166,7 +166,7 @@ def test_numbers_that_came_from_a_collection_of_the_applications_own_are_forgott
 def forget_nothing() -> None:
     """As a version of this program that knew nothing of asynchronous references."""
     for module in ("cutover", "copying"):
-        patch(f"migration.shadow.{module}.forget_old_numbers", lambda *_: None).start()
+        patch(f"migration.strategies.shadow.{module}.forget_old_numbers", lambda *_: None).start()
 
 
 @pytest.mark.parametrize("world", VERSIONS, indirect=True)
@@ -197,7 +197,7 @@ def miss_the_last_document_once() -> None:
                 print("missed", page.pop().id)
             yield page
 
-    patch("migration.shadow.references.export_pages", pages).start()
+    patch("migration.strategies.shadow.references.export_pages", pages).start()
 
 
 def test_a_reference_that_was_overlooked_is_made_up_for_when_the_server_refuses_its_target(
