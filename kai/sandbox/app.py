@@ -97,7 +97,8 @@ def app_of(store: Store, data_dir: Path, api_key: str, *, ready_at: float) -> St
         store.close()
 
     routes = [Route("/health", health, methods=["GET"])]
-    routes += [Route(endpoint.path, route(endpoint), methods=[endpoint.method]) for endpoint in endpoints(store.version)]
+    served = endpoints(store.version)
+    routes += [Route(endpoint.path, route(endpoint), methods=[endpoint.method]) for endpoint in served]
     app = Starlette(
         routes=routes,
         lifespan=lifespan,

@@ -148,18 +148,21 @@ def fetch_pages(server: Typesense, collection: str, selection: Selection) -> Ite
         yield from _search_pages(server, collection, selection)
 
 
-def export_pages(server: Typesense, collection: str, selection: Selection) -> Iterator[Page]:
+def export_pages(
+    server: Typesense, collection: str, selection: Selection, *, is_counted: bool = True
+) -> Iterator[Page]:
     """The selected documents by the export stream, in insertion order, from one snapshot.
 
     A stream that breaks off is opened again and read on after the last document that was delivered; so is one
     that ends without a sign of damage (a proxy cut it between two lines) but brought fewer documents than the
-    server counts before and after it.
+    server counts before and after it. Without `is_counted` such an end is believed: for a collection of which the
+    server counts documents that it refused.
     """
     delivered: str | None = None
     broken = seen = 0
     while True:
         try:
-            expected = _count(server, collection, selection.filter_by)
+            expected = _count(server, collection, selection.filter_by) if is_counted else 0
             lines = server.export_lines(collection, selection.parameters())
             for page in _pages_of_lines(lines, selection, after=delivered):
                 yield page

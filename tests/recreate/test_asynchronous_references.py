@@ -177,12 +177,21 @@ def test_a_collection_that_was_left_with_a_part_of_its_documents_is_finished_by_
     stuck = run(referred, tmp_path, in_child=forget_nothing)
     assert stuck.status == 3, stuck.text
     assert REFUSED in stuck.text
-    assert len(referred.world.documents(NAME)) < len(referred.expected)
+    left = referred.world.documents(NAME)
+    assert 0 < len(left) < len(referred.expected)
+    id_ = next(iter(left))
+    referred.world.import_(NAME, [{"id": id_, "rank": 99}], "update")
+    referred.expected[id_]["rank"] = 99
+    paid = len(referred.provider.embedded)
 
     ended = run(referred, tmp_path)
     assert ended.status == 0, ended.text
     assert joined(referred) == before
-    check_documents(referred.world, referred.expected, TARGET, written=True)
+    check_documents(referred.world, referred.expected, TARGET)
+    assert referred.provider.embedded[paid:] == ["probe"]
+    # What was refused is counted for good; the collection is another one.
+    assert f"'{NAME}' had to be made anew; 1 documents of it were taken over" in ended.text
+    assert referred.world.schema(NAME)["num_documents"] == len(referred.expected)
     referred.check_schema(TARGET)
 
 
@@ -190,8 +199,8 @@ def miss_the_last_document_once() -> None:
     """As a node does that lags behind."""
     missed: list[str] = []
 
-    def pages(server: Any, collection: str, selection: Any) -> Iterator[Page]:
-        for page in export_pages(server, collection, selection):
+    def pages(server: Any, collection: str, selection: Any, **how: Any) -> Iterator[Page]:
+        for page in export_pages(server, collection, selection, **how):
             if collection == LISTS and collection not in missed:
                 missed.append(collection)
                 print("missed", page.pop().id)

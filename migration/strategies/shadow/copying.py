@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import orjson
@@ -167,6 +167,8 @@ class Adoption:
         vector_is_optional: whether a document may come without one.
         dimensions: of the shadow's field.
         watch: on the application's collection.
+        copied: id -> hash of the content of what the shadow has; where the application's collection has the same,
+            it is a copy, and the shadow keeps its own. The server may count documents there that it refused.
 
     Attributes:
         refused: id -> the server's words, for documents that the shadow does not take.
@@ -184,10 +186,12 @@ class Adoption:
         vector_is_optional: bool,
         dimensions: int,
         watch: Watch,
+        copied: Mapping[str, bytes] | None = None,
     ) -> None:
         self._server = server
         self._name, self._shadow = name, shadow
         self._watch = watch
+        self._copied = copied
         self._field = embedding_field
         self._source = source
         self._dimensions = dimensions
@@ -208,9 +212,10 @@ class Adoption:
         changed = 0
         self._watch.look()
         seen = set(self._watch.seen)
-        for page in export_pages(self._server, self._name, self._selection):
+        copied = self._copied or {}
+        for page in export_pages(self._server, self._name, self._selection, is_counted=self._copied is None):
             there.update(document.id for document in page)
-            new = [d for d in page if self._adopted.get(d.id) != d.content_hash()]
+            new = [d for d in page if self._adopted.get(d.id, copied.get(d.id)) != d.content_hash()]
             if new:
                 changed += len(new)
                 self._adopt(new)

@@ -33,7 +33,7 @@ from migration.strategies.shadow.builder import ShadowBuilder
 from migration.strategies.shadow.copying import Adoption, CopyBack, remove_vectors
 from migration.strategies.shadow.curation import add_to, take_along
 from migration.strategies.shadow.keeping import keep_collection, kept_name, write_refused
-from migration.strategies.shadow.references import WrongJoins, forget_old_numbers, renew_references_to
+from migration.strategies.shadow.references import WrongJoins, counts_refused, forget_old_numbers, renew_references_to
 from migration.strategies.shadow.referring import Referring
 from migration.strategies.shadow.watching import Watch
 from migration.strategies.shadow_state import MARK, clone, drop, own_metadata, role_of, set_role, standing
@@ -251,11 +251,12 @@ class CutOver:
         """The collection stands under its old name with the shadow's schema; created, or the application's.
 
         Asynchronous references forget their old numbers first: the server counts for good what it refuses for one.
+        Where it has refused documents already, the collection is made anew.
         """
-        is_welcome = False
+        is_welcome = is_late = False
         for _ in range(_CREATIONS):
             if not is_welcome:
-                forget_old_numbers(self._server, self._name)
+                is_late = forget_old_numbers(self._server, self._name)
                 is_welcome = True
             found = standing(self._server, self._name)
             if found is None:
@@ -263,6 +264,11 @@ class CutOver:
                 clone(self._server, self._shadow, self._name)
                 continue
             self._watch.look()
+            # Once part of it is known to be copied, what is missing there may have been deleted by the application.
+            if is_late and not self._builder.mark.copied_to and counts_refused(self._server, found):
+                self._replace(found, self._contents_of_the_shadow())
+                is_welcome = False
+                continue
             if role_of(found) == "copy":
                 return
             wanted = self._server.collection(self._shadow)
@@ -309,8 +315,16 @@ class CutOver:
             return True
         return False
 
-    def _replace(self, found: Schema) -> None:
-        """What the application wrote into a collection of its own making goes into the shadow, then it goes."""
+    def _contents_of_the_shadow(self) -> dict[str, bytes]:
+        selection = Selection(self._plan.collection.embedding_field, with_vector=False)
+        pages = export_pages(self._server, self._shadow, selection)
+        return {document.id: document.content_hash() for page in pages for document in page}
+
+    def _replace(self, found: Schema, copied: dict[str, bytes] | None = None) -> None:
+        """What the application wrote into a collection of its own making goes into the shadow, then it goes.
+
+        With `copied` it may be a copy of the shadow as well, of which the server refused documents.
+        """
         context = self._context
         set_role(self._server, self._name, own_metadata(found), "intruder", context.run.name)
         source = self._builder.source
@@ -324,6 +338,7 @@ class CutOver:
             vector_is_optional=self._builder.vector_is_optional,
             dimensions=self._builder.mark.dimensions,
             watch=self._watch,
+            copied=copied,
         )
         read = time.time()
         for _ in range(_LAST_CATCH_UPS):
@@ -342,8 +357,9 @@ class CutOver:
         drop(self._server, self._name, "intruder")
         gone = time.time()
         self._watch.forget()
+        why = "the application had created {!r} with another schema" if copied is None else "{!r} had to be made anew"
         self._outcome.notes.append(
-            f"the application had created {self._name!r} with another schema; {adoption.count} documents of it were "
+            f"{why.format(self._name)}; {adoption.count} documents of it were "
             f"taken over; what it wrote in the {(gone - read) * 1000:.0f} ms before its removal could not be seen "
             f"(since {_clock(read)}; dropped by {_clock(gone)})"
         )

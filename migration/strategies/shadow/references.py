@@ -20,12 +20,13 @@ from typing import Any, Final
 
 import orjson
 
-from kai.typesense import Typesense, TypesenseError, nameable
+from kai.typesense import Schema, Typesense, TypesenseError, nameable
 from migration.documents.fetch import Selection, export_pages, fetch_documents, id_filter
 from migration.documents.update import import_documents
 from migration.strategies.hazards import referring_fields
 
 _NAMED: Final = 20
+_IDS: Final = Selection("", fields=(), with_vector=False)
 _OLD_NUMBER: Final = "Error while updating async reference field"
 
 
@@ -52,7 +53,7 @@ def is_old_number(refusal: str) -> bool:
     return _OLD_NUMBER in refusal
 
 
-def forget_old_numbers(server: Typesense, name: str) -> None:
+def forget_old_numbers(server: Typesense, name: str) -> bool:
     """Make a dropped collection's documents welcome again: no asynchronous reference has its old number.
 
     To be called between the drop and the copy, and as often as is wanted after that: a reference to a document
@@ -62,10 +63,24 @@ def forget_old_numbers(server: Typesense, name: str) -> None:
     Args:
         server: where they are.
         name: the collection that was dropped, whether or not one of that name stands there again.
+
+    Returns:
+        Whether any collection refers to it asynchronously.
     """
     found = referring_fields(server.collections(), name, server.aliases(), asynchronous=True)
     for other, fields in found.items():
         renew_references(server, other, fields)
+    return bool(found)
+
+
+def counts_refused(server: Typesense, schema: Schema) -> bool:
+    """Whether the server counts documents of a collection that it refused for old numbers, as it does for good.
+
+    They are in its index, too, where searches find them and show nothing (recorded: 4 counted, 3 exported).
+    """
+    name = str(schema["name"])
+    there = sum(len(page) for page in export_pages(server, name, _IDS, is_counted=False))
+    return there < int(schema["num_documents"])
 
 
 def renew_references_to(server: Typesense, name: str, *, but: str) -> list[str]:
@@ -176,8 +191,7 @@ def wrong_joins(server: Typesense, referring: str, reference: str, fields: list[
 
 
 def _ids(server: Typesense, collection: str) -> Iterator[list[str]]:
-    selection = Selection("", fields=(), with_vector=False)
-    for page in export_pages(server, collection, selection):
+    for page in export_pages(server, collection, _IDS):
         yield [document.id for document in page]
 
 
