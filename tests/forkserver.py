@@ -20,16 +20,11 @@ from pathlib import Path
 _HANGS_AFTER = 200.0
 """Seconds after which a run that does not end says where it is, and is ended."""
 
+PACKAGES = ("migration.cli.run", "migration.ledger.ledger", "langchain_openai")
+"""What a run loads, and what takes its time."""
+
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    [
-        "migration.operations.migrate",
-        "migration.strategies.shadow.cutover",
-        "migration.ledger.ledger",
-        "langchain_openai",
-        __name__,
-    ]
-)
+_CONTEXT.set_forkserver_preload([*PACKAGES, __name__])
 
 
 def run_module(

@@ -232,14 +232,14 @@ class World:
 
     def environment(self, **variables: str) -> dict[str, str]:
         """A clean environment that points at this server."""
-        host, port = self.url.removeprefix("http://").split(":")
+        address = httpx.URL(self.url)
         return {
             "PATH": os.environ["PATH"],
             "HOME": os.environ.get("HOME", "/"),
             "PYTHONPATH": str(REPOSITORY),
-            "TYPESENSE_HOST": host,
-            "TYPESENSE_PORT": port,
-            "TYPESENSE_PROTOCOL": "HTTP",
+            "TYPESENSE_HOST": address.host,
+            "TYPESENSE_PORT": str(address.port or {"http": 80, "https": 443}[address.scheme]),
+            "TYPESENSE_PROTOCOL": address.scheme.upper(),
             "TYPESENSE_API_KEY": self.key,
             "TYPESENSE_TIMEOUT": "2",
             "MIGRATION_HOME": str(self.home),
