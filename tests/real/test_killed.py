@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from migration.strategies.context import MigrationOptions
-from migration.strategies.plan import ChosenStrategy
+from migration.strategies.context import ChosenStrategy, MigrationOptions
 from tests.forkserver import PACKAGES
 from tests.killing import run_forked
 from tests.real.corner import NEW, OLD, Corner
