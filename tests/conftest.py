@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.faults.seed import VARIABLE, fault_seed
 from tests.providers import OpenAIStandIn
 from tests.sandbox.server import RunningSandbox
 from tests.world import World
+
+
+def pytest_configure() -> None:
+    """Settle the seed of the random faults before there are any workers, so that all of them have the same."""
+    try:
+        fault_seed()
+    except ValueError:
+        raise pytest.UsageError(f"{VARIABLE}={os.environ[VARIABLE]}: neither a number nor `random`") from None
+
+
+def pytest_report_header() -> str:
+    """Say which combinations of faults this run tries."""
+    return f"faults: {VARIABLE}={fault_seed()} ({VARIABLE}=random draws another)"
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import contextlib
 import os
 import random
 import re
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -19,8 +18,7 @@ from tests.faults.script import KINDS, LASTING, Fault, Kind, Planned, Script, fr
 from tests.providers import Fault as ProviderFault
 from tests.world import Finished
 
-COUNT: Final = int(os.environ.get("FAULTS_COUNT", "520"))
-SEED: Final = int(os.environ.get("FAULTS_SEED") or secrets.randbelow(10**6))
+COUNT: Final = int(os.environ.get("FAULT_COUNT", "520"))
 
 MALFORMED: Final = ("too_few", "wrong_length", "nan", "zeros", "duplicated")
 ANSWERS: Final[dict[str, ProviderFault]] = {

@@ -1,14 +1,12 @@
-"""One bench for all fault tests, and the seed of the random ones where everybody sees it."""
+"""One bench for all fault tests."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests.faults.bench import Bench
-from tests.faults.combinations import COUNT, SEED
 
 
 @pytest.fixture(scope="session")
@@ -24,9 +22,3 @@ def bench(shared_bench: Bench) -> Iterator[Bench]:
     shared_bench.fresh()
     yield shared_bench
     shared_bench.forget()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say by which seed the combinations were drawn."""
-    again = "" if "FAULTS_SEED" in os.environ else f"; FAULTS_SEED={SEED} draws the same again"
-    terminalreporter.write_line(f"faults: {COUNT} combinations of seed {SEED}{again}")

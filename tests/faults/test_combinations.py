@@ -8,8 +8,9 @@ from collections import Counter
 import pytest
 
 from tests.faults.bench import Bench
-from tests.faults.combinations import COUNT, SEED, Combination, combinations
+from tests.faults.combinations import COUNT, Combination, combinations
 from tests.faults.invariants import check_done, check_everything
+from tests.faults.seed import fault_seed
 
 _AT_ONCE = 20
 """Combinations in one test; their numbers are in its name, so that one of them can be run again."""
@@ -17,12 +18,13 @@ _AT_ONCE = 20
 
 @pytest.mark.parametrize("first", range(0, COUNT, _AT_ONCE))
 def test_whatever_goes_wrong_nothing_is_lost_and_a_later_run_finishes(shared_bench: Bench, first: int) -> None:
-    for combination in list(combinations(SEED, COUNT))[first : first + _AT_ONCE]:
+    seed = fault_seed()
+    for combination in list(combinations(seed, COUNT))[first : first + _AT_ONCE]:
         shared_bench.fresh()
         try:
             _run_and_check(shared_bench, combination)
         except BaseException as error:
-            error.add_note(f"seed {SEED}, {combination}")
+            error.add_note(f"FAULT_SEED={seed}, {combination}")
             raise
         finally:
             shared_bench.forget()
