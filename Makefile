@@ -13,16 +13,35 @@ PYTEST_OPTIONS ?= -n 2 --dist loadfile --no-loadscope-reorder
 BENCH_OPTIONS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test test-fast test-real lint format bench clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(DEMO) ## See a migration from beginning to end, in a minute, without a key or a network
 	@$(BIN)/python -m examples.demo
 
-test: $(DEV) ## Run every test (PYTEST_OPTIONS='-k fetch -x' for some of them)
+test: $(DEV) ## Run every test (PYTEST_OPTIONS='-k fetch -x' for some; FAULT_SEED=random for other faults)
 	@$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+test-fast: $(DEV) ## Run the tests that need neither a server nor a process of their own, in under a minute
+	@$(BIN)/python -m pytest --fast $(PYTEST_OPTIONS)
+
+# In one process: a server that others use, too, is not to be asked for more at once than a run asks.
+test-real: real-server-named $(DEV) ## Run the whole tool against the Typesense of TYPESENSE_TEST_URL and _API_KEY
+	@$(BIN)/python -m pytest tests/real
+
+.PHONY: real-server-named
+real-server-named:
+	@missing=; \
+	for variable in TYPESENSE_TEST_URL TYPESENSE_TEST_API_KEY; do \
+		[ -n "$$(printenv $$variable)" ] || { echo "$$variable is not set." >&2; missing=yes; }; \
+	done; \
+	[ -z "$$missing" ] || { \
+		echo "Which Typesense? For the one that 'docker compose up' starts:" >&2; \
+		echo "    TYPESENSE_TEST_URL=http://localhost:8108 TYPESENSE_TEST_API_KEY=xyz make test-real" >&2; \
+		exit 2; \
+	}
 
 lint: $(DEV) ## Check style and types
 	$(BIN)/ruff check .
@@ -52,10 +71,10 @@ $(DEV): pyproject.toml $(BIN)/python
 	@touch $@ $(DEMO)
 
 # Each candidate is started, not only looked up: a name on the PATH may lead nowhere. Debian and Ubuntu keep
-# a part of venv in a package of its own, so that is tried as well.
+# a part of venv in a package of its own, so that is tried as well. 3.14 comes late: not all packages are built for it.
 $(BIN)/python:
 	@without_venv=; \
-	for python in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
+	for python in $(PYTHON) python3.13 python3.12 python3.11 python3.14 python3; do \
 		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
 		"$$python" -c 'import venv, ensurepip' 2>/dev/null || { without_venv="$${without_venv:-$$python}"; continue; }; \
 		echo "Making $(VENV) with $$("$$python" --version) ..."; \
