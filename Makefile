@@ -25,7 +25,7 @@ test: $(DEV) ## Run every test (PYTEST_OPTIONS='-k fetch -x' for some; FAULT_SEE
 	@$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
 test-fast: $(DEV) ## Run the tests that need neither a server nor a process of their own, in under a minute
-	@$(BIN)/python -m pytest --fast $(PYTEST_OPTIONS)
+	@$(BIN)/python -m pytest --fast -r fE $(PYTEST_OPTIONS)
 
 # In one process: a server that others use, too, is not to be asked for more at once than a run asks.
 test-real: real-server-named $(DEV) ## Run the whole tool against the Typesense of TYPESENSE_TEST_URL and _API_KEY

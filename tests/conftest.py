@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,16 @@ import pytest
 
 from tests.faults.seed import VARIABLE, fault_seed
 from tests.providers import OpenAIStandIn
+from tests.providers.http import HTTPServer
 from tests.sandbox.server import RunningSandbox
 from tests.world import World
+
+LEFT_OUT = "starts a server or a process"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The choice of `make test-fast`."""
+    parser.addoption("--fast", action="store_true", help="skip every test that starts a server or a process")
 
 
 def pytest_configure() -> None:
@@ -25,6 +34,30 @@ def pytest_configure() -> None:
 def pytest_report_header() -> str:
     """Say which combinations of faults this run tries."""
     return f"faults: {VARIABLE}={fault_seed()} ({VARIABLE}=random draws another)"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what --fast left out."""
+    skipped = terminalreporter.getreports("skipped")
+    left_out = Counter(str(Path(report.nodeid).parent) for report in skipped if LEFT_OUT in report.longreprtext)
+    if left_out:
+        folders = ", ".join(f"{folder} ({count})" for folder, count in sorted(left_out.items()))
+        terminalreporter.write_line(f"left out, because it {LEFT_OUT}: {folders}; `make test` runs everything")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_started(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With --fast, whatever would start a server or a process skips its test instead."""
+
+    def leave_out(*_args: object, **_options: object) -> None:
+        pytest.skip(LEFT_OUT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if request.config.getoption("--fast"):
+            for start in ("subprocess.Popen.__init__", "os.fork", "multiprocessing.process.BaseProcess.start"):
+                patch.setattr(start, leave_out)
+            patch.setattr(HTTPServer, "start", leave_out)
+        yield
 
 
 @pytest.fixture(scope="session")
