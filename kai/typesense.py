@@ -2,7 +2,8 @@
 
 JSON calls go through the official client; import, export and clone go through the same connection pool
 directly, because the client would hold an export whole in memory and has no call for a clone. What is repeated,
-and for how long, is the connection's (`kai.typesense_connection`).
+and for how long, is the connection's (`kai.typesense_connection`); synonyms and curations, which differ between
+versions, have a room of their own (`kai.typesense_curation`).
 
 Every answer that is not 2xx, and every broken connection, becomes a `TypesenseError` that says whether
 waiting may help (`kai.typesense_answers`).
@@ -31,15 +32,16 @@ from kai.typesense_answers import (
     read_search,
     translated,
 )
-from kai.typesense_connection import Connection
+from kai.typesense_curation import CurationCalls
 
 __all__ = ["ImportAnswer", "Schema", "Typesense", "TypesenseError", "embedding_field", "nameable"]
 
 PAGE_LIMIT = 250
 """Typesense refuses a `per_page` above this with 422."""
 
-_AS_STORED = {"enable_overrides": "false"}
-"""An override for `*` would hide documents from the search, or show ones that were not asked for."""
+_AS_STORED = {"enable_overrides": "false", "enable_curations": "false"}
+"""A curation for `*` would hide documents from the search, or show ones that were not asked for. The second is its
+name from version 30 on, which disregards the first, as 29 does the second."""
 
 _LONGEST_QUERY = 3500
 """Bytes of search parameters as the URL carries them; the server refuses a query string above 4,000."""
@@ -48,7 +50,7 @@ _MOST_SEARCHES = 50
 """Searches in one multi_search; the server refuses more, as long as its `limit_multi_searches` is not raised."""
 
 
-class Typesense(Connection):
+class Typesense(CurationCalls):
     """A Typesense server: its calls, each repeated while waiting may help."""
 
     # -- the server ------------------------------------------------------------------------------------
@@ -106,7 +108,7 @@ class Typesense(Connection):
         return self.repeat(lambda: read_object(read_json(self.http.post("/collections", content=body))))
 
     def clone_collection(self, source: str, name: str) -> Schema:
-        """Clone schema, synonyms and overrides of a real collection, not documents, not metadata.
+        """Clone schema, synonyms and overrides (or names of sets) of a real collection, not documents, not metadata.
 
         Not repeated after an answer that was lost: the second request would be refused because the first
         one did its work; the caller looks instead.
@@ -149,30 +151,6 @@ class Typesense(Connection):
         """Replace the collection's `metadata` whole."""
         body = orjson.dumps({"metadata": metadata})
         self.repeat(lambda: read_json(self.http.patch(f"/collections/{_path(name)}", content=body)))
-
-    def synonyms(self, name: str) -> list[dict[str, Any]]:
-        """The collection's synonyms (all of them: the listing is asked for in pages)."""
-        return self._listing(name, "synonyms")
-
-    def overrides(self, name: str) -> list[dict[str, Any]]:
-        """The collection's overrides."""
-        return self._listing(name, "overrides")
-
-    def put_synonym(self, name: str, synonym: dict[str, Any]) -> None:
-        """Create or replace one synonym, given as the listing shows it."""
-        self._put_part(name, "synonyms", synonym)
-
-    def put_override(self, name: str, override: dict[str, Any]) -> None:
-        """Create or replace one override, given as the listing shows it."""
-        self._put_part(name, "overrides", override)
-
-    def delete_synonym(self, name: str, synonym_id: str) -> None:
-        """Delete one synonym; one that is not there is no error."""
-        self._delete_part(name, "synonyms", synonym_id)
-
-    def delete_override(self, name: str, override_id: str) -> None:
-        """Delete one override; one that is not there is no error."""
-        self._delete_part(name, "overrides", override_id)
 
     def aliases(self) -> dict[str, str]:
         """Alias name -> collection name."""
@@ -310,8 +288,9 @@ class Typesense(Connection):
         """Stream the documents as JSON lines, in insertion order, as they arrive; a few lines in memory.
 
         Raises:
-            TypesenseError: transient if the stream broke off; the lines before that were complete. Not transient
-                if it could not be opened: that was tried for as long as patience lasts.
+            TypesenseError: transient if the stream broke off, or the server put an error into it instead of a
+                document, as version 30 does; the lines before that were complete. Not transient if it could not
+                be opened: that was tried for as long as patience lasts.
         """
         url = f"/collections/{_path(name)}/documents/export"
         try:
@@ -327,53 +306,16 @@ class Typesense(Connection):
                     rest += first
                     continue
                 if line := rest + first:
-                    yield line
+                    yield _document_line(line)
                 rest = others.pop()
-                yield from (line for line in others if line)
+                yield from (_document_line(line) for line in others if line)
             if rest:
                 # The last line of an export has no newline: whether it is whole, only its JSON tells.
                 try:
-                    orjson.loads(rest)
+                    orjson.loads(_document_line(rest))
                 except orjson.JSONDecodeError as error:
                     raise TypesenseError("the export broke off in mid-record", transient=True) from error
                 yield rest
-
-    # -- parts of a collection -------------------------------------------------------------------------
-
-    def _listing(self, name: str, kind: str) -> list[dict[str, Any]]:
-        items: dict[str, dict[str, Any]] = {}
-        url = f"/collections/{_path(name)}/{kind}"
-
-        def ask() -> list[dict[str, Any]]:
-            answer = read_json(self.http.get(url, params={"limit": PAGE_LIMIT, "offset": len(items)}))
-            return [{**item, "id": str(item["id"])} for item in read_list(answer[kind])]
-
-        while True:
-            try:
-                page = self.repeat(ask)
-            except TypesenseError as error:
-                # The server refuses an offset at the very end: there are as many as whole pages hold.
-                if items and error.status == 400 and "offset" in str(error):
-                    return list(items.values())
-                raise
-            before = len(items)
-            for item in page:
-                items.setdefault(item["id"], item)
-            if len(page) != PAGE_LIMIT or len(items) == before:
-                return list(items.values())
-
-    def _put_part(self, name: str, kind: str, part: dict[str, Any]) -> None:
-        body = orjson.dumps({key: value for key, value in part.items() if key != "id"})
-        url = f"/collections/{_path(name)}/{kind}/{_path(part['id'])}"
-        self.repeat(lambda: read_json(self.http.put(url, content=body)))
-
-    def _delete_part(self, name: str, kind: str, part_id: str) -> None:
-        url = f"/collections/{_path(name)}/{kind}/{_path(part_id)}"
-        try:
-            self.repeat(lambda: read_json(self.http.delete(url)))
-        except TypesenseError as error:
-            if not error.missing:
-                raise
 
 
 def embedding_field(schema: Schema, name: str) -> dict[str, Any] | None:
@@ -393,6 +335,12 @@ def nameable(document_id: str) -> bool:
         and document_id == document_id.strip()
         and document_id not in ("", "*")
     )
+
+
+def _document_line(line: bytes) -> bytes:
+    if not line.startswith(b"{"):
+        raise TypesenseError(f"a line of the export is no document: {line[:120]!r}", transient=True)
+    return line
 
 
 def _path(part: str) -> str:

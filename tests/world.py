@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -24,6 +25,7 @@ SHARED = REPOSITORY.parent / "shared"
 DATA = SHARED / "data"
 
 MODULE = "migration.embedding_migration"
+SETS = {"synonym_sets": "words", "curation_sets": "pins"}
 EMBEDDING_FIELDS = {"context_stores": "prompt_embedding", "instructions": "instruction_embedding"}
 
 Document = dict[str, Any]
@@ -184,6 +186,38 @@ class World:
             self.http.delete(f"/aliases/{alias['name']}")
         for schema in self.http.get("/collections").json():
             self.http.delete(f"/collections/{schema['name']}")
+        for kind in SETS if self.has_sets else ():
+            for each in self.http.get(f"/{kind}").json():
+                self.http.delete(f"/{kind}/{each['name']}").raise_for_status()
+
+    @property
+    def has_sets(self) -> bool:
+        """Whether synonyms and curations are in sets of the server, as from version 30 on."""
+        return self.http.get("/synonym_sets").is_success
+
+    def curate(self, name: str, synonyms: Mapping[str, Document], overrides: Mapping[str, Document]) -> None:
+        """Give a collection these synonyms and overrides by id: its own, or by the sets `words` and `pins`."""
+        path = f"/collections/{quote(name)}"
+        if not self.has_sets:
+            for kind, parts in (("synonyms", synonyms), ("overrides", overrides)):
+                for id_, body in parts.items():
+                    self.http.put(f"{path}/{kind}/{quote(id_)}", json=body).raise_for_status()
+            return
+        for (kind, set_name), parts in zip(SETS.items(), (synonyms, overrides), strict=True):
+            items = [{"id": id_, **body} for id_, body in parts.items()]
+            self.http.put(f"/{kind}/{set_name}", json={"items": items}).raise_for_status()
+        self.http.patch(path, json={kind: [set_name] for kind, set_name in SETS.items()}).raise_for_status()
+
+    def curation(self, name: str) -> tuple[dict[str, Document], dict[str, Document]]:
+        """The collection's synonyms and overrides by id, wherever they are."""
+        if self.has_sets:
+            schema = self.schema(name)
+            sets = [[self.http.get(f"/{kind}/{each}").json() for each in schema[kind]] for kind in SETS]
+            found = [[item for each in some for item in each["items"]] for some in sets]
+        else:
+            found = [self.http.get(f"/collections/{name}/{kind}").json()[kind] for kind in ("synonyms", "overrides")]
+        synonyms, overrides = ({part["id"]: part for part in parts} for parts in found)
+        return synonyms, overrides
 
     def fill(
         self, documents: Mapping[str, Sequence[Document]], dimensions: int | None, *, old_vectors: bool = True

@@ -6,6 +6,8 @@ One folder for each run and collection, `HOME/backups/<run>/<collection>/`, read
     schema.json           the collection's schema as the server gave it
     synonyms.jsonl        one synonym a line
     overrides.jsonl       one override a line
+    synonym_sets.jsonl    one set a line, name and items, where the collection names sets (Typesense 30)
+    curation_sets.jsonl   likewise
     create.json           the schema as `POST /collections` takes it (whole documents only)
     manifest.json         what this is, how much, checksums, whether complete
     RESTORE.md            how to put it back with zstd and curl alone

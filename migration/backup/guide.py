@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
-from migration.backup.manifest import CREATE, OVERRIDES, RECORDS, SYNONYMS, Manifest
+from kai.typesense_curation import NOTHING, PART_KINDS, SET_KINDS, Curation, PartKind, SetKind
+from migration.backup.manifest import CREATE, CURATION, RECORDS, Manifest
 
 _NOT_FOR_CREATE: Final = frozenset({"created_at", "num_documents"})
 
@@ -93,7 +94,8 @@ stands in it twice; the later one, its newest content, counts.
 _SETTINGS: Final = """
 ## {title}
 
-One line of `{file}` for each name below, in the same order.
+One line of `{file}` for each name below, in the same order. Up to Typesense 29; later ones know sets only, which
+`kai-migrate restore` makes of them.
 
 ```sh
 n=0
@@ -108,6 +110,32 @@ NAMES
 ```
 """
 
+_SETS: Final = """
+## {title}
+
+They are the server's, from Typesense 30 on, and must be there before a collection that names them. Others may name
+them too, so one that is there is left as it is. One line of `{file}` for each name below, in the same order.
+
+```sh
+n=0
+while IFS= read -r name; do
+  n=$((n + 1))
+  curl -s -f -o /dev/null "$TYPESENSE_URL/{kind}/$name" -H "X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY" && continue
+  sed -n "${{n}}p" {file} | curl -sS -X PUT "$TYPESENSE_URL/{kind}/$name" \\
+    -H "X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY" -H "Content-Type: application/json" --data-binary @-
+  echo
+done <<'NAMES'
+{names}
+NAMES
+```
+"""
+_TITLES: Final = {
+    "synonyms": "Synonyms",
+    "overrides": "Overrides",
+    "synonym_sets": "Synonym sets",
+    "curation_sets": "Curation sets",
+}
+
 
 def creatable(schema: Mapping[str, Any]) -> dict[str, Any]:
     """A schema that the server gave, in the form that `POST /collections` takes.
@@ -119,9 +147,7 @@ def creatable(schema: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
-def restore_guide(
-    manifest: Manifest, synonyms: Sequence[Mapping[str, Any]], overrides: Sequence[Mapping[str, Any]]
-) -> str:
+def restore_guide(manifest: Manifest, curation: Curation) -> str:
     """The text of `RESTORE.md`. It has no key in it."""
     vectors = manifest.kind == "vectors"
     path = quote(manifest.collection, safe="")
@@ -140,18 +166,19 @@ def restore_guide(
             url=_url(manifest.server),
             records=RECORDS,
         ),
+        *_curation(SET_KINDS, _SETS, curation, path),
         (_VECTORS if vectors else _DOCUMENTS).format(**names),
     ]
-    if vectors and (synonyms or overrides):
-        parts.append("\nSynonyms and overrides were not changed by the run; they are here in case they are needed.\n")
-    for title, file, kind, items in (
-        ("Synonyms", SYNONYMS, "synonyms", synonyms),
-        ("Overrides", OVERRIDES, "overrides", overrides),
-    ):
-        if items:
-            ids = "\n".join(quote(str(item.get("id", "")), safe="") for item in items)
-            parts.append(_SETTINGS.format(title=title, file=file, kind=kind, path=path, names=ids))
-    return "".join(parts)
+    if vectors and curation != NOTHING:
+        parts.append("\nSynonyms and curations were not changed by the run; they are here in case they are needed.\n")
+    return "".join([*parts, *_curation(PART_KINDS, _SETTINGS, curation, path)])
+
+
+def _curation(kinds: Sequence[PartKind | SetKind], text: str, curation: Curation, path: str) -> Iterator[str]:
+    for kind in kinds:
+        if items := curation.of(kind):
+            names = "\n".join(quote(str(item.get("name", item.get("id", ""))), safe="") for item in items)
+            yield text.format(title=_TITLES[kind], file=CURATION[kind], kind=kind, path=path, names=names)
 
 
 def _url(server: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, get_args
 
 import orjson
 
+from kai.typesense_curation import PART_KINDS, SET_KINDS
 from migration.backup.errors import BackupError
 from migration.backup.files import write_atomically
 
@@ -17,8 +18,8 @@ Kind = Literal["vectors", "documents"]
 
 RECORDS: Final = "documents.jsonl.zst"
 SCHEMA: Final = "schema.json"
-SYNONYMS: Final = "synonyms.jsonl"
-OVERRIDES: Final = "overrides.jsonl"
+CURATION: Final = {kind: f"{kind}.jsonl" for kind in (*PART_KINDS, *SET_KINDS)}
+"""The file of each kind of synonyms and curations; those of sets are there where the collection names sets."""
 CREATE: Final = "create.json"
 GUIDE: Final = "RESTORE.md"
 MANIFEST: Final = "manifest.json"

@@ -9,10 +9,11 @@ from typing import Any
 
 import orjson
 
+from kai.typesense_curation import PART_KINDS, Curation
 from migration.backup import pages
 from migration.backup.errors import BackupError
 from migration.backup.files import sha256_of
-from migration.backup.manifest import OVERRIDES, RECORDS, SCHEMA, SYNONYMS, Manifest, read_manifest
+from migration.backup.manifest import CURATION, RECORDS, SCHEMA, Manifest, read_manifest
 from migration.backup.seen import Seen
 
 PAGE = 250
@@ -56,14 +57,10 @@ class Backup:
         return schema
 
     @property
-    def synonyms(self) -> list[dict[str, Any]]:
-        """The collection's synonyms as the server gave them. Raises BackupError naming the file."""
-        return self._json_lines(SYNONYMS)
-
-    @property
-    def overrides(self) -> list[dict[str, Any]]:
-        """The collection's overrides as the server gave them. Raises BackupError naming the file."""
-        return self._json_lines(OVERRIDES)
+    def curation(self) -> Curation:
+        """The collection's synonyms and curations as the server gave them. Raises BackupError naming the file."""
+        there = (kind for kind, name in CURATION.items() if kind in PART_KINDS or (self.folder / name).exists())
+        return Curation.made_of({kind: self._json_lines(CURATION[kind]) for kind in there})
 
     @property
     def damage(self) -> tuple[str, ...]:
@@ -122,7 +119,7 @@ class Backup:
                     raise BackupError(f"{path} is damaged: its checksum is not that of the manifest")
             except OSError as error:
                 raise BackupError(f"{path} cannot be read: {error.strerror}") from error
-        _ = self.schema, self.synonyms, self.overrides
+        _ = self.schema, self.curation
         records, distinct = self._count(with_lines=True)
         faults = self.damage if self.manifest.closed else self._damage
         if faults:

@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from typing import Any, Self
 import orjson
 from filelock import FileLock, Timeout
 
+from kai.typesense_curation import NOTHING, PART_KINDS, SET_KINDS, Curation, names_sets
 from migration.backup import pages
 from migration.backup.errors import BackupError
 from migration.backup.files import (
@@ -31,13 +32,12 @@ from migration.backup.guide import creatable, restore_guide
 from migration.backup.lines import Vector, document_id, vector_line
 from migration.backup.manifest import (
     CREATE,
+    CURATION,
     GUIDE,
     LOCK,
     MANIFEST,
-    OVERRIDES,
     RECORDS,
     SCHEMA,
-    SYNONYMS,
     FileFacts,
     Kind,
     Manifest,
@@ -85,8 +85,7 @@ class BackupWriter:
         embedding_field: str,
         server: str,
         schema: Mapping[str, Any],
-        synonyms: Iterable[Mapping[str, Any]] = (),
-        overrides: Iterable[Mapping[str, Any]] = (),
+        curation: Curation = NOTHING,
         free_space_needed: int = 0,
         fingerprint: str | None = None,
         model: str | None = None,
@@ -94,7 +93,7 @@ class BackupWriter:
         """Begin the backup of a collection, or go on with the one that this run began.
 
         Going on, finished or not, keeps every whole page and cuts off one that was torn; schema, synonyms and
-        overrides stay as they were first.
+        curations stay as they were first.
 
         Args:
             home: MIGRATION_HOME; made where it is missing, 0700.
@@ -104,8 +103,7 @@ class BackupWriter:
             embedding_field: the field that is about to be overwritten.
             server: where the collection is, without a key.
             schema: the collection as `GET /collections/<name>` gives it.
-            synonyms: as the server gives them.
-            overrides: as the server gives them.
+            curation: synonyms and curations, own or by sets.
             free_space_needed: bytes that must be free on the disk; 0 does not look.
             fingerprint: of the embedding space of the old vectors, where known.
             model: that made the old vectors, where known.
@@ -131,7 +129,7 @@ class BackupWriter:
                 if (folder / MANIFEST).exists():
                     manifest = _continued(read_manifest(folder), manifest, folder)
                 else:
-                    _write_settings(folder, manifest, schema, list(synonyms), list(overrides))
+                    _write_settings(folder, manifest, schema, curation)
                 return cls._start(folder, manifest, lock)
             except BaseException:
                 lock.release()
@@ -251,7 +249,7 @@ class BackupWriter:
 
     def _finished(self, complete: bool) -> Manifest:
         records, distinct = Backup(self.folder, self._manifest).count()
-        kept = [name for name in (RECORDS, SCHEMA, SYNONYMS, OVERRIDES, CREATE, GUIDE) if (self.folder / name).exists()]
+        kept = [name for name in (RECORDS, SCHEMA, *CURATION.values(), CREATE, GUIDE) if (self.folder / name).exists()]
         # From the disk rather than while writing: what counts is what is there.
         files = {name: FileFacts((self.folder / name).stat().st_size, sha256_of(self.folder / name)) for name in kept}
         size = sum(facts.bytes for facts in files.values())
@@ -276,19 +274,13 @@ def _continued(found: Manifest, wanted: Manifest, folder: Path) -> Manifest:
     return found
 
 
-def _write_settings(
-    folder: Path,
-    manifest: Manifest,
-    schema: Mapping[str, Any],
-    synonyms: Sequence[Mapping[str, Any]],
-    overrides: Sequence[Mapping[str, Any]],
-) -> None:
+def _write_settings(folder: Path, manifest: Manifest, schema: Mapping[str, Any], curation: Curation) -> None:
     write_atomically(folder / SCHEMA, orjson.dumps(schema, option=orjson.OPT_INDENT_2) + b"\n")
-    write_atomically(folder / SYNONYMS, b"".join(orjson.dumps(each) + b"\n" for each in synonyms))
-    write_atomically(folder / OVERRIDES, b"".join(orjson.dumps(each) + b"\n" for each in overrides))
+    for kind in (*PART_KINDS, *(SET_KINDS if names_sets(schema) else ())):
+        write_atomically(folder / CURATION[kind], b"".join(orjson.dumps(each) + b"\n" for each in curation.of(kind)))
     if manifest.kind == "documents":
         write_atomically(folder / CREATE, orjson.dumps(creatable(schema), option=orjson.OPT_INDENT_2) + b"\n")
-    write_atomically(folder / GUIDE, restore_guide(manifest, synonyms, overrides).encode())
+    write_atomically(folder / GUIDE, restore_guide(manifest, curation).encode())
 
 
 def _check_space(home: Path, needed: int) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--env-file", type=click.Path(dir_okay=False, path_type=Path), help="File with the configuration.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
 def command(collections: tuple[str, ...], collections_file: Path | None, env_file: Path | None, verbose: bool) -> None:
-    """Back up whole collections: documents, schema, synonyms and overrides. Restore with `kai-migrate restore`."""
+    """Back up whole collections: documents, schema, synonyms and curations. Restore with `kai-migrate restore`."""
     from migration.cli.exits import TYPESENSE_ONLY, with_settings
     from migration.operations.backup import back_up
 

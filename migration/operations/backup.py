@@ -17,7 +17,9 @@ from migration.ledger.errors import LedgerError
 from migration.operations.execute import DONE, STOPPED
 from migration.operations.setup import PREFLIGHT_PATIENCE, open_ledger, open_server, selected_collections
 from migration.runtime.console import Console
+from migration.strategies.curation import read_curation, refuse_unusable
 from migration.strategies.plan import Refused
+from migration.strategies.server_version import server_version
 from migration.strategies.shadow_state import unfinished
 
 _BYTES_A_DOCUMENT = 20_000
@@ -37,9 +39,11 @@ def back_up(settings: Settings, console: Console, *, names: Sequence[str], colle
             raise Refused([f"{what}; run the migration again, which finishes it" for what in undone])
         if missing := [name for name, schema in schemas.items() if schema is None]:
             raise Refused([f"collection {name!r} does not exist on {server.url}" for name in missing])
+        refuse_unusable(server, [schema for schema in schemas.values() if schema], contents=True)
         server.patience = max(server.patience, 24 * PREFLIGHT_PATIENCE)
         source = {"server": server.address, "collections": list(schemas)}
-        run = ledger.start_run(f"backup-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}", "backup", source=source)
+        name = f"backup-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+        run = ledger.start_run(name, "backup", source=source, parameters={"typesense": server_version(server)})
         totals: dict[str, int] = {}
         cause = ""
         try:
@@ -85,8 +89,7 @@ def _back_up_one(
         embedding_field=collection.embedding_field,
         server=server.address,
         schema=schema,
-        synonyms=server.synonyms(name),
-        overrides=server.overrides(name),
+        curation=read_curation(server, schema),
         free_space_needed=documents * _BYTES_A_DOCUMENT,
     )
     try:

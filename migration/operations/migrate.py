@@ -36,6 +36,7 @@ from migration.runtime.console import Console
 from migration.runtime.control import Control
 from migration.runtime.meter import Meter
 from migration.strategies.context import MigrationOptions, Outcome, RunContext
+from migration.strategies.curation import refuse_unusable
 from migration.strategies.plan import (
     CollectionPlan,
     Plan,
@@ -96,6 +97,7 @@ def _looked_at(
     with control.signals(), open_server(settings, console, options.patience, stopped=control.stopped) as server:
         plan = make_plan(server, settings.embedding, collections, strategy=options.strategy or "auto")
         _refuse_what_loses(plan, options)
+        refuse_unusable(server, plan.copied, contents=options.backup, preview=options.dry_run)
         _affordable_tokens(settings.embedding, options.max_cost)
         yield server, _with_notes(plan, options), control
 
@@ -132,7 +134,12 @@ def _run(
                 model_id=model.id,
                 alias=options.alias,
                 description=options.description,
-                parameters={"concurrency": options.concurrency, "force": options.force, "backup": options.backup},
+                parameters={
+                    "concurrency": options.concurrency,
+                    "force": options.force,
+                    "backup": options.backup,
+                    "typesense": plan.version,
+                },
                 source=_source(plan, server),
             )
 

@@ -17,10 +17,13 @@ def banner(console: Console, plan: Plan) -> None:
     console.line(f"New embedding config: {plan.embedding.describe()}")
     console.line(f"Collections to migrate: {[item.collection.name for item in plan.collections]}")
     console.line(RULE)
+    for hazard in plan.hazards:
+        console.warn(f"! {hazard}")
 
 
 def preview(console: Console, plan: Plan) -> None:
     """The plan, collection by collection, and that nothing was changed."""
+    console.line(f"Typesense {plan.version}")
     for item in plan.collections:
         _preview_collection(console, item, plan.embedding)
     console.heading("DRY RUN: nothing was written, nothing was embedded but one probe")

@@ -31,7 +31,10 @@ from migration.operations.setup import open_ledger, open_server
 from migration.runtime.console import Console
 from migration.runtime.control import Control
 from migration.strategies.context import MigrationOptions, Outcome, RunContext
+from migration.strategies.curation import refuse_unusable
 from migration.strategies.plan import CollectionPlan, Refused, Strategy, decide, way_problem
+from migration.strategies.restore_curation import restorable
+from migration.strategies.server_version import server_version
 from migration.strategies.shadow_state import find_shadow, past_the_drop, read_mark, role_of, unfinished_refill
 from migration.strategies.sources import UNDESCRIBED, KnownModels, PutBack
 
@@ -178,6 +181,7 @@ def _go_back(
             kind,
             _unfinished(ledger, kind, reverts, source),
             source=source,
+            parameters={"typesense": server_version(server)},
             reverts=reverts.id if reverts else None,
         )
 
@@ -298,6 +302,10 @@ def _way(server: Typesense, name: str, backup: Backup, described: EmbeddedCollec
         strategy = "create"
     elif past_the_drop(mark, schema):
         strategy = "recreate"
+    if strategy == "create":
+        restorable(server, backup, name)
+    elif strategy == "recreate" and schema is not None and not past_the_drop(mark, schema):
+        refuse_unusable(server, [schema], contents=True)
     return _Way(
         CollectionPlan(
             collection,

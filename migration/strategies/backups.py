@@ -8,12 +8,14 @@ from typing import Any, Final
 import orjson
 
 from kai.typesense import Schema
+from kai.typesense_curation import NOTHING
 from migration.backup import BackupWriter, Kind
 from migration.documents.fetch import Document, Page
 from migration.documents.schemas import signature_of
 from migration.embedding.vectors import AnyVector
 from migration.ledger import LedgerError
 from migration.strategies.context import RunContext
+from migration.strategies.curation import read_curation
 
 _BYTES_A_NUMBER: Final = 12
 """Bytes that a number of a vector takes in a backup at most; zstd brings it to about half."""
@@ -48,8 +50,7 @@ def open_backup(
         embedding_field=embedding_field,
         server=server.address,
         schema=schema,
-        synonyms=server.synonyms(name) if whole else (),
-        overrides=server.overrides(name) if whole else (),
+        curation=read_curation(server, schema) if whole else NOTHING,
         free_space_needed=vectors + (documents * _BYTES_A_DOCUMENT if whole else 0) + _BYTES_TO_SPARE,
         model=signature_of(schema).get("model"),
     )

@@ -21,6 +21,7 @@ from migration.embedding.embed import text_hash
 from migration.embedding.throttle import Stopped
 from migration.strategies.context import ChosenStrategy
 from migration.strategies.hazards import find_hazards, referring_fields
+from migration.strategies.server_version import UNKNOWN, hazards_of_version, server_version
 from migration.strategies.shadow_state import (
     Mark,
     find_shadow,
@@ -104,10 +105,28 @@ class CollectionPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run would do, in the order in which it would."""
+    """What a run would do, in the order in which it would.
+
+    Attributes:
+        embedding: the target.
+        collections: one after the other.
+        version: the server's, as it says.
+        hazards: what the operator should know, whichever collection it is; a sentence each.
+    """
 
     embedding: EmbeddingSettings
     collections: tuple[CollectionPlan, ...]
+    version: str = UNKNOWN
+    hazards: tuple[str, ...] = ()
+
+    @property
+    def copied(self) -> list[Schema]:
+        """The collections that would be copied whole; not one that a dead run has copied, which must be finished."""
+        return [
+            item.schema
+            for item in self.collections
+            if item.strategy == "recreate" and not past_the_drop(item.leftover, item.schema)
+        ]
 
 
 def make_plan(
@@ -140,7 +159,8 @@ def make_plan(
     problems += _asked_twice(plans)
     if problems:
         raise Refused(problems)
-    return Plan(embedding, tuple(plans))
+    version = server_version(server)
+    return Plan(embedding, tuple(plans), version, hazards_of_version(version))
 
 
 def refuse_unwritable(server: Typesense, plan: Plan) -> None:

@@ -6,15 +6,18 @@ mark until it is whole, so that a start after a crash goes on with it.
 
 from __future__ import annotations
 
+from kai.typesense_curation import SET_KINDS
 from migration.backup import Backup, creatable
 from migration.documents.update import import_documents
 from migration.strategies.context import Failure, Outcome, RunContext, StrategyStopped
+from migration.strategies.plan import Refused
+from migration.strategies.restore_curation import restorable
 from migration.strategies.shadow.references import WrongJoins, forget_old_numbers, renew_references_to
 from migration.strategies.shadow_state import MARK, own_metadata, shadow_name
 
 
 class CreateAnew:
-    """Creates a collection from a backup: its documents, synonyms and overrides included.
+    """Creates a collection from a backup: its documents, synonyms and curations included.
 
     Args:
         context: the tools of the run.
@@ -42,14 +45,18 @@ class CreateAnew:
         """
         server, backup = self._context.server, self._backup
         self._context.status.phase("restoring", collection=self._name, total=total)
+        try:
+            curation = restorable(server, backup, self._name)
+        except Refused as error:
+            raise StrategyStopped(str(error)) from error
+        self.outcome.notes += curation.differing
+        curation.put_missing_sets(server)
         if not self._is_begun:
             own = own_metadata(backup.schema) or {}
             mark = {MARK: {"role": "restored", "run": self._context.run.name}}
-            server.create_collection({**creatable(backup.schema), "name": self._name, "metadata": {**own, **mark}})
-        for synonym in backup.synonyms:
-            server.put_synonym(self._name, synonym)
-        for override in backup.overrides:
-            server.put_override(self._name, override)
+            schema = {key: value for key, value in creatable(backup.schema).items() if key not in SET_KINDS}
+            server.create_collection({**schema, **curation.names, "name": self._name, "metadata": {**own, **mark}})
+        curation.put_parts(server, self._name)
         newest = _newest_of_repeated(backup)
         restored: set[str] = set()
         forget_old_numbers(server, self._name)

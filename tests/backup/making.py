@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kai.typesense_curation import NOTHING, Curation
 from migration.backup import BackupWriter, Kind
 
 T = TypeVar("T")
@@ -32,8 +33,7 @@ def write(
     collection: str = "things",
     kind: Kind = "vectors",
     schema: Mapping[str, Any] = SCHEMA,
-    synonyms: Sequence[Mapping[str, Any]] = (),
-    overrides: Sequence[Mapping[str, Any]] = (),
+    curation: Curation = NOTHING,
     server: str = "localhost:8108",
     free_space_needed: int = 0,
 ) -> BackupWriter:
@@ -46,8 +46,7 @@ def write(
         embedding_field=FIELD,
         server=server,
         schema=schema,
-        synonyms=synonyms,
-        overrides=overrides,
+        curation=curation,
         free_space_needed=free_space_needed,
     )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from kai.typesense_curation import Curation
 from migration.backup import Backup, BackupError, BackupWriter
 from tests.backup.making import FIELD, flat, write
 
@@ -140,8 +141,8 @@ def test_a_later_value_never_stands_in_for_a_damaged_old_one(tmp_path: Path) -> 
 
 
 def test_any_flipped_byte_in_any_file_is_caught_and_the_file_named(tmp_path: Path) -> None:
-    synonyms = [{"id": "s", "synonyms": ["a", "b"]}]
-    with write(tmp_path, kind="documents", synonyms=synonyms, overrides=synonyms) as writer:
+    synonyms = ({"id": "s", "synonyms": ["a", "b"]},)
+    with write(tmp_path, kind="documents", curation=Curation(synonyms, synonyms)) as writer:
         writer.add([b'{"id":"a"}', b'{"id":"b"}'])
         writer.close(complete=True)
     backup = Backup.load(writer.folder)
@@ -294,7 +295,7 @@ def test_only_the_owner_can_read_it_whatever_the_umask(tmp_path: Path, umask: in
     home = tmp_path / "home"
     previous = os.umask(umask)
     try:
-        with write(home, kind="documents", synonyms=[{"id": "s"}]) as writer:
+        with write(home, kind="documents", curation=Curation(({"id": "s"},))) as writer:
             writer.add([b'{"id":"a"}'])
             writer.close(complete=True)
     finally:

@@ -10,14 +10,14 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 
+from kai.typesense_curation import NOTHING, Curation
 from migration.backup import BackupWriter, Kind
 from migration.backup.guide import creatable
 from tests.backup.making import FIELD, SCHEMA
-from tests.world import World
+from tests.world import SETS, World
 
 NAME = "things é"
 
@@ -35,19 +35,21 @@ def _fill(world: World) -> dict[str, dict[str, Any]]:
         {"id": "c", "text": "no vector"},
     ]
     world.import_(NAME, documents)
-    for kind, id_, body in (
-        ("synonyms", "money made", {"synonyms": ["revenue", "income"]}),
-        ("synonyms", "50% 'é'", {"root": "eins", "synonyms": ["one"]}),
-        ("overrides", "pin", {"rule": {"query": "one", "match": "exact"}, "includes": [{"id": "a", "position": 1}]}),
-    ):
-        path = f"/collections/{NAME}/{kind}/{quote(id_)}"
-        world.http.put(path, json=body).raise_for_status()
+    world.curate(
+        NAME,
+        {
+            "money made": {"synonyms": ["revenue", "income"]},
+            "50% 'é'": {"root": "eins", "synonyms": ["one"]},
+        },
+        {"pin": {"rule": {"query": "one", "match": "exact"}, "includes": [{"id": "a", "position": 1}]}},
+    )
     return world.documents(NAME)
 
 
-def _settings(world: World, kind: str) -> list[dict[str, Any]]:
-    found = world.http.get(f"/collections/{NAME}/{kind}").json()[kind]
-    return sorted(found, key=lambda each: str(each["id"]))
+def _curation(world: World) -> Curation:
+    own = [tuple(parts.values()) for parts in world.curation(NAME)]
+    sets = [({"name": name, "items": list(items)},) for name, items in zip(SETS.values(), own, strict=True)]
+    return Curation((), (), *sets) if world.has_sets else Curation(*own)
 
 
 def _open(world: World, kind: Kind) -> BackupWriter:
@@ -59,8 +61,7 @@ def _open(world: World, kind: Kind) -> BackupWriter:
         embedding_field=FIELD,
         server=world.url.removeprefix("http://"),
         schema=world.schema(NAME),
-        synonyms=_settings(world, "synonyms"),
-        overrides=_settings(world, "overrides"),
+        curation=_curation(world) if kind == "documents" else NOTHING,
     )
 
 
@@ -98,26 +99,37 @@ def test_old_vectors_come_back_although_the_new_ones_were_backed_up_again(world:
 
 
 @needs_tools
-@pytest.mark.parametrize("in_parts", [False, True])
-def test_a_whole_collection_comes_back_with_schema_synonyms_and_overrides(world: World, in_parts: bool) -> None:
+@pytest.mark.parametrize(("server", "in_parts"), [("world", False), ("world", True), ("world_30", True)])
+def test_a_whole_collection_comes_back_with_schema_synonyms_and_curations(
+    request: pytest.FixtureRequest, server: str, in_parts: bool
+) -> None:
+    world: World = request.getfixturevalue(server)
     before = _fill(world)
     schema = world.schema(NAME)
-    settings = [_settings(world, kind) for kind in ("synonyms", "overrides")]
+    curation = world.curation(NAME)
     with _open(world, "documents") as writer:
         writer.add([json.dumps(document).encode() for document in before.values()])
         # The application changed it while the backup was made: its newest content is what comes back.
         later = {**next(iter(before.values())), "text": "later"}
         writer.add([json.dumps(later).encode()])
         writer.close(complete=True)
-    head, delete, create, at_once, parts, *put = _commands(writer.folder)
-    assert len(put) == 2
+    head, *others = _commands(writer.folder)
+    sets, (delete, create, at_once, parts, *put) = (others[:2], others[2:]) if world.has_sets else ([], others)
+    assert len([*sets, *put]) == 2
     _follow(world, writer.folder, [head, delete])
+    # One set is gone, another stands with items of its own by now, and stays as it is.
+    kept = {"items": [{"id": "other", "rule": {"query": "x", "match": "exact"}, "excludes": [{"id": "c"}]}]}
+    if world.has_sets:
+        world.http.delete("/synonym_sets/words").raise_for_status()
+        world.http.put("/curation_sets/pins", json=kept).raise_for_status()
     assert world.http.get(f"/collections/{NAME}").status_code == 404
-    output = _follow(world, writer.folder, [head, create, parts if in_parts else at_once, *put])
+    output = _follow(world, writer.folder, [head, *sets, create, parts if in_parts else at_once, *put])
     assert world.documents(NAME) == {**before, later["id"]: later}
     after = world.schema(NAME)
     assert {**after, "created_at": 0} == {**schema, "created_at": 0}
-    assert [_settings(world, kind) for kind in ("synonyms", "overrides")] == settings
+    synonyms, overrides = world.curation(NAME)
+    assert synonyms == curation[0]
+    assert list(overrides) == (["other"] if world.has_sets else ["pin"])
     assert output.count('"success":false') == 0
 
 
@@ -129,6 +141,7 @@ def test_the_schema_to_create_from_has_nothing_that_the_server_adds() -> None:
 
 def test_an_odd_server_or_collection_cannot_slip_a_command_into_the_guide(tmp_path: Path) -> None:
     evil = "x'; touch pwned; '$(touch pwned)`touch pwned`"
+    odd = evil + "\nNAMES\ntouch pwned"
     with BackupWriter.open(
         tmp_path,
         evil,
@@ -136,8 +149,8 @@ def test_an_odd_server_or_collection_cannot_slip_a_command_into_the_guide(tmp_pa
         kind="vectors",
         embedding_field=evil,
         server=evil,
-        schema=SCHEMA,
-        synonyms=[{"id": evil + "\nNAMES\ntouch pwned"}],
+        schema={**SCHEMA, "synonym_sets": [odd]},
+        curation=Curation(({"id": odd},), (), ({"name": odd, "items": []},)),
     ) as writer:
         pass
     for command in _commands(writer.folder):

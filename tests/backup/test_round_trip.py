@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kai.typesense_curation import NOTHING, Curation
 from migration.backup import Backup, BackupError, BackupWriter, backup_folder, vector_line
 from tests.backup.making import FIELD, SCHEMA, flat, write
 
@@ -138,13 +139,35 @@ def test_a_line_that_is_no_record_is_refused_and_its_page_not_written(tmp_path: 
         assert (writer.folder / "documents.jsonl.zst").stat().st_size == 0
 
 
-def test_schema_synonyms_and_overrides_come_back(tmp_path: Path) -> None:
-    synonyms = [{"id": "money", "root": "", "synonyms": ["revenue", "income"]}]
-    overrides = [{"id": "pin", "rule": {"query": "q", "match": "exact"}}, {"id": "Ä", "rule": {}}]
-    with write(tmp_path, synonyms=synonyms, overrides=overrides) as writer:
+@pytest.mark.parametrize("by_sets", [False, True], ids=["own", "sets"])
+def test_schema_synonyms_and_curations_come_back(tmp_path: Path, by_sets: bool) -> None:
+    synonyms = {"id": "money", "root": "", "synonyms": ["revenue", "income"]}
+    overrides = ({"id": "pin", "rule": {"query": "q", "match": "exact"}}, {"id": "Ä", "rule": {}})
+    sets = ({"name": "words", "items": [synonyms]},), ({"name": "pins", "items": list(overrides)},)
+    curation = Curation((), (), *sets) if by_sets else Curation((synonyms,), overrides)
+    schema = SCHEMA | ({"synonym_sets": ["words"], "curation_sets": ["pins"]} if by_sets else {})
+    with write(tmp_path, schema=schema, curation=curation) as writer:
         pass
     backup = Backup.load(writer.folder)
-    assert (backup.schema, backup.synonyms, backup.overrides) == (SCHEMA, synonyms, overrides)
+    backup.verify()
+    assert (backup.schema, backup.curation) == (schema, curation)
+    for name in ("synonym_sets.jsonl", "curation_sets.jsonl") if by_sets else ():
+        assert (writer.folder / name).stat().st_mode & 0o777 == 0o600
+        assert name in backup.manifest.files
+        content = (writer.folder / name).read_bytes()
+        (writer.folder / name).write_bytes(content.upper())
+        with pytest.raises(BackupError, match=name):
+            backup.verify()
+        (writer.folder / name).write_bytes(content)
+
+
+def test_a_backup_of_version_30_that_was_made_without_the_sets_is_readable(tmp_path: Path) -> None:
+    schema = {**SCHEMA, "synonym_sets": ["words"], "curation_sets": []}
+    with write(tmp_path, schema=schema) as writer:
+        pass
+    for name in ("synonym_sets.jsonl", "curation_sets.jsonl"):
+        (writer.folder / name).unlink()
+    assert Backup.load(writer.folder).curation == NOTHING
 
 
 def test_going_on_keeps_the_first_schema(tmp_path: Path) -> None:

@@ -35,3 +35,11 @@ def small(world: World, provider: OpenAIStandIn, tmp_path: Path) -> Iterator[Sma
     made = SmallWorld(world, provider, tmp_path / "small")
     made.fill()
     yield made
+
+
+@pytest.fixture
+def small_30(world_30: World, provider: OpenAIStandIn, tmp_path: Path) -> SmallWorld:
+    """The small world on version 30, filled."""
+    made = SmallWorld(world_30, provider, tmp_path / "small")
+    made.fill()
+    return made

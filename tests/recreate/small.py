@@ -11,7 +11,7 @@ import numpy as np
 from migration.strategies.context import MigrationOptions
 from tests.providers.standin import StandIn
 from tests.providers.vectors import vector_for
-from tests.world import Document, World, as_float32, field, openai
+from tests.world import SETS, Document, World, as_float32, field, openai
 
 NAME, LINKS, SOURCES = "notes", "links", "sources"
 OLD_DIMENSIONS = 16
@@ -138,9 +138,8 @@ class SmallWorld:
             ],
         )
         http.put("/aliases/current", json={"collection_name": NAME}).raise_for_status()
-        http.put(f"/collections/{NAME}/synonyms/houses", json={"synonyms": ["roof", "house"]}).raise_for_status()
         override = {"rule": {"query": "door", "match": "exact"}, "includes": [{"id": "n1", "position": 1}]}
-        http.put(f"/collections/{NAME}/overrides/doors", json=override).raise_for_status()
+        self.world.curate(NAME, {"houses": {"synonyms": ["roof", "house"]}}, {"doors": override})
 
     def options(self, **more: Any) -> MigrationOptions:
         """Of a run over the notes."""
@@ -173,10 +172,16 @@ class SmallWorld:
         names = {schema["name"] for schema in self.world.http.get("/collections").json()}
         assert names == {SOURCES, NAME, LINKS} | ({kept} if kept else set())
         assert self.world.http.get("/aliases").json()["aliases"] == [{"name": "current", "collection_name": NAME}]
-        synonyms = self.world.http.get(f"/collections/{NAME}/synonyms").json()["synonyms"]
-        assert [(s["id"], s["synonyms"]) for s in synonyms] == [("houses", ["roof", "house"])]
-        overrides = self.world.http.get(f"/collections/{NAME}/overrides").json()["overrides"]
-        assert [o["id"] for o in overrides] == ["doors"]
+        synonyms, overrides = self.world.curation(NAME)
+        assert {id_: part["synonyms"] for id_, part in synonyms.items()} == {"houses": ["roof", "house"]}
+        assert list(overrides) == ["doors"]
+        if self.world.has_sets:
+            schema = self.world.schema(NAME)
+            assert {kind: schema[kind] for kind in SETS} == {kind: [name] for kind, name in SETS.items()}
+            assert [[s["name"] for s in self.world.http.get(f"/{kind}").json()] for kind in SETS] == [
+                ["words"],
+                ["pins"],
+            ]
 
     def check_schema(self, dimensions: int) -> None:
         """The schema is what it was but for `num_dim`; metadata too, but for the model's signature."""

@@ -15,6 +15,7 @@ from kai.settings import TypesenseSettings
 from kai.typesense import PAGE_LIMIT, Typesense, nameable
 from kai.typesense_answers import TypesenseError, raise_for_status
 from migration.documents.fetch import Selection, export_pages, fetch_documents
+from migration.strategies.server_version import hazards_of_version
 from tests.sandbox.server import RunningSandbox
 from tests.world import World, field
 
@@ -64,8 +65,8 @@ def test_only_a_number_of_seconds_is_a_time_to_wait(header: str, seconds: float 
 def test_every_synonym_is_listed_also_where_they_fill_their_pages(server: Typesense, count: int) -> None:
     wanted = {f"s{number}" for number in range(count)}
     for name in wanted:
-        server.put_synonym("notes", {"id": name, "synonyms": ["a", name]})
-    assert {synonym["id"] for synonym in server.synonyms("notes")} == wanted
+        server.put_part("notes", "synonyms", {"id": name, "synonyms": ["a", name]})
+    assert {synonym["id"] for synonym in server.parts("notes", "synonyms")} == wanted
 
 
 @pytest.mark.parametrize("letter", ["x", "ü"])
@@ -87,7 +88,7 @@ def test_any_number_of_searches_is_answered_in_order(server: Typesense, count: i
     "ask",
     [
         lambda client: client.aliases(),
-        lambda client: client.synonyms("notes"),
+        lambda client: client.parts("notes", "synonyms"),
         lambda client: client.schema_changes(),
         lambda client: client.search("notes", {"q": "*"}),
         lambda client: client.multi_search([{"q": "*"}]),
@@ -156,3 +157,38 @@ def test_reading_gives_up_after_one_patience() -> None:
         with pytest.raises(TypesenseError):
             list(export_pages(client, "notes", Selection("")))
         assert sum(waits) <= client.patience
+
+
+def test_an_error_that_the_server_puts_into_an_export_is_no_document_and_read_past_the_next_time() -> None:
+    junk = b"Error while getting seq_id of `b`: nothing found."
+    bodies = [b'{"id":"a","text":"1"}\n' + junk, b'{"id":"a","text":"1"}\n' + junk + b'\n{"id":"c","text":"3"}']
+    whole = b'{"id":"a","text":"1"}\n{"id":"b","text":"2"}\n{"id":"c","text":"3"}'
+    waiting = [*bodies, whole]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/export"):
+            return httpx.Response(200, content=waiting.pop(0))
+        return httpx.Response(200, json={"found": 3 if "filter_by" not in request.url.params else 1, "hits": []})
+
+    client = Typesense(TypesenseSettings(api_key="key"), patience=0)
+    client.http._transport = httpx.MockTransport(answer)
+    selection = Selection("vector", with_vector=False)
+    assert [d.id for page in export_pages(client, "notes", selection) for d in page] == ["a", "b", "c"]
+    assert waiting == []
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [
+        ("29.0", ""),
+        ("30.2", ""),
+        ("v30.1.rc1", ""),
+        ("28.0", "never tried"),
+        ("31.0", "never tried"),
+        ("nightly", "not known"),
+    ],
+)
+def test_a_version_that_was_never_tried_is_told(version: str, told: str) -> None:
+    hazards = hazards_of_version(version)
+    assert bool(hazards) == bool(told)
+    assert told in "".join(hazards)

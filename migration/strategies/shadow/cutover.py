@@ -27,11 +27,11 @@ from migration.backup.shelf import folder_name
 from migration.documents.fetch import Selection, export_pages
 from migration.documents.schemas import schema_differences, set_dimensions
 from migration.strategies.context import Failure, Outcome, RunContext, StrategyStopped
+from migration.strategies.curation import hand_on, take_along
 from migration.strategies.passes import Passes
 from migration.strategies.plan import CollectionPlan
 from migration.strategies.shadow.builder import ShadowBuilder
 from migration.strategies.shadow.copying import Adoption, CopyBack, remove_vectors
-from migration.strategies.shadow.curation import add_to, take_along
 from migration.strategies.shadow.keeping import keep_collection, kept_name, write_refused
 from migration.strategies.shadow.references import WrongJoins, counts_refused, forget_old_numbers, renew_references_to
 from migration.strategies.shadow.referring import Referring
@@ -237,6 +237,7 @@ class CutOver:
         if mark.phase != "done":
             if not mark.whole_at:
                 self._stand_up()
+                self._outcome.notes += hand_on(self._server, self._shadow, self._name)
                 self._copy_back()
                 keeper.write(whole_at=time.time())
             away = self._builder.mark.whole_at - self._builder.mark.dropped_at
@@ -283,11 +284,10 @@ class CutOver:
         raise CutOverStopped(f"something else keeps creating {self._name!r} with another schema")
 
     def _take_over(self, found: Schema) -> None:
-        """Mark a collection of the wanted schema as the successor, with all that belongs to it."""
+        """Mark a collection of the wanted schema as the successor, with the metadata that belongs to it."""
         server, keeper = self._server, self._builder.keeper
         if keeper is not None and keeper.mark.copied_to:
             keeper.write(copied_to="")  # Copied to a collection that is gone.
-        add_to(server, self._shadow, self._name)
         metadata = {**(self._builder.mark.live_metadata or {}), **(own_metadata(found) or {})}
         set_role(server, self._name, metadata, "copy", self._context.run.name)
 
