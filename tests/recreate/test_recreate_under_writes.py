@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from migration.strategies.context import ChosenStrategy
 from tests.killing import run_forked
 from tests.recreate.small import LINKS, NAME, SmallWorld, check_documents
 from tests.recreate.writer import IDEAS, Idea, Writer, Written, gap, schema_of, windows
@@ -91,10 +92,10 @@ def test_nothing_that_the_application_wrote_is_lost_and_nothing_that_it_deleted_
     )
     writer.start()
     environment = small.environment(TARGET, tmp_path / "home")
-    ended = run_forked(small.options(), environment, tmp_path / "run")
+    ended = run_forked(small.options(strategy="recreate"), environment, tmp_path / "run")
     time.sleep(0.1)
     account, created = writer.stop()
-    # 1: finished, but documents were still changing when the last pass ended.
+    # 1: finished, but documents were still changing when the last pass ended, or were lost at the drop.
     assert ended.status in (0, 1), ended.text
 
     hidden = windows(ended.text, time.time())
@@ -127,6 +128,56 @@ def test_nothing_that_the_application_wrote_is_lost_and_nothing_that_it_deleted_
     kept |= {id_: now[id_] for id_ in lost if id_ in now}
     check_documents(small.world, kept, TARGET, written=True)
     small.check_schema(TARGET)
+
+
+@pytest.mark.usefixtures("warm")
+@pytest.mark.parametrize("strategy", ["auto", "alter"])
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_not_a_write_is_lost_where_nobody_insists_on_a_recreate(
+    small: SmallWorld, tmp_path: Path, strategy: ChosenStrategy, seed: int
+) -> None:
+    small.fill(count=(40, 300, 700)[seed % 3])
+    writer = Writer(
+        small.world.url,
+        small.world.key,
+        small.expected,
+        schema=schema_of("wrong dimensions", TARGET),
+        seed=seed,
+        journal=tmp_path / "writes.jsonl",
+        pause=(0.002, 0.01, 0.03)[seed % 3],
+    )
+    writer.start()
+    environment = small.environment(TARGET, tmp_path / "home")
+    ended = run_forked(small.options(strategy=strategy), environment, tmp_path / "run")
+    account, created = writer.stop()
+    assert ended.status in (0, 1), ended.text
+    assert ("going on by emptying and filling" in ended.text) == (strategy == "auto")
+    assert not created
+    now = small.world.documents(NAME)
+    for document in now.values():
+        document.pop("vector", None)
+    assert now == writer.expected(account), ended.text
+
+    again = run_forked(small.options(strategy=strategy), environment, tmp_path / "run")
+    assert again.status == 0, again.text
+    check_documents(small.world, writer.expected(account), TARGET, written=True)
+    small.check_schema(TARGET)
+
+
+@pytest.mark.usefixtures("warm")
+def test_what_the_count_at_the_drop_shows_to_be_lost_is_a_failure(small: SmallWorld, tmp_path: Path) -> None:
+    def at_request(_number: int, name: str) -> None:
+        if name == f"DELETE /collections/{NAME}":
+            new = {"id": "late", "source_id": "s1", "title": "late", "text": "in the last moment", "draft": False}
+            small.world.import_(NAME, [new, {**new, "id": "later"}])
+
+    environment = small.environment(TARGET, tmp_path / "home")
+    options = small.options(strategy="recreate")
+    ended = run_forked(options, environment, tmp_path, at_request=at_request)
+    assert ended.status == 1, ended.text
+    assert "Verification: FAIL" in ended.text
+    assert "2 documents were written, and are lost" in ended.text
+    small.check(TARGET)
 
 
 def written_and_deleted_within(seconds: float, account: list[Written], id_: str, since: float) -> bool:
