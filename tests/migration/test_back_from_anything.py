@@ -266,27 +266,6 @@ def test_a_restore_from_a_backup_that_is_not_complete_says_so(world: World, tmp_
     assert "the backup is not complete: 250 documents are in it, of the 600" in done.err
 
 
-def test_references_to_a_collection_that_was_restored_lead_to_the_right_documents(world: World, tmp_path: Path) -> None:
-    file = tmp_path / "notes.toml"
-    file.write_text(NOTES)
-    vector = field("vector", "float[]", num_dim=8, optional=True)
-    world.http.post("/collections", json={"name": "notes", "fields": [field("title"), vector]}).raise_for_status()
-    world.import_("notes", [{"id": f"n{n}", "title": f"t {n}", "vector": [1.0] * 8} for n in range(6)])
-    world.http.delete("/collections/notes/documents/n0").raise_for_status()
-    links = {"name": "links", "fields": [field("note_id", reference="notes.id")]}
-    world.http.post("/collections", json=links).raise_for_status()
-    world.import_("links", [{"id": f"l{n}", "note_id": f"n{n}"} for n in range(1, 6)])
-    kai_migrate(world, "backup", "--collections", "notes", "--collections-file", str(file))
-    world.http.delete("/collections/notes").raise_for_status()
-    backup = next(world.home.glob("backups/backup-*/notes"))
-    kai_migrate(world, "restore", str(backup), "--yes", "--collections-file", str(file))
-    parameters = {"q": "*", "include_fields": "note_id,$notes(id)"}
-    hits = world.http.get("/collections/links/documents/search", params=parameters).json()["hits"]
-    assert {hit["document"]["note_id"]: hit["document"]["notes"]["id"] for hit in hits} == {
-        f"n{n}": f"n{n}" for n in range(1, 6)
-    }
-
-
 def test_an_unfinished_cut_over_is_neither_verified_nor_backed_up_as_if_it_were_the_collection(
     world: World, provider: OpenAIStandIn, tmp_path: Path
 ) -> None:

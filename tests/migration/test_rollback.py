@@ -22,22 +22,6 @@ def vectors(world: World) -> dict[str, dict[str, object]]:
     }
 
 
-def test_migrate_and_roll_back_leaves_every_vector_as_it_was_without_an_embedding_call(
-    world: World, provider: OpenAIStandIn
-) -> None:
-    world.fill(made_up(), 64)
-    before, content = vectors(world), world.documents("database_connections")
-    assert world.run(**openai(provider, 64)).status == 0
-    assert vectors(world) != before
-    requests = provider.requests
-    done = world.run("rollback", "--yes", module=KAI_MIGRATE)
-    assert done.status == 0, done.text
-    assert vectors(world) == before
-    assert world.documents("database_connections") == content
-    assert provider.requests == requests
-    assert done.summary("context_stores") == {"status": "completed", "count": 300, "success": 300, "failed": 0}
-
-
 def test_a_rollback_can_be_rolled_back(world: World, provider: OpenAIStandIn) -> None:
     world.fill(made_up(questions=60), 64)
     assert world.run(**openai(provider, 64)).status == 0
@@ -247,27 +231,3 @@ def test_a_rollback_killed_at_any_request_is_finished_by_the_next(
     assert child.status == 0, child.text
     assert vectors(world)["context_stores"] == before
     assert not [c["name"] for c in world.http.get("/collections").json() if "__" in c["name"]]
-
-
-def test_an_alter_is_rolled_back_too(world: World, provider: OpenAIStandIn) -> None:
-    world.fill(made_up(questions=60), 64)
-    before = vectors(world)
-    assert world.run("--strategy", "alter", **openai(provider, 128)).status == 0
-    done = world.run("rollback", "--yes", module=KAI_MIGRATE)
-    assert done.status == 0, done.text
-    assert vectors(world) == before
-
-
-def test_a_collection_that_is_gone_is_restored_from_a_backup_of_whole_documents(
-    world: World, provider: OpenAIStandIn
-) -> None:
-    world.fill(made_up(questions=60), 64)
-    before = world.state(("instructions",))
-    assert world.run("backup", "--collections", "instructions", module=KAI_MIGRATE).status == 0
-    world.http.delete("/collections/instructions").raise_for_status()
-    folder = next(world.home.glob("backups/backup-*/instructions"))
-    done = world.run("restore", str(folder), "--yes", module=KAI_MIGRATE)
-    assert done.status == 0, done.text
-    schema, documents = before["instructions"]
-    assert world.documents("instructions") == documents
-    assert world.schema("instructions")["fields"] == schema["fields"]
