@@ -12,7 +12,9 @@ LATENCY = 0.3
 
 
 @pytest.mark.parametrize(
-    ("dimensions", "arguments"), [(OLD, ()), (NEW, ("--strategy", "alter"))], ids=["in place", "alter"]
+    ("dimensions", "arguments"),
+    [(OLD, ()), (NEW, ("--strategy", "alter")), (NEW, ())],
+    ids=["in place", "alter", "default across lengths"],
 )
 def test_nothing_that_was_acknowledged_is_lost_and_every_vector_is_right_in_the_end(
     corner: Corner, dimensions: int, arguments: tuple[str, ...]
