@@ -12,18 +12,21 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
-from kai.models import FAMILIES, GOOGLE_TASK_TYPES, EmbeddingSettings, find_model, usual_model
+from kai.address import canonical_address
+from kai.models import EmbeddingSettings, find_model, usual_model
+from kai.settings_values import DEFAULT_TASK_TYPE, ChosenStrategy, Problem, Reader
 
 __all__ = [
     "DEFAULT_ENV_FILE",
     "DEFAULT_HOME",
     "DEFAULT_OLLAMA_API_BASE",
     "DEFAULT_TASK_TYPE",
+    "ChosenStrategy",
     "EmbeddingSettings",
     "Need",
     "Problem",
@@ -37,11 +40,8 @@ __all__ = [
 Need = Literal["embedding", "typesense"]
 
 DEFAULT_ENV_FILE: Final = Path(".env")
-DEFAULT_TASK_TYPE: Final = "RETRIEVAL_QUERY"
 DEFAULT_OLLAMA_API_BASE: Final = "http://localhost:11434"
 DEFAULT_HOME: Final = Path(".kai-migration")
-MAX_DIMENSIONS: Final = 100_000
-MAX_TIMEOUT_S: Final = 86_400.0
 
 _KEY_OF_FAMILY: Final = {"openai": "OPENAI_API_KEY", "google": "GOOGLE_API_KEY"}
 _VARIABLES_OF: Final[Mapping[Need, tuple[str, ...]]] = {
@@ -50,24 +50,7 @@ _VARIABLES_OF: Final[Mapping[Need, tuple[str, ...]]] = {
 }
 _SHORT_SECRET: Final = 8
 _URL_PASSWORD: Final = re.compile(r"(\w[\w+.-]{0,30}://[^:/@\s]*:)([^@\s]+)(@)")
-_HOST: Final = r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?"
 _QUERY_PASSWORD: Final = re.compile(r"([?&]password=)([^&#\s]+)", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong with the configuration.
-
-    Attributes:
-        variable: The variable at fault; for a file that cannot be read, the file's name.
-        message: What is wrong and what would be right, in one line without secrets.
-    """
-
-    variable: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.variable}: {self.message}"
 
 
 class SettingsError(Exception):
@@ -80,19 +63,30 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TypesenseSettings:
-    """Where Typesense is. `timeout` is the user's own, in seconds; imports may need longer."""
+    """Where Typesense is. `timeout` is the user's own, in seconds; imports may need longer.
+
+    Of a cluster, `nodes` are the base URLs of all nodes, and host, port and protocol those of the one by which the
+    cluster is known: the one that TYPESENSE_HOST and TYPESENSE_PORT name, if it is one of them, else the first in
+    alphabetical order. So the order in which they are written does not count, nor which of them leads.
+    """
 
     host: str = "localhost"
     port: int = 8108
     protocol: str = "http"
     api_key: str = field(default="", repr=False)
     timeout: float = 60.0
+    nodes: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
         """The base URL, without a slash at its end."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.protocol}://{host}:{self.port}"
+
+    @property
+    def address(self) -> str:
+        """`host:port`, in the one spelling by which ledger, locks and backups know the server."""
+        return canonical_address(f"{self.host}:{self.port}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +103,7 @@ class Settings:
         ollama_api_base: Base URL of the Ollama server; may carry `user:password@`.
         home: Where ledger, backups and reports live.
         ledger_url: SQLAlchemy URL of the ledger; `None` for SQLite in `home`.
+        strategy: How vectors are replaced where a command does not say it.
     """
 
     embedding: EmbeddingSettings
@@ -120,6 +115,7 @@ class Settings:
     ollama_api_base: str = field(default=DEFAULT_OLLAMA_API_BASE, repr=False)
     home: Path = DEFAULT_HOME
     ledger_url: str | None = field(default=None, repr=False)
+    strategy: ChosenStrategy = "auto"
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -182,15 +178,9 @@ def load_settings(
     problems: list[Problem] = []
     values = {**_read_env_file(env_file, environ, problems), **environ}
     unread = tuple(problems)
-    reader = _Reader(values, problems)
+    reader = Reader(values, problems)
     embedding = _read_embedding(reader)
-    typesense = TypesenseSettings(
-        host=reader.host("TYPESENSE_HOST", "localhost"),
-        port=reader.port("TYPESENSE_PORT", 8108),
-        protocol=reader.protocol("TYPESENSE_PROTOCOL", "http"),
-        api_key=reader.key("TYPESENSE_API_KEY", required_for="Typesense"),
-        timeout=reader.seconds("TYPESENSE_TIMEOUT", 60.0),
-    )
+    typesense = _read_typesense(reader)
     key_needed = _KEY_OF_FAMILY.get(embedding.family)
     settings = Settings(
         embedding=embedding,
@@ -206,6 +196,7 @@ def load_settings(
         ollama_api_base=reader.url("OLLAMA_API_BASE", example=DEFAULT_OLLAMA_API_BASE) or DEFAULT_OLLAMA_API_BASE,
         home=reader.folder("MIGRATION_HOME", DEFAULT_HOME),
         ledger_url=reader.ledger_url("MIGRATION_LEDGER_URL"),
+        strategy=reader.strategy("MIGRATION_STRATEGY"),
     )
     passed_over = tuple(prefix for need, prefixes in _VARIABLES_OF.items() if need not in needs for prefix in prefixes)
     problems = [p for p in problems if p in unread or not p.variable.startswith(passed_over)]
@@ -247,7 +238,7 @@ def _read_env_file(env_file: Path | None, environ: Mapping[str, str], problems: 
     return values
 
 
-def _read_embedding(reader: _Reader) -> EmbeddingSettings:
+def _read_embedding(reader: Reader) -> EmbeddingSettings:
     """The embedding configuration; a wrong part leaves a problem in the reader and a placeholder here."""
     family = reader.family("EMBEDDING_FAMILY")
     usual = usual_model(family)
@@ -265,146 +256,27 @@ def _read_embedding(reader: _Reader) -> EmbeddingSettings:
     return EmbeddingSettings(family, model, dimensions, reader.task_type("EMBEDDING_TASK_TYPE", family))
 
 
-class _Reader:
-    """Takes values out of the variables one by one, and notes what is wrong with them.
-
-    After a problem a method returns a placeholder of the right type, so that the next one can be looked at.
-    """
-
-    def __init__(self, values: Mapping[str, str], problems: list[Problem]) -> None:
-        self._values = values
-        self._problems = problems
-
-    def problem(self, variable: str, message: str) -> None:
-        self._problems.append(Problem(variable, message))
-
-    def _stripped(self, variable: str) -> str | None:
-        value = self._values.get(variable)
-        return None if value is None else value.strip()
-
-    def _printable(self, variable: str, remedy: str) -> str | None:
-        """The value; `None` if it is not set or unusable, the latter with a problem."""
-        value = self._stripped(variable)
-        if value is not None and not value.isprintable():
-            self.problem(variable, f"has a character that cannot be printed; {remedy}")
-            return None
-        return value
-
-    def required(self, variable: str, remedy: str) -> str:
-        before = len(self._problems)
-        value = self._printable(variable, remedy)
-        if not value and len(self._problems) == before:
-            self.problem(variable, f"is {'missing' if value is None else 'empty'}; {remedy}")
-        return value or ""
-
-    def family(self, variable: str) -> str:
-        remedy = f"write {', '.join(FAMILIES[:-1])} or {FAMILIES[-1]}"
-        value = self.required(variable, remedy)
-        if value and value.lower() not in FAMILIES:
-            self.problem(variable, f"{_quoted(value)} is not a family; {remedy}")
-        return value.lower()
-
-    def task_type(self, variable: str, family: str) -> str | None:
-        if family != "google":
-            return None
-        remedy = f"write one of {', '.join(GOOGLE_TASK_TYPES)}; KAI uses {DEFAULT_TASK_TYPE}"
-        value = (self._printable(variable, remedy) or DEFAULT_TASK_TYPE).upper()
-        if value not in GOOGLE_TASK_TYPES:
-            self.problem(variable, f"{_quoted(value)} is not a task type of Google; {remedy}")
-        return value
-
-    def key(self, variable: str, *, required_for: str | None) -> str:
-        remedy = "write the key as the provider shows it"
-        if required_for == "family openai":
-            remedy += ", or no-key for a compatible server that asks for none"
-        value = self._stripped(variable) or ""
-        if not value and required_for:
-            state = "missing" if variable not in self._values else "empty"
-            self.problem(variable, f"is {state} and {required_for} needs it; {remedy}")
-        elif value and not (value.isascii() and value.isprintable() and " " not in value):
-            # It travels in an HTTP header, and the HTTP library's own error would quote it.
-            self.problem(variable, f"has a blank or a character that no key has; {remedy}")
-        return value
-
-    def whole(self, variable: str, remedy: str) -> int:
-        value = self.required(variable, remedy)
-        if not value:
-            return 0
-        if not re.fullmatch(r"[0-9]{1,12}", value) or not 1 <= int(value) <= MAX_DIMENSIONS:
-            self.problem(variable, f"{_quoted(value)} is not a whole number above 0; {remedy}")
-            return 0
-        return int(value)
-
-    def port(self, variable: str, default: int) -> int:
-        value = self._stripped(variable)
-        if value is None:
-            return default
-        if not re.fullmatch(r"[0-9]{1,12}", value) or not 1 <= int(value) <= 65_535:
-            self.problem(variable, f"{_quoted(value)} is not a port; write a number from 1 to 65535")
-            return default
-        return int(value)
-
-    def protocol(self, variable: str, default: str) -> str:
-        value = self._stripped(variable)
-        if value is None:
-            return default
-        if value.lower() not in ("http", "https"):
-            self.problem(variable, f"{_quoted(value)} is not a protocol of Typesense; write http or https")
-            return default
-        return value.lower()
-
-    def seconds(self, variable: str, default: float) -> float:
-        value = self._stripped(variable)
-        if value is None:
-            return default
-        number = float(value) if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{0,12})?|\.[0-9]{1,12}", value) else 0.0
-        if not 0 < number <= MAX_TIMEOUT_S:
-            self.problem(variable, f"{_quoted(value)} is not a number of seconds above 0; write one such as 60")
-            return default
-        return number
-
-    def host(self, variable: str, default: str) -> str:
-        remedy = "write the name or address alone, for example localhost"
-        value = self._stripped(variable)
-        if value is None:
-            return default
-        if not value:
-            self.problem(variable, f"is empty; {remedy}")
-            return default
-        bare = value.removeprefix("[").removesuffix("]")
-        if not (re.fullmatch(_HOST, bare) or _is_ipv6(bare)):
-            self.problem(variable, f"{_quoted(value)} is not a host; {remedy}, without protocol and port")
-            return default
-        return bare
-
-    def url(self, variable: str, *, example: str) -> str | None:
-        value = self._stripped(variable)
-        if not value:
-            return None
-        if not _is_http_url(value):
-            self.problem(variable, f"{_quoted(value)} is not an http(s) URL; write one such as {example}")
-        return value.rstrip("/")
-
-    def folder(self, variable: str, default: Path) -> Path:
-        remedy = f"write a folder, for example {default}"
-        value = self._printable(variable, remedy)
-        if not value:
-            return default
-        try:
-            return Path(value).expanduser()
-        except RuntimeError:
-            self.problem(variable, f"{_quoted(value)} is in the home folder of nobody; {remedy}")
-            return default
-
-    def ledger_url(self, variable: str) -> str | None:
-        remedy = "write an SQLAlchemy URL such as postgresql+psycopg://user:password@host/database"
-        value = self._printable(variable, remedy)
-        if not value:
-            return None
-        if not re.match(r"(sqlite|postgresql)(\+\w+)?://", value):
-            # The value is not quoted: where it is no URL, a password in it would not be recognised.
-            self.problem(variable, f"is not a URL of SQLite or PostgreSQL; {remedy}, or leave it out")
-        return value
+def _read_typesense(reader: Reader) -> TypesenseSettings:
+    """Where Typesense is; the nodes win over host, port and protocol."""
+    alone = TypesenseSettings(
+        host=reader.host("TYPESENSE_HOST", "localhost"),
+        port=reader.port("TYPESENSE_PORT", 8108),
+        protocol=reader.protocol("TYPESENSE_PROTOCOL", "http"),
+        api_key=reader.key("TYPESENSE_API_KEY", required_for="Typesense"),
+        timeout=reader.seconds("TYPESENSE_TIMEOUT", 60.0),
+    )
+    nodes = reader.nodes("TYPESENSE_NODES")
+    if not nodes:
+        return alone
+    by_address = {canonical_address(f"{node.hostname}:{node.port}"): node for node in nodes}
+    known_by = by_address.get(alone.address) or by_address[min(by_address)]
+    return replace(
+        alone,
+        host=known_by.hostname or "",
+        port=known_by.port or 0,
+        protocol=known_by.scheme,
+        nodes=tuple(f"{node.scheme}://{node.netloc}" for node in by_address.values()),
+    )
 
 
 def _url_passwords(url: str) -> list[str]:
@@ -412,30 +284,3 @@ def _url_passwords(url: str) -> list[str]:
     written = [match[1] for match in _URL_PASSWORD.findall(url)]
     written += [match[1] for match in _QUERY_PASSWORD.findall(url)]
     return [spelling for password in written for spelling in (password, unquote(password))]
-
-
-def _is_http_url(value: str) -> bool:
-    if not (value.isascii() and value.isprintable() and " " not in value):
-        return False
-    try:
-        parts = urlsplit(value)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-
-
-def _is_ipv6(value: str) -> bool:
-    if ":" not in value:
-        return False
-    import ipaddress
-
-    try:
-        ipaddress.IPv6Address(value)
-    except ValueError:
-        return False
-    return True
-
-
-def _quoted(value: str) -> str:
-    """A value for a message: on one line, not endless, visible where it is blank."""
-    return repr(value if len(value) <= 60 else value[:57] + "...")

@@ -23,14 +23,12 @@ from kai.typesense_answers import (
     ImportAnswer,
     Schema,
     TypesenseError,
-    attempt,
     read_import_line,
     read_json,
     read_list,
     read_object,
     read_schema,
     read_search,
-    translated,
 )
 from kai.typesense_curation import CurationCalls
 
@@ -114,19 +112,21 @@ class Typesense(CurationCalls):
         one did its work; the caller looks instead.
         """
         body = orjson.dumps({"name": name})
-        return attempt(
+        return self.once(
             lambda: read_object(read_json(self.http.post("/collections", params={"src_name": source}, content=body)))
         )
 
     def delete_collection(self, name: str) -> bool:
-        """Drop a collection; False if it was not there (any more)."""
+        """Drop a collection; False if it was not there (any more). No node shows it when this returns."""
+        there = True
         try:
             self.repeat(lambda: read_json(self.http.delete(f"/collections/{_path(name)}")))
         except TypesenseError as error:
-            if error.missing:
-                return False
-            raise
-        return True
+            if not error.missing:
+                raise
+            there = False
+        self.settle()
+        return there
 
     def drop_collection_once(self, name: str) -> int | None:
         """Drop a collection with a single request; how many documents the server counted in it, if it says so.
@@ -134,7 +134,7 @@ class Typesense(CurationCalls):
         For a name that an application may create again at once: repeating a request whose answer was lost
         could drop the application's collection. The caller looks instead.
         """
-        answer = attempt(lambda: read_object(read_json(self.http.delete(f"/collections/{_path(name)}"))))
+        answer = self.once(lambda: read_object(read_json(self.http.delete(f"/collections/{_path(name)}"))))
         count = answer.get("num_documents")
         return count if isinstance(count, int) else None
 
@@ -143,9 +143,9 @@ class Typesense(CurationCalls):
         body = orjson.dumps({"fields": list(fields)})
         url = f"/collections/{_path(name)}"
         if timeout is None:
-            attempt(lambda: read_json(self.http.patch(url, content=body)))
+            self.once(lambda: read_json(self.http.patch(url, content=body)))
         else:
-            attempt(lambda: read_json(self.http.patch(url, content=body, timeout=timeout)))
+            self.once(lambda: read_json(self.http.patch(url, content=body, timeout=timeout)))
 
     def set_metadata(self, name: str, metadata: dict[str, Any]) -> None:
         """Replace the collection's `metadata` whole."""
@@ -282,7 +282,7 @@ class Typesense(CurationCalls):
         """
         url = f"/collections/{_path(name)}/documents/import"
         headers = {"Content-Type": "text/plain"}
-        attempt(lambda: self.http.post(url, params={"action": "emplace"}, content=b"", headers=headers, timeout=5.0))
+        self.once(lambda: self.http.post(url, params={"action": "emplace"}, content=b"", headers=headers, timeout=5.0))
 
     def export_lines(self, name: str, params: dict[str, str] | None = None) -> Iterator[bytes]:
         """Stream the documents as JSON lines, in insertion order, as they arrive; a few lines in memory.
@@ -298,7 +298,7 @@ class Typesense(CurationCalls):
         except TypesenseError as error:
             error.transient = False
             raise
-        with translated(), opened as response:
+        with self.watched(), opened as response:
             rest = b""
             for chunk in response.iter_bytes():
                 first, *others = chunk.split(b"\n")

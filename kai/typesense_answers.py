@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import httpx
 import orjson
@@ -31,6 +31,9 @@ _EXHAUSTED = (
     "disk space",
 )
 """What a server says that takes no writes for now: `Rejecting write: running out of resource type: OUT_OF_DISK`."""
+_SKIPPING: Final = "skipping writes"
+"""What a server says to every write while its operator has switched writes off."""
+_NO_LEADER: Final = "an empty answer, as a follower gives to writes while its cluster has no leader"
 
 
 class TypesenseError(Exception):
@@ -146,14 +149,17 @@ def raise_for_status(response: httpx.Response) -> None:
     try:
         message = str(orjson.loads(response.content)["message"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        message = response.text[:200].strip() or response.reason_phrase
+        message = response.text[:200].strip() or (_NO_LEADER if response.status_code == 500 else response.reason_phrase)
     status = response.status_code
     exhausted = status == 422 and any(word in message.lower() for word in _EXHAUSTED)
     busy = status == 422 and "in progress" in message
+    skipping = status == 422 and _SKIPPING in message.lower()
+    if skipping:
+        message += ' The operator has switched writes off; POST /config {"skip-writes": false} ends it'
     raise TypesenseError(
         f"{message} (HTTP {status})",
         status=status,
-        transient=status in TRANSIENT_STATUSES or exhausted or busy,
+        transient=status in TRANSIENT_STATUSES or exhausted or busy or skipping,
         retry_after=_seconds(response.headers.get("Retry-After")),
     )
 

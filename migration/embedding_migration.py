@@ -145,6 +145,11 @@ def _share(_ctx: click.Context, _parameter: click.Parameter, value: str | None) 
     is_flag=True,
     help="Recreate even if documents cannot be copied; they go to a file in the run's folder.",
 )
+@click.option(
+    "--allow-lag",
+    is_flag=True,
+    help="Recreate even at a follower or behind a load balancer, where the last writes before the drop may be lost.",
+)
 @click.option("--keep-old", is_flag=True, help="Keep the collection that is recreated as NAME__before_RUN.")
 @click.option("--alias", metavar="NAME", help="A second name for the run.")
 @click.option("--description", metavar="TEXT", help="A note that stays with the run.")

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import httpx
 import numpy as np
 
+from kai.address import canonical_address
 from tests.forkserver import run_module
 from tests.providers.standin import StandIn
 
@@ -263,6 +264,11 @@ class World:
     ) -> dict[str, Any]:
         """Everything that could change: schemas and documents."""
         return {name: (self.schema(name), self.documents(name)) for name in names}
+
+    @property
+    def address(self) -> str:
+        """The server's address as ledger and locks know it."""
+        return canonical_address(self.url.removeprefix("http://"))
 
     def environment(self, **variables: str) -> dict[str, str]:
         """A clean environment that points at this server."""

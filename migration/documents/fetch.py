@@ -138,10 +138,13 @@ def other_vector_fields(schema: Schema, embedding_field: str) -> tuple[str, ...]
 def fetch_pages(server: Typesense, collection: str, selection: Selection) -> Iterator[Page]:
     """The selected documents in pages of up to 250, read as they are asked for.
 
+    What was written before the first page is asked for shows in them, whichever node is read.
+
     Raises:
         TypesenseError: the server could not be read within its patience, or an export broke off again and
             again at the same place.
     """
+    server.settle()
     if server.count(collection, selection.filter_by) > SEARCH_UP_TO:
         yield from export_pages(server, collection, selection)
     else:
@@ -158,6 +161,7 @@ def export_pages(
     server counts before and after it. Without `is_counted` such an end is believed: for a collection of which the
     server counts documents that it refused.
     """
+    server.settle()
     delivered: str | None = None
     broken = seen = 0
     while True:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, Final
 
-from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
+from kai.typesense import Schema, Typesense, embedding_field
+from kai.typesense_changes import alter_fields_until
 
-_UNTIL_SHOWN: Final = 0.2
-"""Seconds before a change that was answered, and does not show, is asked for again."""
 _COLLECTION_ATTRIBUTES: Final = (
     "default_sorting_field",
     "enable_nested_fields",
@@ -74,35 +72,24 @@ def set_dimensions(server: Typesense, name: str, field_name: str, dimensions: in
         TypesenseError: the server refuses it, or does not do it within its patience.
         KeyError: the collection has no such field.
     """
-    begun = time.monotonic()
     wanted: dict[str, Any] = {}
-    answered = False
-    while True:
-        schema = server.collection(name) or {"fields": []}
-        found = embedding_field(schema, field_name)
-        if found is not None and found.get("num_dim") == dimensions:
-            return
-        if answered:
-            # The server said that it had done it, and does not show it.
-            if time.monotonic() - begun > server.patience:
-                raise TypesenseError(f"the field {field_name!r} of {name!r} does not get {dimensions} dimensions")
-            time.sleep(_UNTIL_SHOWN)
-        if found is not None:
+
+    def has_length(schema: Schema) -> bool:
+        return (embedding_field(schema, field_name) or {}).get("num_dim") == dimensions
+
+    def change(schema: Schema) -> list[dict[str, Any]]:
+        nonlocal wanted
+        if has_length(schema):
+            return []
+        if found := embedding_field(schema, field_name):
             wanted = vector_field(found, dimensions)
-        elif not wanted:
+            return [{"name": field_name, "drop": True}, wanted]
+        if not wanted:
             raise KeyError(field_name)
-        dropped = [{"name": field_name, "drop": True}] if found else []
-        answered = False
-        try:
-            server.alter_fields(name, [*dropped, wanted])
-            answered = True
-        except TypesenseError as error:
-            # A client that loses the answer does not stop the server's work: wait for it, then look.
-            if not error.transient or time.monotonic() - begun > server.patience:
-                raise
-            time.sleep(0.2)
-            while any(change.get("collection") == name for change in server.schema_changes()):
-                time.sleep(0.5)
+        return [wanted]
+
+    claim = f"that the field {field_name!r} of {name!r} has {dimensions} dimensions"
+    alter_fields_until(server, name, change, has_length, claim=claim)
 
 
 def vector_field(field: dict[str, Any], dimensions: int) -> dict[str, Any]:

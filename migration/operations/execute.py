@@ -272,6 +272,7 @@ def _carry_out(context: RunContext, work: Work) -> CollectionResult:
         with contextlib.ExitStack() as stack:
             source = work.source(context, stack)
             if settle_leftover(context, plan, source, outcome):
+                context.server.settle()
                 plan = work.plan_anew(context)
             _migrate(context, plan, source, outcome, identity)
         if outcome.complete:

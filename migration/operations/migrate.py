@@ -60,6 +60,7 @@ def preview(options: MigrationOptions, settings: Settings, console: Console) -> 
     Raises:
         Refused: what the run itself would refuse.
     """
+    options = _with_strategy(options, settings)
     with _looked_at(options, settings, console) as (server, plan, control):
         _refuse_taken_alias(options, settings, plan, server)
         probe(make_embedder(settings, control, Meter(), _throttle(options, control)), settings)
@@ -82,9 +83,14 @@ def migrate(options: MigrationOptions, settings: Settings, console: Console) -> 
         Held: another run holds a collection.
         LedgerError, CacheError, BackupError, TypesenseError: before anything was changed.
     """
+    options = _with_strategy(options, settings)
     with _looked_at(options, settings, console) as (server, plan, control):
         refuse_unwritable(server, plan)
         return _run(options, settings, console, server, plan, control)
+
+
+def _with_strategy(options: MigrationOptions, settings: Settings) -> MigrationOptions:
+    return options if options.strategy else replace(options, strategy=settings.strategy)
 
 
 @contextlib.contextmanager
@@ -95,7 +101,8 @@ def _looked_at(
     collections = selected_collections(options.collections, options.collections_file)
     control = Control(pause_file=settings.home / "pause", nice=options.nice, announce=console.warn)
     with control.signals(), open_server(settings, console, options.patience, stopped=control.stopped) as server:
-        plan = make_plan(server, settings.embedding, collections, strategy=options.strategy or "auto")
+        strategy = options.strategy or "auto"
+        plan = make_plan(server, settings.embedding, collections, strategy=strategy, allow_lag=options.allow_lag)
         _refuse_what_loses(plan, options)
         refuse_unusable(server, plan.copied, contents=options.backup, preview=options.dry_run)
         _affordable_tokens(settings.embedding, options.max_cost)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from kai.address import canonical_address
 from migration.backup.manifest import MANIFEST
 from migration.strategies.plan import Refused
 
@@ -13,14 +14,13 @@ if TYPE_CHECKING:
     from migration.ledger import CollectionRunRecord, Ledger, RunRecord
 
 UNDOABLE: Final = ("migrate", "rollback", "restore")
-_LOCAL: Final = ("localhost", "127.0.0.1", "::1", "[::1]", "0:0:0:0:0:0:0:1", "[0:0:0:0:0:0:0:1]")
 _ENDED: Final = ("completed", "partial")
 UNFINISHED: Final = ("running", "stopped", "interrupted")
 
 
 def same_server(one: str, other: str) -> bool:
     """Whether two addresses, `host:port`, are of one server, as far as can be told without asking it."""
-    return _plain(one) == _plain(other)
+    return canonical_address(one) == canonical_address(other)
 
 
 def refuse_another_server(run: RunRecord, address: str) -> None:
@@ -164,8 +164,3 @@ def why_superseded(writers: Writers, run: RunRecord, collection: str) -> str:
         if later.kind != "migrate" or later.model_id != run.model_id:
             return f"run {later.name} wrote to {collection!r} after run {run.name}"
     return ""
-
-
-def _plain(address: str) -> tuple[str, str]:
-    host, _, port = address.strip().lower().rpartition(":")
-    return "localhost" if host in _LOCAL else host.rstrip("."), port

@@ -296,8 +296,9 @@ def _way(server: Typesense, name: str, backup: Backup, described: EmbeddedCollec
     documents = int(standing["num_documents"]) if standing else backup.count()[1]
     collection = described or EmbeddedCollection(name, field_name, UNDESCRIBED)
     # A run that emptied and filled backed up vectors alone, and goes back in the same way where it can.
-    refilled = backup.manifest.kind == "vectors" and schema is not None and not way_problem(collection, schema, "alter")
-    strategy: Strategy = "in place" if new is None else decide(old, new, "alter" if refilled and old != new else "auto")
+    as_it_came = backup.manifest.kind == "vectors" or server.lags
+    refilled = as_it_came and old != new and schema is not None and not way_problem(collection, schema, "alter")
+    strategy: Strategy = "in place" if new is None else decide(old, new, "alter" if refilled else "auto")
     if is_gone or (schema is not None and role_of(schema) == "restored"):
         strategy = "create"
     elif past_the_drop(mark, schema):

@@ -44,6 +44,9 @@ PROVIDER_TIMEOUT: Final = DEFAULT_TIMEOUT_S
 PREFLIGHT_PATIENCE: Final = 5.0
 """Seconds. Before anything is begun nobody wants to wait for a server that is not there."""
 
+_ELECTION: Final = 20.0
+"""Seconds, in place of those, for a cluster: it chooses a new leader within about 8 (29.0)."""
+
 
 def selected_collections(names: Sequence[str], file: Path | None) -> list[EmbeddedCollection]:
     """The collections that were asked for.
@@ -79,7 +82,7 @@ def open_server(
     def waiting(error: TypesenseError, seconds: float) -> None:
         console.detail(f"Typesense: {error}; again in {seconds:.1f} s")
 
-    patience = min(patience, PREFLIGHT_PATIENCE)
+    patience = min(patience, _ELECTION if settings.typesense.nodes else PREFLIGHT_PATIENCE)
     try:
         client = Typesense(settings.typesense, patience=patience, on_wait=waiting, stopped=stopped)
     except (ImportError, OSError, ValueError) as error:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+from kai.address import canonical_address
 
 
 class Held(Exception):  # noqa: N818 - the collection is held, nothing is broken
@@ -51,7 +51,7 @@ def hold(server: str, collection: str) -> Iterator[Hold]:
     Raises:
         Held: another process holds it.
     """
-    path = _folder() / f"{hashlib.sha256(f'{_one_name(server)}/{collection}'.encode()).hexdigest()[:24]}.lock"
+    path = _folder() / f"{hashlib.sha256(f'{canonical_address(server)}/{collection}'.encode()).hexdigest()[:24]}.lock"
     holder = path.with_suffix(".json")
     lock = FileLock(path, timeout=0, mode=0o600)
     try:
@@ -69,12 +69,6 @@ def hold(server: str, collection: str) -> Iterator[Hold]:
         with contextlib.suppress(OSError):
             holder.unlink()
         lock.release()
-
-
-def _one_name(server: str) -> str:
-    """The same for every spelling of one server: letters in any case, this machine by any of its own names."""
-    host, _, port = server.lower().rpartition(":")
-    return f"localhost:{port}" if host.strip("[]") in _LOOPBACK else f"{host}:{port}"
 
 
 def _folder() -> Path:

@@ -7,15 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from kai.settings import ChosenStrategy
 from kai.typesense import Typesense
 from migration.ledger import Ledger, RunRecord
 from migration.runtime.console import Console
 from migration.runtime.control import Control
 from migration.runtime.meter import Meter
 from migration.runtime.status import Status
-
-ChosenStrategy = Literal["auto", "recreate", "rebuild", "alter"]
-"""What a user may ask for; `auto` is in place, or recreate where the dimensions change and the application rests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +37,7 @@ class MigrationOptions:
         force: whether documents that are current already are embedded again.
         backup: whether old vectors go to disk before they are overwritten.
         allow_partial: whether a recreate may leave out documents that cannot be copied.
+        allow_lag: whether a recreate is begun at a follower, or behind a load balancer, where writes may be lost.
         keep_old: whether a recreate keeps the previous collection under another name.
         alias: a second name for the run.
         description: a note that stays with the run.
@@ -62,6 +61,7 @@ class MigrationOptions:
     force: bool = False
     backup: bool = True
     allow_partial: bool = False
+    allow_lag: bool = False
     keep_old: bool = False
     alias: str | None = None
     description: str | None = None

@@ -26,6 +26,9 @@ def find_hazards(
     dimensions: int,
 ) -> Iterator[str]:
     """One sentence for each thing that is out of the ordinary."""
+    if server.lags:
+        remedy = ": what Typesense takes right before the drop may be lost" if strategy == "recreate" else ""
+        yield f"{lagging(server)}, and each change is waited for until it shows{remedy}"
     vector_field = embedding_field(schema, collection.embedding_field) or {}
     if vector_field.get("num_dim") is None and unfinished_refill(schema) is None:
         yield (
@@ -61,6 +64,14 @@ def find_hazards(
             else ""
         )
         yield f"an application seems to be writing to this server ({rate:g} write requests a second){remedy}"
+
+
+def lagging(server: Typesense) -> str:
+    """What is wrong with an address whose reads lag, for a hazard or a refusal."""
+    return (
+        f"{server.url} is a follower, or a load balancer before several nodes: it shows what was written only after "
+        f"about {server.lag:g} s (name every node with TYPESENSE_NODES, so that the leader is read)"
+    )
 
 
 def referring_fields(

@@ -323,7 +323,8 @@ class Passes:
             if isinstance(vector, Failure):
                 work.failures[document.id] = vector
             elif source.carries(document, vector, again=self._catching_up):
-                work.left_alone += 1
+                record = known.get(document.id)
+                work.left_alone += record is None or record.run_id != context.run.id
                 stored_by_id[document.id] = document.vector_bytes() or b""
             else:
                 to_write.append(document)

@@ -13,14 +13,13 @@ from typing import Final, Literal
 
 from kai.collections import EmbeddedCollection
 from kai.models import estimate_cost, estimate_tokens, fingerprint, request_limits
-from kai.settings import EmbeddingSettings
+from kai.settings import ChosenStrategy, EmbeddingSettings
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 from migration.backup import Backup
 from migration.documents.fetch import Selection, fetch_pages
 from migration.embedding.embed import text_hash
 from migration.embedding.throttle import Stopped
-from migration.strategies.context import ChosenStrategy
-from migration.strategies.hazards import find_hazards, referring_fields
+from migration.strategies.hazards import find_hazards, lagging, referring_fields
 from migration.strategies.server_version import UNKNOWN, hazards_of_version, server_version
 from migration.strategies.shadow_state import (
     Mark,
@@ -135,6 +134,7 @@ def make_plan(
     collections: Sequence[EmbeddedCollection],
     *,
     strategy: ChosenStrategy = "auto",
+    allow_lag: bool = False,
 ) -> Plan:
     """Inspect the collections and decide how each would be migrated. Only reads.
 
@@ -146,7 +146,7 @@ def make_plan(
     problems: list[str] = []
     for collection in collections:
         try:
-            plans.append(plan_collection(server, embedding, collection, everything, strategy))
+            plans.append(plan_collection(server, embedding, collection, everything, strategy, allow_lag=allow_lag))
         except Refused as refused:
             problems += refused.problems
         except TypesenseError as error:
@@ -191,6 +191,8 @@ def plan_collection(
     collection: EmbeddedCollection,
     everything: Sequence[Schema],
     strategy: ChosenStrategy = "auto",
+    *,
+    allow_lag: bool = True,
 ) -> CollectionPlan:
     """Inspect one collection and decide how it would be migrated. Only reads.
 
@@ -200,6 +202,7 @@ def plan_collection(
         collection: what to migrate.
         everything: the schemas of all collections.
         strategy: what the user chose.
+        allow_lag: whether a collection may be recreated where reads lag; what was begun is finished all the same.
 
     Raises:
         Refused: the collection cannot be migrated.
@@ -244,6 +247,13 @@ def plan_collection(
             [
                 f"collection {name!r} refers to itself by {', '.join(own[name])}: its documents cannot be copied in "
                 "any order that the server would take; use --strategy alter"
+            ]
+        )
+    if decided == "recreate" and not is_dropped and server.lags and not allow_lag:
+        raise Refused(
+            [
+                f"TYPESENSE_HOST, TYPESENSE_PORT: {lagging(server)}; a recreate of {name!r} could lose what an "
+                "application writes right before the drop: name the nodes, use --strategy alter, or give --allow-lag"
             ]
         )
     if decided in ("recreate", "rebuild", "alter") and not is_dropped:
@@ -366,8 +376,8 @@ def _explain(server: Typesense, error: TypesenseError) -> str:
     if error.unauthorized:
         return f"TYPESENSE_API_KEY: Typesense at {server.url} refuses the key ({error}); use one with all actions"
     return (
-        f"TYPESENSE_HOST, TYPESENSE_PORT, TYPESENSE_PROTOCOL: Typesense at {server.url} cannot be used: {error}; "
-        "check that it is running and that the address is right"
+        f"TYPESENSE_HOST, TYPESENSE_PORT, TYPESENSE_PROTOCOL, TYPESENSE_NODES: Typesense at {server.url} cannot be "
+        f"used: {error}; check that it is running and that the address is right"
     )
 
 

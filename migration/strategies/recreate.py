@@ -106,6 +106,7 @@ class Recreate:
             self._backup.close(complete=self.outcome.downtime_seconds is not None)
 
     def _run(self, total: int) -> Outcome:
+        self._server.settle()
         everything = self._server.collections()
         shadow, live = find_shadow(everything, self._name), find(everything, self._name)
         mark = read_mark(shadow) if shadow else None
@@ -249,6 +250,7 @@ def remove_shadow(context: RunContext, name: str) -> None:
         CutOverStopped: the live collection is not the original; nothing is deleted.
     """
     server = context.server
+    server.settle()
     live = standing(server, name)
     shadow = server.collection(shadow_name(name))
     mark = read_mark(shadow) if shadow else None

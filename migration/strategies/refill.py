@@ -21,7 +21,8 @@ from collections.abc import Callable, Collection, Iterable
 from itertools import count
 from typing import Any, Final
 
-from kai.typesense import Schema, Typesense, TypesenseError, embedding_field, nameable
+from kai.typesense import Schema, TypesenseError, embedding_field, nameable
+from kai.typesense_changes import alter_fields_until, wait_for_alters
 from migration.backup import BackupError, BackupWriter
 from migration.documents.eligible import eligible_of
 from migration.documents.fetch import (
@@ -53,9 +54,6 @@ _REFUSED: Final = ("incompatible", "already part of the schema")
 """What the server says where stored values are of another length, and where it has made the field again by itself."""
 _INCOMPLETE: Final = ("incompatible", "not found in the documents already present")
 """What it says where a required field has no value in some documents, or one of another length."""
-_SETTLED: Final = 3.0
-"""Seconds for which the server must show no alter before it counts as having none."""
-_POLL: Final = 0.25
 
 
 class Refill:
@@ -99,6 +97,7 @@ class Refill:
             StrategyStopped: nothing was changed yet; or the field stands, and documents keep it from being required.
         """
         self.outcome.complete = False
+        self._server.settle()
         schema = self._schema()
         mark = unfinished_refill(schema)
         if mark is not None and mark.get("fingerprint", self._source.fingerprint) != self._source.fingerprint:
@@ -315,18 +314,8 @@ class Refill:
             change: the fields of the alter, by the schema as it stands.
             is_done: whether a schema has what was wanted.
         """
-        for _ in range(3):
-            try:
-                if fields := change(self._schema()):
-                    self._server.alter_fields(self._name, fields)
-            except TypesenseError as error:
-                if not error.transient:
-                    raise
-                # Whether it was taken, refused or never heard of, only the server's state says, in time.
-                wait_for_alters(self._server, self._name)
-            if is_done(self._schema()):
-                return
-        raise StrategyStopped(f"the server does not carry out the change of {self._name!r}")
+        claim = f"that it changed the fields of {self._name!r}"
+        alter_fields_until(self._server, self._name, change, is_done, claim=claim)
 
     # -- after the pause -------------------------------------------------------------------------------
 
@@ -398,16 +387,3 @@ def _length(schema: Schema, field_name: str) -> int | None:
 def _numbers(vector: bytes | None) -> int | None:
     """How many numbers a vector has; None for what is no vector at all."""
     return None if vector is None else len(vector) // 4
-
-
-def wait_for_alters(server: Typesense, name: str) -> None:
-    """Return once the server has shown no alter of this collection for a while.
-
-    A server that was killed in mid-alter answers 503 while it replays its log and then begins the alter
-    anew by itself, so that one empty answer proves nothing.
-    """
-    quiet_since = time.monotonic()
-    while time.monotonic() - quiet_since < _SETTLED:
-        if any(change.get("collection") == name for change in server.schema_changes()):
-            quiet_since = time.monotonic()
-        time.sleep(_POLL)

@@ -6,6 +6,7 @@ mark until it is whole, so that a start after a crash goes on with it.
 
 from __future__ import annotations
 
+from kai.typesense_changes import send_until_it_shows
 from kai.typesense_curation import SET_KINDS
 from migration.backup import Backup, creatable
 from migration.documents.update import import_documents
@@ -13,7 +14,7 @@ from migration.strategies.context import Failure, Outcome, RunContext, StrategyS
 from migration.strategies.plan import Refused
 from migration.strategies.restore_curation import restorable
 from migration.strategies.shadow.references import WrongJoins, forget_old_numbers, renew_references_to
-from migration.strategies.shadow_state import MARK, own_metadata, shadow_name
+from migration.strategies.shadow_state import MARK, own_metadata, shadow_name, standing
 
 
 class CreateAnew:
@@ -55,7 +56,13 @@ class CreateAnew:
             own = own_metadata(backup.schema) or {}
             mark = {MARK: {"role": "restored", "run": self._context.run.name}}
             schema = {key: value for key, value in creatable(backup.schema).items() if key not in SET_KINDS}
-            server.create_collection({**schema, **curation.names, "name": self._name, "metadata": {**own, **mark}})
+            wanted = {**schema, **curation.names, "name": self._name, "metadata": {**own, **mark}}
+            send_until_it_shows(
+                server,
+                lambda: server.create_collection(wanted),
+                lambda: standing(server, self._name),
+                claim=f"that it created {self._name!r}",
+            )
         curation.put_parts(server, self._name)
         newest = _newest_of_repeated(backup)
         restored: set[str] = set()

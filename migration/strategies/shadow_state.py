@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self, get_args
 
 from kai.typesense import Schema, Typesense, TypesenseError
+from kai.typesense_changes import send_until_it_shows
 from migration.documents.schemas import schema_differences
 
 SUFFIX: Final = "__shadow"
@@ -247,48 +248,51 @@ def clone(server: Typesense, source: str, name: str) -> Schema:
     Raises:
         TypesenseError: the server does not do it within its patience, or there is no such source.
     """
-    begun = time.monotonic()
-    while True:
-        failed: TypesenseError | None = None
-        try:
-            server.clone_collection(source, name)
-        except TypesenseError as error:
-            failed = error
-        # The answer may have been lost after the server acted: what counts is what stands there.
-        impatient = time.monotonic() - begun > server.patience
-        if (found := standing(server, name)) is not None:
-            return found
-        if failed is not None and (impatient or not failed.transient):
-            raise failed
-        if impatient:
-            raise TypesenseError(f"the server says that it cloned {source!r}, but shows no {name!r}")
-        time.sleep(0.2)
+    return send_until_it_shows(
+        server,
+        lambda: server.clone_collection(source, name),
+        lambda: standing(server, name),
+        claim=f"that it cloned {source!r} as {name!r}",
+    )
 
 
-def drop(server: Typesense, name: str, role: Role) -> int | None:
+def drop(server: Typesense, name: str, role: Role) -> tuple[int | None, float]:
     """Drop the collection that carries this role, and no other that may have taken its name meanwhile.
 
     Returns:
-        How many documents the server counted when it dropped it; None where the answer was lost.
+        How many documents the server counted when it dropped it, None where the answer was lost; and the Unix time
+        by which it was gone.
 
     Raises:
         TypesenseError: the server does not do it within its patience.
     """
-    begun = time.monotonic()
-    while True:
+    counted: int | None = None
+    gone_at = 0.0
+
+    def send() -> None:
+        nonlocal counted, gone_at
+        if gone_at:
+            return  # The next one of that name is the application's.
         try:
-            return server.drop_collection_once(name)
+            counted = server.drop_collection_once(name)
         except TypesenseError as error:
-            if error.missing:
-                return None
-            if not error.transient or time.monotonic() - begun > server.patience:
+            if not error.missing:
                 raise
-            # The answer was lost or refused: only what stands there says whether it was done. The server may
-            # still be at it, so it is given a moment before it is asked.
-            time.sleep(0.5)
-            found = standing(server, name)
-            if found is None or role_of(found) != role:
-                return None
+        gone_at = time.time()
+
+    def look() -> bool | None:
+        found = standing(server, name)
+        return True if found is None or role_of(found) != role else None
+
+    send_until_it_shows(
+        server,
+        send,
+        look,
+        claim=f"that it dropped {name!r}",
+        # It may still be at it.
+        before_looking=lambda: time.sleep(0.5),
+    )
+    return counted, gone_at or time.time()
 
 
 def _is_running(pid: int) -> bool:

@@ -283,8 +283,8 @@ class PutBack:
         """What this run has put there, or found there to be the old one."""
         if record is None or record.run_id != self._context.run.id:
             return None
-        stored = document.vector_bytes() or b""
-        return stored if record.vector_hash == hashlib.sha256(stored).digest() else None
+        stored = document.vector_bytes()
+        return stored if stored is not None and record.vector_hash == hashlib.sha256(stored).digest() else None
 
     def wanted(self, page: Page, known: Known, *, again: bool = False) -> Wanted:
         """The very numbers that stood there, where anything did."""

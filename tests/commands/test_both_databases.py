@@ -79,7 +79,7 @@ def test_vectors_of_another_server_are_not_taken_from_this_one(ledger: Ledger, a
         ledger.record_documents(SERVER, "context_stores", [DocumentRecord("q0", b"1" * 32, b"2" * 32, model.id)])
     variables = {k: v for k, v in world.environment().items() if k.startswith("TYPESENSE_")}
     (found,) = ask("compare", "b", "a", "--json", **variables).json["neighbours"]
-    here = world.url.removeprefix("http://")
+    here = world.address
     assert f"stand on {SERVER}, and the server that is configured is {here}" in found["reason"]
 
 
@@ -95,7 +95,7 @@ def test_explain_compares_the_document_with_the_ledger(ledger: Ledger, ask: Invo
         model.id,
         run.id,
     )
-    ledger.record_documents(world.url.removeprefix("http://"), "context_stores", [record])
+    ledger.record_documents(world.address, "context_stores", [record])
     variables = {k: v for k, v in world.environment().items() if k.startswith("TYPESENSE_")}
     found = ask("explain", "context_stores", "q0", "--json", **variables).json
     assert (found["status"], found["model"]["model"], found["run"]) == ("current", "small", "run")

@@ -78,8 +78,11 @@ def states(world: World) -> dict[str, str]:
     [
         (spoil(Ledger, "record_documents", LedgerError("the ledger is locked"), after=1), "the ledger is locked"),
         (spoil(Ledger, "update_collection", LedgerError("the ledger is locked")), "the ledger is locked"),
-        (spoil(BackupWriter, "add", BackupError("no room for it")), "no room for it"),
-        (spoil(BackupWriter, "add", OSError(errno.EIO, "I/O error", "somewhere"), after=1), "somewhere: I/O error"),
+        (spoil(BackupWriter, "add_vectors", BackupError("no room for it")), "no room for it"),
+        (
+            spoil(BackupWriter, "add_vectors", OSError(errno.EIO, "I/O error", "somewhere"), after=1),
+            "somewhere: I/O error",
+        ),
         (small_scratch, "free some space"),
         (no_space, "the backup needs"),
     ],

@@ -47,7 +47,9 @@ def test_each_collection_that_a_limit_excludes_is_named_with_its_own_strategy(
     assert "context_stores" not in told
 
 
-def test_an_alter_of_a_required_field_with_documents_outside_the_filter(world: World, provider: OpenAIStandIn) -> None:
+def test_an_alter_embeds_documents_outside_the_filter_too_where_the_field_is_required(
+    world: World, provider: OpenAIStandIn
+) -> None:
     world.fill(made_up(questions=5), 64)
     world.http.delete("/collections/instructions").raise_for_status()
     names = [field(name) for name in ("condition", "rules")]
@@ -57,8 +59,16 @@ def test_an_alter_of_a_required_field_with_documents_outside_the_filter(world: W
     for document in documents:
         document["instruction_embedding"] = [0.5] * 64
     world.import_("instructions", documents)
-    told = refused_twice(world, "--strategy", "alter", "--collections", "instructions", **openai(provider, 128))
-    assert "must have a value in every document" in told
+    options = ("--strategy", "alter", "--collections", "instructions")
+    preview = world.run("--dry-run", *options, **openai(provider, 128))
+    assert preview.status == 0, preview.text
+    assert "must have a value in every document, so documents outside the filter are embedded too" in preview.out
+    assert "vector search pauses a second time" in preview.out
+    done = world.run(*options, **openai(provider, 128))
+    assert done.status == 0, done.text
+    assert all(len(document["instruction_embedding"]) == 128 for document in world.documents("instructions").values())
+    found = {known["name"]: known for known in world.schema("instructions")["fields"]}["instruction_embedding"]
+    assert (found["num_dim"], found["optional"]) == (128, False)
 
 
 def test_a_bound_on_a_cost_that_is_not_known(world: World, provider: OpenAIStandIn) -> None:

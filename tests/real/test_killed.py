@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from migration.strategies.context import ChosenStrategy, MigrationOptions
+from kai.settings import ChosenStrategy
+from migration.strategies.context import MigrationOptions
 from tests.forkserver import PACKAGES
 from tests.killing import run_forked
 from tests.real.corner import NEW, OLD, Corner

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from migration.strategies.context import ChosenStrategy
+from kai.settings import ChosenStrategy
 from tests.killing import run_forked
 from tests.recreate.small import LINKS, NAME, SmallWorld, check_documents
 from tests.recreate.writer import IDEAS, Idea, Writer, Written, gap, schema_of, windows

@@ -16,10 +16,14 @@ class Forgetful:
     """Answers every change with success and carries out none before it was asked `after` times."""
 
     patience = 0.5
+    lags = False
 
     def __init__(self, after: int) -> None:
         self.asked = 0
         self.after = after
+
+    def settle(self) -> None:
+        """Nothing lags."""
 
     def collection(self, name: str) -> Schema | None:
         """The clone once it is there; the source always."""

@@ -112,6 +112,40 @@ def test_a_host_becomes_a_url(host: str, url: str) -> None:
     assert load_settings(environ=GOOD | {"TYPESENSE_HOST": host}).typesense.url == url
 
 
+A, B, C = "http://a.example:8108", "http://b.example:8108", "https://c.example:443"
+
+
+@pytest.mark.parametrize("nodes", [f"{A},{B},{C}", f" {C}/ , {A},\t{B} ", f"{B},{C},{A},{B}"])
+def test_a_cluster_is_known_by_the_same_node_in_whatever_order_its_nodes_are_written(nodes: str) -> None:
+    typesense = load_settings(environ=GOOD | {"TYPESENSE_NODES": nodes}).typesense
+    assert set(typesense.nodes) == {A, B, C}
+    assert len(typesense.nodes) == 3
+    assert (typesense.address, typesense.url) == ("a.example:8108", A)
+
+
+def test_a_cluster_is_known_by_the_host_that_was_set_before_if_that_is_one_of_its_nodes() -> None:
+    host = {"TYPESENSE_HOST": "C.example", "TYPESENSE_PORT": "443"}
+    typesense = load_settings(environ=GOOD | host | {"TYPESENSE_NODES": f"{A},{B},{C}"}).typesense
+    assert (typesense.address, typesense.url) == ("c.example:443", C)
+
+
+def test_the_nodes_win_over_a_host_that_is_none_of_them() -> None:
+    host = {"TYPESENSE_HOST": "elsewhere.example", "TYPESENSE_PROTOCOL": "https"}
+    typesense = load_settings(environ=GOOD | host | {"TYPESENSE_NODES": f"{B},{A}"}).typesense
+    assert (typesense.address, typesense.nodes) == ("a.example:8108", (B, A))
+
+
+@pytest.mark.parametrize("nodes", ["", "  "])
+def test_without_nodes_the_host_is_the_server(nodes: str) -> None:
+    typesense = load_settings(environ=GOOD | {"TYPESENSE_NODES": nodes, "TYPESENSE_HOST": "a.example"}).typesense
+    assert (typesense.address, typesense.nodes) == ("a.example:8108", ())
+
+
+def test_a_node_may_be_an_address_of_ipv6() -> None:
+    typesense = load_settings(environ=GOOD | {"TYPESENSE_NODES": "http://[::1]:8108"}).typesense
+    assert (typesense.address, typesense.url) == ("localhost:8108", "http://[::1]:8108")
+
+
 @pytest.mark.parametrize(
     ("family", "model", "dimensions"),
     [

@@ -405,6 +405,7 @@ class ShadowBuilder:
         What was not as it should be is known as such afterwards, so that the next catch-up brings it again.
         """
         context = self._context
+        context.server.settle()
         shadow = context.server.collection(self.shadow)
         if shadow is None:
             return [f"{self.shadow!r} is gone"]

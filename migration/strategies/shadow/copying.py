@@ -142,6 +142,7 @@ class CopyBack:
         ids = list(self.refused)
         if any(map(is_old_number, self.refused.values())):
             forget_old_numbers(self._server, self._name)
+        self._server.settle()
         for start in range(0, len(ids), PAGE_SIZE):
             some = ids[start : start + PAGE_SIZE]
             found = fetch_documents(self._server, self._shadow, Selection("", fields=(), with_vector=False), some)
@@ -264,6 +265,7 @@ def _pages(server: Typesense, source: str, after: str = "") -> Iterator[Lines]:
     Raises:
         TypesenseError: the export broke off, or ended before all documents that the server counts were there.
     """
+    server.settle()
     skipping = bool(after)
     page: Lines = {}
     expected, seen = server.count(source), 0

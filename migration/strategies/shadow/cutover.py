@@ -110,7 +110,8 @@ class CutOver:
         own = own_metadata(live)
         set_role(server, self._name, own, "original", context.run.name)
         builder.keeper.write(phase="cutting over", live_metadata=own, dropped_at=time.time(), copied_to="")
-        read, looked = self._last_look()
+        # A node that lags does not show what was written just before.
+        read, looked = (moment - server.lag for moment in self._last_look())
         if context.control.stopped.is_set():
             builder.keeper.write(phase="building")
             set_role(server, self._name, own, None)
@@ -119,8 +120,7 @@ class CutOver:
             self._write_refused(builder.refused, builder.refused_documents)
         known = builder.standing + len(builder.refused)
         with server.unstoppable():
-            counted = drop(server, self._name, "original")
-        dropped = time.time()
+            counted, dropped = drop(server, self._name, "original")
         unseen = 0 if counted is None else counted - known
         builder.keeper.write(dropped_at=dropped, unseen=unseen)
         self._tell_blind_window(read, looked, dropped)
@@ -137,6 +137,7 @@ class CutOver:
         builder, stopped = self._builder, self._context.control.stopped
         read = looked = 0.0
         for number in range(_LAST_CATCH_UPS):
+            self._server.settle()
             shadow = self._server.collection(self._shadow)
             if shadow is None or shadow["num_documents"] != builder.standing:
                 # Documents went with what they referred to, say.
@@ -180,7 +181,8 @@ class CutOver:
     @property
     def _has_rested(self) -> bool:
         builder = self._builder
-        return time.monotonic() - builder.quiet_since >= (_QUIET_AFTER_CHANGES if builder.saw_changes else _QUIET)
+        needed = _QUIET_AFTER_CHANGES if builder.saw_changes else _QUIET
+        return time.monotonic() - builder.quiet_since >= needed + self._server.lag
 
     def _wait_for_rest(self) -> None:
         """Until the collection has rested for long enough, or is seen to have changed."""
@@ -354,8 +356,7 @@ class CutOver:
         if adoption.refused:
             self._uncopied.update(adoption.refused)
             self._write_refused(adoption.refused, adoption.refused_documents)
-        drop(self._server, self._name, "intruder")
-        gone = time.time()
+        _, gone = drop(self._server, self._name, "intruder")
         self._watch.forget()
         why = "the application had created {!r} with another schema" if copied is None else "{!r} had to be made anew"
         self._outcome.notes.append(
@@ -403,6 +404,7 @@ class CutOver:
 
     def _check(self) -> None:
         """The schema is the wanted one, and nothing of the shadow's is missing but what was deleted since."""
+        self._server.settle()
         found, wanted = standing(self._server, self._name), self._server.collection(self._shadow)
         if found is None or wanted is None:
             raise CutOverStopped(f"collection {self._name!r} or its shadow went away during the cut-over")
@@ -424,6 +426,7 @@ class CutOver:
 
     def _clean_up(self) -> None:
         """No mark on the collection, no shadow: the last steps, in this order."""
+        self._server.settle()
         found = standing(self._server, self._name)
         if found is None:
             raise CutOverStopped(f"collection {self._name!r} went away during the cut-over; its shadow is kept")

@@ -1,0 +1,121 @@
+"""KAI's collections in a cluster, looked at through whichever node leads."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import httpx
+import pytest
+
+from tests.providers.standin import StandIn
+from tests.sandbox.server import RunningCluster
+from tests.world import EMBEDDING_FIELDS, Finished, World, as_float32, made_up, openai, text_of
+
+NAME = "context_stores"
+OLD_DIMENSIONS = 16
+MOMENTS: Final[tuple[Literal["received", "applied", "answered"], ...]] = ("received", "applied", "answered")
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Return when it holds."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it did not become true"
+        time.sleep(0.02)
+
+
+class Clustered:
+    """A cluster that is filled with questions, migrated, and compared with what it held.
+
+    Attributes:
+        cluster: the nodes.
+        leader: number of the node that led at the beginning.
+    """
+
+    def __init__(self, cluster: RunningCluster, provider: StandIn, home: Path) -> None:
+        self.cluster = cluster
+        self._provider = provider
+        self._home = home
+        leader = cluster.leader()
+        assert leader is not None
+        self.leader = leader
+        self._world = World(cluster.nodes[leader], cluster.api_key, home)
+        self._before: dict[str, Any] = {}
+        self._writes_to_death = 0
+
+    def clear(self) -> None:
+        """No collection, no alias."""
+        self._world.clear()
+
+    def close(self) -> None:
+        """Close the connections, and take back an order to kill that was not carried out."""
+        with contextlib.suppress(httpx.HTTPError):
+            for _ in range(self._writes_to_death):
+                self._world.http.put("/aliases/filler", json={"collection_name": NAME}).raise_for_status()
+        self._world.close()
+
+    @property
+    def follower(self) -> str:
+        """The address of a node that did not lead at the beginning."""
+        return next(url for number, url in enumerate(self.cluster.nodes) if number != self.leader)
+
+    @property
+    def nodes(self) -> dict[str, str]:
+        """The variable that names every node, a follower first."""
+        return {"TYPESENSE_NODES": ",".join([self.follower, *self.cluster.nodes])}
+
+    def kill_leader(self, place: int) -> None:
+        """Kill the leader at a write that is yet to come, at one of its three moments."""
+        self.cluster.kill_leader(after_writes=place, moment=MOMENTS[place % 3])
+        self._writes_to_death = place
+
+    def check_killed(self, *, is_certain: bool) -> None:
+        """The run made so many writes that the leader died; else the test has tried nothing."""
+        if self.cluster.state(self.leader) is not None:
+            assert not is_certain, f"there was no write number {self._writes_to_death}"
+            pytest.skip(f"the run makes fewer than {self._writes_to_death} writes")
+
+    def fill(self, questions: int = 60) -> None:
+        """KAI's collections, with old vectors."""
+        self._world.fill(made_up(questions=questions, instructions=8), OLD_DIMENSIONS)
+        self._before = self._world.state()
+
+    def migrate(self, dimensions: int, *arguments: str, address: str = "", **variables: str) -> Finished:
+        """Run the migration of the questions through an address; by default a follower's."""
+        world = World(address or self.follower, self.cluster.api_key, self._home)
+        try:
+            return world.run("--collections", NAME, *arguments, **openai(self._provider, dimensions), **variables)
+        finally:
+            world.close()
+
+    def check_untouched(self) -> None:
+        """Everything is as it was filled."""
+        assert self._world.state() == self._before
+
+    def check(self, dimensions: int) -> None:
+        """Nothing is lost, every question has its vector, and nothing is left beside the collections."""
+        eventually(lambda: self.cluster.leader() is not None)
+        world = World(self.cluster.nodes[self.cluster.leader() or 0], self.cluster.api_key, self._home)
+        try:
+            now, names = world.state(), {schema["name"] for schema in world.http.get("/collections").json()}
+        finally:
+            world.close()
+        assert names == self._before.keys()
+        field_name = EMBEDDING_FIELDS[NAME]
+        for name, (schema, documents) in self._before.items():
+            fields = {field["name"]: field for field in now[name][0]["fields"]}
+            if name != NAME:
+                assert now[name] == (schema, documents)
+                continue
+            assert fields.keys() == {field["name"] for field in schema["fields"]}
+            assert fields[field_name]["num_dim"] == dimensions
+            assert now[name][1].keys() == documents.keys()
+            for id_, document in now[name][1].items():
+                vector = as_float32(document.pop(field_name, None))
+                text = text_of(NAME, document)
+                assert vector == self._provider.vector_for(text, dimensions=dimensions).tobytes(), id_
+                assert document == {key: value for key, value in documents[id_].items() if key != field_name}

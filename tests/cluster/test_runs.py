@@ -1,0 +1,70 @@
+"""One start is enough: the leader of a cluster may die at any moment of a run, wherever the run was pointed at."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.cluster.clustered import OLD_DIMENSIONS, Clustered
+
+ALL = bool(os.environ.get("KAI_ALL_MOMENTS"))
+"""Kill at each write, not at some of them."""
+OTHER_DIMENSIONS = 32
+WAYS = {
+    "in place": (OLD_DIMENSIONS, ()),
+    "rebuild": (OLD_DIMENSIONS, ("--strategy", "rebuild")),
+    "alter": (OTHER_DIMENSIONS, ("--strategy", "alter")),
+    "recreate": (OTHER_DIMENSIONS, ()),
+}
+SOME = {"in place": 2, "rebuild": 4, "alter": 5, "recreate": 10}
+"""A write in the middle of each way."""
+KILLS = [(way, place) for way in WAYS for place in (range(1, 30) if ALL else [SOME[way]])]
+
+
+def test_a_run_pointed_at_a_follower_reads_and_writes_at_the_leader(clustered: Clustered) -> None:
+    clustered.fill()
+    done = clustered.migrate(OTHER_DIMENSIONS, **clustered.nodes)
+    assert done.status == 0, done.text
+    assert "--allow-lag" not in done.text
+    clustered.check(OTHER_DIMENSIONS)
+
+
+@pytest.mark.parametrize(("way", "place"), KILLS)
+def test_the_leader_may_die_at_any_write(clustered: Clustered, way: str, place: int) -> None:
+    dimensions, arguments = WAYS[way]
+    clustered.fill()
+    clustered.kill_leader(place)
+    done = clustered.migrate(dimensions, *arguments, **clustered.nodes)
+    assert done.status == 0, done.text
+    clustered.check(dimensions)
+    clustered.check_killed(is_certain=not ALL)
+
+
+@pytest.mark.parametrize(("way", "place"), KILLS if ALL else [("recreate", 10)])
+def test_the_leader_may_die_where_only_a_follower_is_known(clustered: Clustered, way: str, place: int) -> None:
+    dimensions, arguments = WAYS[way]
+    clustered.fill()
+    clustered.kill_leader(place)
+    done = clustered.migrate(dimensions, "--allow-lag", *arguments)
+    assert done.status == 0, done.text
+    clustered.check(dimensions)
+    clustered.check_killed(is_certain=not ALL)
+
+
+def test_behind_a_load_balancer_the_field_is_altered(clustered: Clustered) -> None:
+    clustered.fill()
+    done = clustered.migrate(OTHER_DIMENSIONS, "--strategy", "alter", address=clustered.cluster.balancer)
+    assert done.status == 0, done.text
+    clustered.check(OTHER_DIMENSIONS)
+
+
+@pytest.mark.parametrize("behind", ["a load balancer", "a follower"])
+def test_a_recreate_is_refused_where_reads_lag(clustered: Clustered, behind: str) -> None:
+    clustered.fill()
+    address = clustered.cluster.balancer if behind == "a load balancer" else clustered.follower
+    done = clustered.migrate(OTHER_DIMENSIONS, address=address)
+    assert done.status == 2, done.text
+    assert "--strategy alter" in done.err
+    assert "--allow-lag" in done.err
+    clustered.check_untouched()
