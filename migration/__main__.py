@@ -19,7 +19,7 @@ class Entry(NamedTuple):
 
 
 COMMANDS: Final[dict[str, Entry]] = {
-    "run": Entry("migration.embedding_migration:command", "Compute every document's embedding again."),
+    "run": Entry("migration.cli.run:command", "Compute every document's embedding again."),
     "verify": Entry("migration.cli.verify:command", "Check that what stands on the server is what should."),
     "rollback": Entry("migration.cli.rollback:command", "Put the vectors back that a run replaced."),
     "history": Entry("migration.cli.history:command", "List the runs, and whether they get better."),
@@ -63,7 +63,7 @@ def _exists(name: str) -> bool:
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        from migration.embedding_migration import program_version
+        from migration.cli.options import program_version
 
         click.echo(f"kai-migrate, version {program_version()}")
         ctx.exit()

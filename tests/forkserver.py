@@ -20,7 +20,7 @@ from pathlib import Path
 _HANGS_AFTER = 200.0
 """Seconds after which a run that does not end says where it is, and is ended."""
 
-PACKAGES = ("migration.cli.run", "migration.ledger.ledger", "langchain_openai")
+PACKAGES = ("migration.cli.exits", "migration.operations.migrate", "migration.ledger.ledger", "langchain_openai")
 """What a run loads, and what takes its time."""
 
 _CONTEXT = multiprocessing.get_context("forkserver")

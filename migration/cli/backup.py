@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from migration.embedding_migration import SeveralValues
+from migration.cli.options import SeveralValues
 
 if TYPE_CHECKING:
     from kai.settings import Settings

@@ -1,18 +1,132 @@
-"""A migration from the command line: its options in, the plan or the result laid out."""
+"""A migration from the command line: `kai-migrate run`, and `python -m migration.embedding_migration`."""
 
 from __future__ import annotations
 
-from kai.settings import Settings
-from migration.cli.exits import tell_result, with_settings
-from migration.operations import report
-from migration.operations.execute import DONE
-from migration.operations.migrate import migrate, preview
-from migration.runtime.console import Console
-from migration.strategies.context import MigrationOptions
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from migration.cli.options import Number, SeveralValues, program_version, share
+
+if TYPE_CHECKING:
+    from kai.settings import Settings
+    from migration.runtime.console import Console
+    from migration.strategies.context import MigrationOptions
+
+
+@click.command(
+    cls=SeveralValues,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""Exit status: 0 all done; 1 finished, but some documents failed; 2 refused before anything
+    changed; 3 stopped before the end, run again to go on; 130 interrupted, run again to go on.""",
+)
+@click.option(
+    "--collections",
+    multiple=True,
+    metavar="NAME...",
+    help="Collections to migrate: one or several names, also comma-separated or repeated; `all` for all. "
+    "[default: all]",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would happen. No write; no embedding but one probe.")
+@click.option(
+    "--env-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File with the configuration; the environment wins. [default: .env]",
+)
+@click.option(
+    "--collections-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="TOML file that names your own collections in place of KAI's; see the README.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="Most embedding requests under way at once.",
+)
+@click.option("--max-rpm", type=click.IntRange(1), metavar="N", help="Most embedding requests in any minute.")
+@click.option("--max-tpm", type=click.IntRange(1), metavar="N", help="Most embedding tokens in any minute.")
+@click.option(
+    "--nice",
+    type=Number(0.0, 0.95),
+    default=0.0,
+    show_default=True,
+    help="Share of the time that Typesense is left idle between writes.",
+)
+@click.option(
+    "--patience",
+    type=Number(0.0, 3600.0),
+    default=120.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a request is repeated while Typesense is unreachable or overloaded.",
+)
+@click.option(
+    "--strategy",
+    type=click.Choice(["auto", "recreate", "rebuild", "alter"]),
+    help="auto: in place; where the dimensions change, recreate, or alter if the application keeps writing. "
+    "recreate: insist on it, although writes may be lost. rebuild: empty the vector field and fill it again; much "
+    "faster, vector search pauses for a moment. alter: the same across a change of dimensions. "
+    "[default: MIGRATION_STRATEGY, or auto]",
+)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Write at most N documents, then stop; a canary.")
+@click.option("--until", metavar="SHARE", callback=share, help="As --limit, for a share of each collection: 5%.")
+@click.option(
+    "--max-cost",
+    type=Number(0.0, min_open=True),
+    metavar="USD",
+    help="Stop before embedding costs more than this, by list price and estimated tokens.",
+)
+@click.option("--no-backup", "backup", flag_value=False, default=True, help="Overwrite old vectors without a backup.")
+@click.option("--force", is_flag=True, help="Embed every document again, also the ones that are current.")
+@click.option(
+    "--allow-partial",
+    is_flag=True,
+    help="Recreate even if documents cannot be copied; they go to a file in the run's folder.",
+)
+@click.option(
+    "--allow-lag",
+    is_flag=True,
+    help="Recreate even at a follower or behind a load balancer, where the last writes before the drop may be lost.",
+)
+@click.option("--keep-old", is_flag=True, help="Keep the collection that is recreated as NAME__before_RUN.")
+@click.option("--alias", metavar="NAME", help="A second name for the run.")
+@click.option("--description", metavar="TEXT", help="A note that stays with the run.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
+@click.version_option(program_version(), "--version", prog_name="kai-migrate")
+def command(**options: Any) -> None:
+    """Compute every document's embedding again with the configured model, in place.
+
+    The target comes from the environment or a .env file (EMBEDDING_FAMILY, EMBEDDING_MODEL,
+    EMBEDDING_DIMENSIONS, …; see .env.example). Every document keeps everything but its vector. Run it again
+    after any interruption: it goes on where it ended, and pays for nothing twice.
+
+    \b
+    Examples:
+      python -m migration.embedding_migration --dry-run
+      python -m migration.embedding_migration --collections instructions context_stores
+    """
+    try:
+        from migration.runtime import memory
+
+        memory.loading()
+        from migration.strategies.context import MigrationOptions
+
+        sys.exit(run(MigrationOptions(**options)))
+    except KeyboardInterrupt:
+        click.echo("Interrupted; nothing was changed yet.", err=True)
+        sys.exit(130)
 
 
 def run(options: MigrationOptions) -> int:
     """Preview or run a migration; returns the exit status. Whatever is refused has changed nothing."""
+    from migration.cli.exits import tell_result, with_settings
+    from migration.operations import report
+    from migration.operations.execute import DONE
+    from migration.operations.migrate import migrate, preview
 
     def work(settings: Settings, console: Console) -> int:
         if not options.dry_run:

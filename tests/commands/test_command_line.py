@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 import pytest
 
-from migration import embedding_migration
 from migration.__main__ import COMMANDS, Entry, cli
+from migration.cli import options, run
 from tests.commands.conftest import Invoke
 
 HEAVY = ("sqlalchemy", "alembic", "langchain_core", "numpy", "httpx", "typesense", "tqdm")
@@ -66,7 +66,7 @@ def test_a_command_whose_module_is_not_there_is_neither_listed_nor_known(
 
 def test_run_is_the_migration_with_the_same_options(invoke: Invoke) -> None:
     command = cli.get_command(click.Context(cli), "run")
-    assert command is embedding_migration.command
+    assert command is run.command
     assert "--dry-run" in invoke("run", "--help").text
 
 
@@ -77,7 +77,7 @@ def test_run_refuses_as_the_migration_does(invoke: Invoke) -> None:
 
 
 def test_the_version_is_told(invoke: Invoke) -> None:
-    assert invoke("--version").text == f"kai-migrate, version {embedding_migration.program_version()}\n"
+    assert invoke("--version").text == f"kai-migrate, version {options.program_version()}\n"
 
 
 @pytest.mark.parametrize("before", [True, False])

@@ -9,7 +9,7 @@ import click
 import pytest
 
 from migration.__main__ import cli
-from migration.embedding_migration import command
+from migration.cli.run import command
 from migration.operations import execute
 
 REPOSITORY = Path(__file__).resolve().parents[2]
