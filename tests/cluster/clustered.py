@@ -80,9 +80,15 @@ class Clustered:
             pytest.skip(f"the run makes fewer than {self._writes_to_death} writes")
 
     def fill(self, questions: int = 60) -> None:
-        """KAI's collections, with old vectors."""
+        """KAI's collections, with old vectors, as every living node shows them."""
         self._world.fill(made_up(questions=questions, instructions=8), OLD_DIMENSIONS)
         self._before = self._world.state()
+        wanted = {name: len(documents) for name, (_, documents) in self._before.items()}
+        alive = [url for number, url in enumerate(self.cluster.nodes) if self.cluster.state(number) is not None]
+        worlds = [World(url, self.cluster.api_key, self._home) for url in alive]
+        eventually(lambda: all(_documents(world) == wanted for world in worlds))
+        for world in worlds:
+            world.close()
 
     def migrate(self, dimensions: int, *arguments: str, address: str = "", **variables: str) -> Finished:
         """Run the migration of the questions through an address; by default a follower's."""
@@ -119,3 +125,7 @@ class Clustered:
                 text = text_of(NAME, document)
                 assert vector == self._provider.vector_for(text, dimensions=dimensions).tobytes(), id_
                 assert document == {key: value for key, value in documents[id_].items() if key != field_name}
+
+
+def _documents(world: World) -> dict[str, int]:
+    return {schema["name"]: schema["num_documents"] for schema in world.http.get("/collections").json()}

@@ -129,7 +129,7 @@ def test_a_stopped_run_is_not_gone_on_with_after_another_run_wrote_there(
 def test_a_killed_run_is_the_one_that_is_undone(world: World, provider: OpenAIStandIn, tmp_path: Path) -> None:
     world.fill(made_up(questions=300), 64)
     assert run(world, provider, SMALL, 64).status == 0
-    killed = forked(world, provider, LARGE, 64, tmp_path / "work", kill_at=15, moment="after")
+    killed = forked(world, provider, LARGE, 64, tmp_path / "work", kill_at=21, moment="after")
     assert killed.killed
     assert standing(world)[f"{LARGE}/64"] > 0
     kai_migrate(world, "rollback", "--yes")
