@@ -22,10 +22,15 @@ if TYPE_CHECKING:
 @click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
 def command(collections: tuple[str, ...], collections_file: Path | None, env_file: Path | None, verbose: bool) -> None:
     """Back up whole collections: documents, schema, synonyms and curations. Restore with `kai-migrate restore`."""
-    from migration.cli.exits import TYPESENSE_ONLY, with_settings
+    from migration.cli.exits import with_settings
     from migration.operations.backup import back_up
+    from migration.operations.setup import TYPESENSE_ONLY
 
     def work(settings: Settings, console: Console) -> int:
-        return back_up(settings, console, names=collections, collections_file=collections_file)
+        done = back_up(collections, collections_file=collections_file, settings=settings, console=console)
+        if done.cause:
+            console.warn(f"Stopped: {done.cause}")
+            console.warn("The backup is not complete. Run the same command again for a whole one.")
+        return done.exit_status
 
     sys.exit(with_settings(work, env_file=env_file, verbose=verbose, needs=TYPESENSE_ONLY))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Final
 
 from kai.collections import CollectionsError
 from kai.settings import Need, Settings, SettingsError, load_settings
@@ -18,9 +17,6 @@ from migration.operations.execute import INTERRUPTED, REFUSED, STOPPED, RunResul
 from migration.runtime.console import RULE, Console, prepare_streams
 from migration.runtime.lock import Held
 from migration.strategies.plan import Refused
-
-TYPESENSE_ONLY: Final[tuple[Need, ...]] = ("typesense",)
-"""What a command needs that embeds nothing."""
 
 
 def with_settings(

@@ -33,18 +33,19 @@ def command(
     Where the dimensions differ the collection is recreated; where it is gone and the backup holds whole
     documents, it is created anew. Checked like a migration, and a run like any other.
     """
-    from migration.cli.exits import TYPESENSE_ONLY, tell_result, with_settings
+    from migration.cli.exits import tell_result, with_settings
     from migration.cli.rollback import ask
     from migration.operations.rollback import restore
+    from migration.operations.setup import TYPESENSE_ONLY
 
     def work(settings: Settings, console: Console) -> int:
         result = restore(
-            settings,
-            console,
-            folder=file,
+            file,
             collection=collection,
-            confirmed=lambda question: yes or ask(question),
             collections_file=collections_file,
+            confirmed=lambda question: yes or ask(question),
+            settings=settings,
+            console=console,
         )
         return tell_result(console, "SUMMARY", result)
 

@@ -36,19 +36,20 @@ def command(
     since stay deleted; documents added or changed since are named. A rollback is a run like any other: it
     can be interrupted and gone on with, and rolled back itself.
     """
-    from migration.cli.exits import TYPESENSE_ONLY, tell_result, with_settings
+    from migration.cli.exits import tell_result, with_settings
     from migration.operations.rollback import rollback
+    from migration.operations.setup import TYPESENSE_ONLY
 
     names = [name.strip() for given in collections for name in given.split(",") if name.strip() and name != "all"]
 
     def work(settings: Settings, console: Console) -> int:
         result = rollback(
-            settings,
-            console,
-            run=run,
+            run,
             collections=names,
-            confirmed=lambda question: yes or ask(question),
             collections_file=collections_file,
+            confirmed=lambda question: yes or ask(question),
+            settings=settings,
+            console=console,
         )
         return tell_result(console, "SUMMARY", result)
 

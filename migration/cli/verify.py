@@ -43,7 +43,8 @@ def command(
     PASS or FAIL for each collection, with numbers; FAIL is exit status 1. A sample is embedded again if the
     configured model is the run's.
     """
-    from migration.cli.exits import TYPESENSE_ONLY, with_settings
+    from migration.cli.exits import with_settings
+    from migration.operations.setup import TYPESENSE_ONLY
 
     results: list[dict[str, Any]] = []
 

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from kai.collections import EmbeddedCollection
-from kai.settings import Settings
+from kai.settings import Settings, load_settings
 from kai.typesense import Schema, Typesense, TypesenseError
 from migration.backup import BackupError, BackupWriter
 from migration.documents.fetch import PAGE_SIZE
 from migration.ledger.errors import LedgerError
 from migration.operations.execute import DONE, STOPPED
-from migration.operations.setup import PREFLIGHT_PATIENCE, open_ledger, open_server, selected_collections
-from migration.runtime.console import Console
+from migration.operations.setup import (
+    PREFLIGHT_PATIENCE,
+    TYPESENSE_ONLY,
+    open_ledger,
+    open_server,
+    selected_collections,
+)
+from migration.runtime.console import SILENT, Console
 from migration.strategies.curation import read_curation, refuse_unusable
 from migration.strategies.plan import Refused
 from migration.strategies.server_version import server_version
@@ -25,13 +32,48 @@ from migration.strategies.shadow_state import unfinished
 _BYTES_A_DOCUMENT = 20_000
 
 
-def back_up(settings: Settings, console: Console, *, names: Sequence[str], collections_file: Path | None) -> int:
-    """Back up the collections, each from one snapshot; returns the exit status.
+@dataclass(frozen=True, slots=True)
+class BackedUp:
+    """What a backup by hand came to.
+
+    Attributes:
+        run: its name.
+        documents: how many are in the backup, by collection.
+        folders: where they are, by collection; those that are complete.
+        cause: what stopped it; empty where nothing did.
+    """
+
+    run: str
+    documents: Mapping[str, int]
+    folders: Mapping[str, Path]
+    cause: str = ""
+
+    @property
+    def exit_status(self) -> int:
+        """0 all done, 3 stopped before the end."""
+        return STOPPED if self.cause else DONE
+
+
+def back_up(
+    collections: Sequence[str] = (),
+    *,
+    collections_file: Path | None = None,
+    settings: Settings | None = None,
+    console: Console = SILENT,
+) -> BackedUp:
+    """Back up whole collections, each from one snapshot.
+
+    Args:
+        collections: names, aliases among them; empty or `all` for every known one.
+        collections_file: descriptions of the user's own collections; None for KAI's.
+        settings: Typesense, and where backups live; None reads `.env` and the environment.
+        console: where to tell; nothing by default.
 
     Raises:
         Refused: a collection is unknown or not there.
     """
-    selected = selected_collections(names, collections_file)
+    settings = settings or load_settings(needs=TYPESENSE_ONLY)
+    selected = selected_collections(collections, collections_file)
     with open_server(settings, console) as server, open_ledger(settings) as ledger:
         schemas = {each.name: server.collection(each.name) for each in selected}
         everything, aliases = server.collections(), server.aliases()
@@ -45,11 +87,12 @@ def back_up(settings: Settings, console: Console, *, names: Sequence[str], colle
         name = f"backup-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
         run = ledger.start_run(name, "backup", source=source, parameters={"typesense": server_version(server)})
         totals: dict[str, int] = {}
+        folders: dict[str, Path] = {}
         cause = ""
         try:
             for each in selected:
                 schema = schemas[each.name] or {}
-                _back_up_one(settings, console, server, run.name, each, schema, totals)
+                folders[each.name] = _back_up_one(settings, console, server, run.name, each, schema, totals)
         except TypesenseError as error:
             cause = f"Typesense: {error}"
         except BackupError as error:
@@ -60,15 +103,11 @@ def back_up(settings: Settings, console: Console, *, names: Sequence[str], colle
             with contextlib.suppress(LedgerError):
                 ledger.finish_run(run.id, "interrupted", totals)
             raise
-        if cause:
-            console.warn(f"Stopped: {cause}")
-            console.warn("The backup is not complete. Run the same command again for a whole one.")
         try:
             ledger.finish_run(run.id, "stopped" if cause else "completed", totals)
         except LedgerError as error:
-            console.warn(f"The end of the backup cannot be noted: {error}")
-            return STOPPED
-        return STOPPED if cause else DONE
+            cause = cause or f"the end of the backup cannot be noted: {error}"
+        return BackedUp(run.name, totals, folders, cause)
 
 
 def _back_up_one(
@@ -79,7 +118,7 @@ def _back_up_one(
     collection: EmbeddedCollection,
     schema: Schema,
     totals: dict[str, int],
-) -> None:
+) -> Path:
     name, documents = str(schema["name"]), int(schema["num_documents"])
     writer = BackupWriter.open(
         settings.home,
@@ -104,6 +143,7 @@ def _back_up_one(
         raise
     writer.close(complete=True)
     console.line(f"{name}: {totals.get(name, 0)} documents in {writer.folder}")
+    return writer.folder
 
 
 def _pages(server: Typesense, name: str) -> Iterator[list[bytes]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kai.models import EmbeddingSettings, estimate_cost, fingerprint
-from kai.settings import Settings
+from kai.settings import Settings, load_settings
 from kai.typesense import Schema, Typesense, TypesenseError
 from migration.documents.schemas import signature_of
 from migration.embedding.cache import VectorCache
@@ -32,7 +32,7 @@ from migration.operations.setup import (
 )
 from migration.operations.verify import check_run
 from migration.runtime import memory
-from migration.runtime.console import Console
+from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control
 from migration.runtime.meter import Meter
 from migration.strategies.context import MigrationOptions, Outcome, RunContext
@@ -54,13 +54,18 @@ _TOOLS: Final = {"openai": "langchain-openai", "google": "langchain-google-genai
 """The package that computes the vectors, by family."""
 
 
-def preview(options: MigrationOptions, settings: Settings, console: Console) -> Plan:
+def preview(options: MigrationOptions, settings: Settings | None = None, console: Console = SILENT) -> Plan:
     """What a migration would do, its texts counted; no write, and no embedding but one probe.
+
+    Args:
+        options: what is asked for.
+        settings: the model and Typesense; None reads `options.env_file` and the environment.
+        console: where to tell of waiting; nothing by default.
 
     Raises:
         Refused: what the run itself would refuse.
     """
-    options = _with_strategy(options, settings)
+    settings, options = _settled(settings, options)
     with _looked_at(options, settings, console) as (server, plan, control):
         _refuse_taken_alias(options, settings, plan, server)
         probe(make_embedder(settings, control, Meter(), _throttle(options, control)), settings)
@@ -70,27 +75,30 @@ def preview(options: MigrationOptions, settings: Settings, console: Console) -> 
         return replace(plan, collections=tuple(looked_at))
 
 
-def migrate(options: MigrationOptions, settings: Settings, console: Console) -> RunResult:
+def migrate(options: MigrationOptions, settings: Settings | None = None, console: Console = SILENT) -> RunResult:
     """Bring the embeddings of the collections to the configured model; going on with a run that did not end.
 
     Args:
         options: what is asked for.
-        settings: the model, Typesense, and where the ledger is.
-        console: where to tell.
+        settings: the model, Typesense, and where the ledger is; None reads `options.env_file` and the environment.
+        console: where to tell; nothing by default.
 
     Raises:
+        SettingsError: the settings cannot be used.
         Refused: nothing was changed, and nothing will be before the cause is mended.
         Held: another run holds a collection.
         LedgerError, CacheError, BackupError, TypesenseError: before anything was changed.
     """
-    options = _with_strategy(options, settings)
+    settings, options = _settled(settings, options)
     with _looked_at(options, settings, console) as (server, plan, control):
         refuse_unwritable(server, plan)
         return _run(options, settings, console, server, plan, control)
 
 
-def _with_strategy(options: MigrationOptions, settings: Settings) -> MigrationOptions:
-    return options if options.strategy else replace(options, strategy=settings.strategy)
+def _settled(settings: Settings | None, options: MigrationOptions) -> tuple[Settings, MigrationOptions]:
+    """What is not given, by the environment."""
+    settings = settings or load_settings(options.env_file)
+    return settings, options if options.strategy else replace(options, strategy=settings.strategy)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kai.collections import EmbeddedCollection, described_as, load_collections
-from kai.settings import Settings
+from kai.settings import Settings, load_settings
 from kai.typesense import Schema, Typesense, embedding_field
 from migration.backup import Backup
 from migration.backup.manifest import MANIFEST
@@ -27,8 +27,8 @@ from migration.operations.order import (
     refuse_out_of_order,
     same_server,
 )
-from migration.operations.setup import open_ledger, open_server
-from migration.runtime.console import Console
+from migration.operations.setup import TYPESENSE_ONLY, open_ledger, open_server
+from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control
 from migration.strategies.context import MigrationOptions, Outcome, RunContext
 from migration.strategies.curation import refuse_unusable
@@ -40,27 +40,28 @@ from migration.strategies.sources import UNDESCRIBED, KnownModels, PutBack
 
 
 def rollback(
-    settings: Settings,
-    console: Console,
+    run: str | None = None,
     *,
-    run: str | None,
     collections: Sequence[str] = (),
-    confirmed: Callable[[str], bool],
     collections_file: Path | None = None,
+    confirmed: Callable[[str], bool] = lambda _: True,
+    settings: Settings | None = None,
+    console: Console = SILENT,
 ) -> RunResult:
-    """Put the vectors back that a run replaced.
+    """Put the vectors back that a run replaced; nothing is embedded.
 
     Args:
-        settings: Typesense and the ledger; nothing is embedded.
-        console: where to tell.
         run: name or alias; None for the latest run that replaced something.
         collections: only these; empty for all of the run.
-        confirmed: asked with a summary before anything is changed.
-        collections_file: descriptions of the user's own collections.
+        collections_file: descriptions of the user's own collections; None for KAI's.
+        confirmed: asked with a summary before anything is changed; agrees by default.
+        settings: Typesense and the ledger; None reads `.env` and the environment.
+        console: where to tell; nothing by default.
 
     Raises:
         Refused: there is no such run, or no backup of it.
     """
+    settings = settings or load_settings(needs=TYPESENSE_ONLY)
     with open_server(settings, console) as server, open_ledger(settings) as ledger:
         target = _target(ledger, run)
         refuse_another_server(target, server.address)
@@ -96,27 +97,28 @@ def rollback(
 
 
 def restore(
-    settings: Settings,
-    console: Console,
-    *,
     folder: Path,
+    *,
     collection: str | None = None,
-    confirmed: Callable[[str], bool],
     collections_file: Path | None = None,
+    confirmed: Callable[[str], bool] = lambda _: True,
+    settings: Settings | None = None,
+    console: Console = SILENT,
 ) -> RunResult:
     """Put a backup's vectors back, whichever run made it; a collection that is gone is created from whole documents.
 
     Args:
-        settings: Typesense and the ledger; nothing is embedded.
-        console: where to tell.
-        folder: of the backup.
+        folder: of the backup, or a file in it.
         collection: another collection than the backup's own; None for that one.
-        confirmed: asked with a summary before anything is changed.
-        collections_file: descriptions of the user's own collections.
+        collections_file: descriptions of the user's own collections; None for KAI's.
+        confirmed: asked with a summary before anything is changed; agrees by default.
+        settings: Typesense and the ledger; None reads `.env` and the environment.
+        console: where to tell; nothing by default.
 
     Raises:
         Refused: the backup does not fit what stands there.
     """
+    settings = settings or load_settings(needs=TYPESENSE_ONLY)
     backup = Backup.load(folder if folder.is_dir() else folder.parent)
     with open_server(settings, console) as server, open_ledger(settings) as ledger:
         name = collection or backup.manifest.collection

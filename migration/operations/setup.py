@@ -18,7 +18,7 @@ from kai.embeddings import (
     make_embeddings,
 )
 from kai.models import fingerprint, nearest_model, request_limits
-from kai.settings import Settings
+from kai.settings import Need, Settings
 from kai.typesense import Typesense, TypesenseError
 from migration.embedding.embed import Embedder
 from migration.embedding.provider import ProbeFailed, Provider
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 _NETWORK: Final = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE, SSL_CERT_DIR"
 _TRUE: Final = ("true", "1")
+TYPESENSE_ONLY: Final[tuple[Need, ...]] = ("typesense",)
+"""What an operation needs that embeds nothing."""
+
 LOCK_PATIENCE: Final = 30.0
 """Seconds to wait, at most, for a lock that another process holds on ledger or cache."""
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 from tqdm import tqdm
 
@@ -65,11 +65,13 @@ class Console:
     Args:
         secrets: replaced by `***` wherever they would show.
         verbose: whether `detail` prints.
+        silent: whether nothing is printed at all, as for a program that calls.
     """
 
-    def __init__(self, secrets: Iterable[str] = (), *, verbose: bool = False) -> None:
+    def __init__(self, secrets: Iterable[str] = (), *, verbose: bool = False, silent: bool = False) -> None:
         self._secrets = tuple(secrets)
         self.verbose = verbose
+        self._silent = silent
 
     def line(self, text: str = "") -> None:
         """One line to standard output."""
@@ -97,10 +99,16 @@ class Console:
 
     def progress(self, title: str, total: int) -> tqdm[Any]:
         """A bar on standard error; use as a context manager and call `update`."""
-        return tqdm(total=total, desc=title, file=_Lenient(sys.stderr), mininterval=0.2, dynamic_ncols=True)
+        stream = _Lenient(sys.stderr)
+        return tqdm(total=total, desc=title, file=stream, mininterval=0.2, dynamic_ncols=True, disable=self._silent)
 
     def _write(self, text: str, stream: TextIO) -> None:
-        write_line(redact(text, self._secrets), stream)
+        if not self._silent:
+            write_line(redact(text, self._secrets), stream)
+
+
+SILENT: Final = Console(silent=True)
+"""Tells nobody: what a program calls returns its result."""
 
 
 def named(ids: Collection[str], what: str) -> list[str]:
