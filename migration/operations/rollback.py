@@ -33,7 +33,7 @@ from migration.runtime.control import Control
 from migration.strategies.context import MigrationOptions, Outcome, RunContext
 from migration.strategies.curation import refuse_unusable
 from migration.strategies.plan import CollectionPlan, Refused, Strategy, decide, way_problem
-from migration.strategies.restore_curation import restorable
+from migration.strategies.restorable_curation import restorable
 from migration.strategies.server_version import server_version
 from migration.strategies.shadow_state import find_shadow, past_the_drop, read_mark, role_of, unfinished_refill
 from migration.strategies.sources import UNDESCRIBED, KnownModels, PutBack
