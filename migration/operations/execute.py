@@ -22,7 +22,7 @@ from migration.runtime.console import Console
 from migration.runtime.control import Control
 from migration.runtime.lock import hold
 from migration.runtime.meter import Meter
-from migration.runtime.status import Status
+from migration.runtime.status import Status, status_file
 from migration.strategies.backups import open_backup
 from migration.strategies.context import MigrationOptions, Outcome, RunContext, StrategyStopped
 from migration.strategies.create_anew import CreateAnew
@@ -186,7 +186,7 @@ def running(
         run = begin()
         for held in holds:
             held.name(run.name)
-        status = Status(settings.home / "runs" / run.name / "status.json", figures)
+        status = Status(status_file(settings.home, run.name), figures)
         stack.enter_context(status.kept())
         yield RunContext(
             server=server,

@@ -35,6 +35,7 @@ from migration.runtime import memory
 from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control
 from migration.runtime.meter import Meter
+from migration.runtime.status import wrote_lately
 from migration.strategies.context import MigrationOptions, Outcome, RunContext
 from migration.strategies.curation import refuse_unusable
 from migration.strategies.plan import (
@@ -110,7 +111,14 @@ def _looked_at(
     control = Control(pause_file=settings.home / "pause", nice=options.nice, announce=console.warn)
     with control.signals(), open_server(settings, console, options.patience, stopped=control.stopped) as server:
         strategy = options.strategy or "auto"
-        plan = make_plan(server, settings.embedding, collections, strategy=strategy, allow_lag=options.allow_lag)
+        plan = make_plan(
+            server,
+            settings.embedding,
+            collections,
+            strategy=strategy,
+            allow_lag=options.allow_lag,
+            wrote_lately=wrote_lately(settings.home),
+        )
         _refuse_what_loses(plan, options)
         refuse_unusable(server, plan.copied, contents=options.backup, preview=options.dry_run)
         _affordable_tokens(settings.embedding, options.max_cost)

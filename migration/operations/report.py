@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from kai.settings import EmbeddingSettings
 from migration.runtime.console import RULE, Console
-from migration.strategies.plan import CollectionPlan, Plan, requests_needed
-from migration.strategies.shadow_state import unfinished_refill
+from migration.strategies.plan import CollectionPlan, Plan, Strategy, decide, requests_needed, way_problem
+from migration.strategies.shadow_state import past_the_drop, unfinished_refill
 
-WORTH_A_PAUSE = 600.0
-"""Seconds of updating in place from which on a pause of the vector search is worth proposing."""
+_WORTH_A_PAUSE: Final = 1_000
+"""Documents from which on emptying and filling is proposed, with the time that it takes and the pause that it costs."""
 
 
 def banner(console: Console, plan: Plan) -> None:
@@ -69,18 +71,23 @@ def _price(usd: float | None) -> str:
 
 
 def _preview_time(console: Console, plan: CollectionPlan) -> None:
-    """The server's share by each way that is open, and which one to take; measured on 2 cores, so roughly."""
-    if plan.old_dimensions is None:
-        console.line(f"  - Server's share of the time: about {duration(plan.server_seconds['in place'])}")
-        return
-    usual, other = ("recreate", "alter") if plan.strategy in ("recreate", "alter") else ("in place", "rebuild")
-    slow, fast = plan.server_seconds[usual], plan.server_seconds[other]
-    console.line(
-        f"  - Server's share of the time: about {duration(slow)} {usual}, {duration(fast)} with --strategy {other}"
-    )
-    if unfinished_refill(plan.schema) is not None:
+    """The server's share by the planned way and by the one beside it; measured on 2 cores, so roughly."""
+    console.line(f"  - Server's share of the time: {_time_by(plan, plan.strategy)}")
+    if plan.old_dimensions is None or unfinished_refill(plan.schema) or past_the_drop(plan.leftover, plan.schema):
         return  # Begun, it can only be finished in its own way.
-    if other == "rebuild" and plan.strategy == "in place" and slow > WORTH_A_PAUSE:
-        console.line(f"  - Recommended: --strategy rebuild, if vector search may pause for about {duration(fast)}")
-    elif other == "rebuild" and plan.strategy == "rebuild" and slow <= WORTH_A_PAUSE:
-        console.line("  - Recommended: in place (no --strategy); the collection is small enough, and nothing pauses")
+    usual = decide(plan.old_dimensions, plan.new_dimensions, "auto")
+    refill = decide(plan.old_dimensions, plan.new_dimensions, "alter")
+    if plan.strategy == refill:
+        console.line(f"  - {usual.capitalize()} instead: {_time_by(plan, usual)}")
+    elif plan.documents >= _WORTH_A_PAUSE and way_problem(plan.collection, plan.schema, refill) is None:
+        console.line(f"  - With --strategy {refill} instead: {_time_by(plan, refill)}")
+
+
+def _time_by(plan: CollectionPlan, strategy: Strategy) -> str:
+    seconds = plan.server_seconds[strategy]
+    if strategy == "in place":
+        return f"about {duration(seconds)}, and nothing pauses"
+    if strategy == "recreate":
+        return f"about {duration(seconds)}, and documents are missing for about {duration(seconds / 2)} of it"
+    pause, rest = duration(plan.away_seconds), duration(seconds - plan.away_seconds)
+    return f"about {duration(seconds)}: vector search pauses for about {pause} and tells what is filled for {rest}"

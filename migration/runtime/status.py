@@ -13,6 +13,28 @@ from typing import Any
 import orjson
 
 _EVERY = 1.0
+_SHOWN_SECONDS = 12.0
+"""Typesense's figures are of the last 10 s; a little more, for the time between the last write and the last word."""
+
+
+def status_file(home: Path, run: str) -> Path:
+    """Where the status of a run is kept."""
+    return home / "runs" / run / "status.json"
+
+
+def wrote_lately(home: Path, within: float = _SHOWN_SECONDS) -> bool:
+    """Whether a run of this home was under way in the last seconds, so that a server's figures may tell of its writes.
+
+    Args:
+        home: the folder of all runs.
+        within: seconds to look back.
+    """
+    since = time.time() - within
+    for file in home.glob("runs/*/status.json"):
+        with contextlib.suppress(OSError):
+            if file.stat().st_mtime > since:
+                return True
+    return False
 
 
 class Status:

@@ -13,7 +13,7 @@ _BYTES_A_DOCUMENT = 1024
 """Rough memory of a document without its vector: text index, references, bookkeeping."""
 
 
-_ADDS_A_SECOND = 600 * 768
+ADDS_A_SECOND = 600 * 768
 """Numbers a second by which a vector field is dropped and added over its values (29.0, 2 cores)."""
 
 
@@ -24,8 +24,23 @@ def find_hazards(
     everything: Sequence[Schema],
     strategy: str,
     dimensions: int,
+    *,
+    insists: bool = False,
+    wrote_lately: bool = False,
 ) -> Iterator[str]:
-    """One sentence for each thing that is out of the ordinary."""
+    """One sentence for each thing that is out of the ordinary.
+
+    Args:
+        server: where the collection is.
+        collection: what is to be migrated.
+        schema: the collection's, as the server gave it.
+        everything: the schemas of all collections.
+        strategy: how it would be migrated.
+        dimensions: length of the new vectors.
+        insists: whether it is recreated although an application keeps writing.
+        wrote_lately: whether a run of this program wrote in the last seconds: the server's figures cannot tell its
+            writes from an application's, and nothing is said of them.
+    """
     if server.lags:
         remedy = ": what Typesense takes right before the drop may be lost" if strategy == "recreate" else ""
         yield f"{lagging(server)}, and each change is waited for until it shows{remedy}"
@@ -51,18 +66,18 @@ def find_hazards(
     if strategy == "recreate":
         yield from _hazards_of_recreating(server, collection, schema, everything, dimensions)
     if strategy in ("rebuild", "alter") and vector_field and not vector_field.get("optional"):
-        seconds = int(schema["num_documents"]) * dimensions / _ADDS_A_SECOND
+        seconds = int(schema["num_documents"]) * dimensions / ADDS_A_SECOND
         yield (
             f"the field {collection.embedding_field!r} must have a value in every document, so documents outside the "
             "filter are embedded too; it comes back as optional and is filled, and vector search pauses a second time, "
             f"for about {seconds:.1f} s, while it is made required again"
         )
-    if (rate := _writes_a_second(server)) > 0:
-        remedy = (
-            "; what Typesense takes right before the drop is lost: stop it for the cut-over, or use --strategy alter"
-            if strategy == "recreate"
-            else ""
-        )
+    if not wrote_lately and (rate := _writes_a_second(server)) > 0:
+        remedy = ""
+        if strategy == "recreate" and insists:
+            remedy = "; what it takes right before the drop is lost: stop the application, or use --strategy alter"
+        elif strategy == "recreate":
+            remedy = "; if it does not stand still before the drop, nothing is dropped and --strategy alter goes on"
         yield f"an application seems to be writing to this server ({rate:g} write requests a second){remedy}"
 
 

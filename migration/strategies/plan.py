@@ -19,7 +19,7 @@ from migration.backup import Backup
 from migration.documents.fetch import Selection, fetch_pages
 from migration.embedding.embed import text_hash
 from migration.embedding.throttle import Stopped
-from migration.strategies.hazards import find_hazards, lagging, referring_fields
+from migration.strategies.hazards import ADDS_A_SECOND, find_hazards, lagging, referring_fields
 from migration.strategies.server_version import UNKNOWN, hazards_of_version, server_version
 from migration.strategies.shadow_state import (
     Mark,
@@ -79,7 +79,8 @@ class CollectionPlan:
         documents: all documents of the collection.
         eligible: documents that the filter lets through.
         server_seconds: what the server's share will take, roughly, by strategy.
-        away_seconds: how long the vector search pauses for `rebuild` and `alter`, roughly.
+        away_seconds: how long the vector search pauses for `rebuild` and `alter`, roughly, and twice where the field is
+            required.
         hazards: what the operator should know, a sentence each.
         texts: only where they were looked at (dry run).
         leftover: the mark of a shadow that a dead run left, if there is one.
@@ -135,8 +136,17 @@ def make_plan(
     *,
     strategy: ChosenStrategy = "auto",
     allow_lag: bool = False,
+    wrote_lately: bool = False,
 ) -> Plan:
     """Inspect the collections and decide how each would be migrated. Only reads.
+
+    Args:
+        server: where they are.
+        embedding: the target.
+        collections: what to migrate.
+        strategy: what the user chose.
+        allow_lag: whether a collection may be recreated where reads lag.
+        wrote_lately: whether a run of this program wrote in the last seconds, which the server's figures still show.
 
     Raises:
         Refused: Typesense cannot be used, or a collection cannot be migrated; every problem at once.
@@ -146,7 +156,17 @@ def make_plan(
     problems: list[str] = []
     for collection in collections:
         try:
-            plans.append(plan_collection(server, embedding, collection, everything, strategy, allow_lag=allow_lag))
+            plans.append(
+                plan_collection(
+                    server,
+                    embedding,
+                    collection,
+                    everything,
+                    strategy,
+                    allow_lag=allow_lag,
+                    wrote_lately=wrote_lately,
+                )
+            )
         except Refused as refused:
             problems += refused.problems
         except TypesenseError as error:
@@ -193,6 +213,7 @@ def plan_collection(
     strategy: ChosenStrategy = "auto",
     *,
     allow_lag: bool = True,
+    wrote_lately: bool = False,
 ) -> CollectionPlan:
     """Inspect one collection and decide how it would be migrated. Only reads.
 
@@ -203,6 +224,7 @@ def plan_collection(
         everything: the schemas of all collections.
         strategy: what the user chose.
         allow_lag: whether a collection may be recreated where reads lag; what was begun is finished all the same.
+        wrote_lately: whether a run of this program wrote in the last seconds.
 
     Raises:
         Refused: the collection cannot be migrated.
@@ -259,6 +281,7 @@ def plan_collection(
     if decided in ("recreate", "rebuild", "alter") and not is_dropped:
         _refuse_without_text(server, collection, schema)
     documents = int(schema["num_documents"])
+    away = _away_seconds(documents, old or dimensions, dimensions, is_required=not vector_field.get("optional"))
     plan = CollectionPlan(
         collection,
         name,
@@ -268,11 +291,22 @@ def plan_collection(
         dimensions,
         documents,
         server.count(str(schema["name"]), collection.filter_by),
-        server_seconds=_server_seconds(documents, old or dimensions, dimensions),
-        away_seconds=documents * (old or dimensions) * _AWAY_SECONDS,
+        server_seconds=_server_seconds(documents, dimensions, away),
+        away_seconds=away,
         leftover=mark,
     )
-    hazards = list(find_hazards(server, collection, schema, everything, decided, dimensions))
+    hazards = list(
+        find_hazards(
+            server,
+            collection,
+            schema,
+            everything,
+            decided,
+            dimensions,
+            insists=strategy == "recreate",
+            wrote_lately=wrote_lately,
+        )
+    )
     if rebuilding is not None:
         hazards.insert(0, f"run {rebuilding.get('run')} took the vector field out and did not finish; this run does")
     elif old is None and strategy != "auto":
@@ -281,18 +315,26 @@ def plan_collection(
         hazards.insert(0, "--strategy recreate has no effect: the length of the vectors stays, so they go in place")
     if mark is not None:
         is_wanted = decided == "recreate" and mark.fingerprint == fingerprint(embedding, collection.template)
-        if is_wanted:
-            next_ = "this run goes on from there"
-        elif is_dropped:
-            next_ = "this run finishes that one first, for the shadow is the full copy, and then does its own work"
-        else:
-            next_ = "it is of no use to this run, which removes it"
-        hazards.insert(0, f"run {mark.run} left a shadow behind ({mark.phase}); {next_}")
+        hazards.insert(0, _what_becomes_of(mark, is_wanted=is_wanted, is_dropped=is_dropped))
     return replace(plan, hazards=tuple(hazards))
 
 
-def _server_seconds(documents: int, old: int, new: int) -> dict[str, float]:
-    refilled = documents * (old * _AWAY_SECONDS + new / _FILLS_A_SECOND)
+def _what_becomes_of(mark: Mark, *, is_wanted: bool, is_dropped: bool) -> str:
+    if is_wanted:
+        next_ = "this run goes on from there"
+    elif is_dropped:
+        next_ = "this run finishes that one first, for the shadow is the full copy, and then does its own work"
+    else:
+        next_ = "it is of no use to this run, which removes it"
+    return f"run {mark.run} left a shadow behind ({mark.phase}); {next_}"
+
+
+def _away_seconds(documents: int, old: int, new: int, *, is_required: bool) -> float:
+    return documents * (old * _AWAY_SECONDS + (new / ADDS_A_SECOND if is_required else 0.0))
+
+
+def _server_seconds(documents: int, new: int, away: float) -> dict[str, float]:
+    refilled = away + documents * new / _FILLS_A_SECOND
     return {
         "in place": documents * new / _UPDATES_A_SECOND,
         "recreate": 2 * documents * new / _INSERTS_A_SECOND,

@@ -72,8 +72,10 @@ def test_limits_that_cannot_be_are_refused(world: World, provider: OpenAIStandIn
 
 
 def test_the_dry_run_compares_both_ways(world: World, provider: OpenAIStandIn) -> None:
-    world.fill(made_up(questions=20), 64)
-    done = world.run("--dry-run", **openai(provider, 64))
-    assert "with --strategy rebuild" in done.out
+    world.fill(made_up(questions=1_000), 64)
+    done = world.run("--dry-run", "--collections", "context_stores", **openai(provider, 64))
+    assert "Strategy: in place" in done.out
+    assert "With --strategy rebuild instead" in done.out
     done = world.run("--dry-run", "--strategy", "alter", **openai(provider, 128))
     assert "Strategy: alter" in done.out
+    assert "Recreate instead" in done.out

@@ -319,7 +319,8 @@ def test_where_an_application_seems_to_write_the_way_without_loss_is_named(
     monkeypatch.setattr(Typesense, "stats", lambda _: {"write_requests_per_second": 3.5})
     ended = run(small, tmp_path, dry_run=True)
     assert "an application seems to be writing to this server (3.5 write requests a second)" in ended.text
-    assert "or use --strategy alter" in ended.text
+    assert "nothing is dropped and --strategy alter goes on" in ended.text
+    assert "or use --strategy alter" in run(small, tmp_path, dry_run=True, strategy="recreate").text
     assert "is lost" not in run(small, tmp_path, dry_run=True, strategy="alter").text
 
 
