@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     from migration.operations.migrate import migrate, preview
     from migration.operations.rollback import restore, rollback
     from migration.strategies.context import MigrationOptions
-    from migration.strategies.plan import Plan, Refused
+    from migration.strategies.plan import Plan
+    from migration.strategies.refusals import Refused
 
 __all__ = ["MigrationOptions", "Plan", "Refused", "RunResult", "back_up", "migrate", "preview", "restore", "rollback"]
 
 _PLACES = {
     "MigrationOptions": "strategies.context",
     "Plan": "strategies.plan",
-    "Refused": "strategies.plan",
+    "Refused": "strategies.refusals",
     "RunResult": "operations.execute",
     "back_up": "operations.backup",
     "migrate": "operations.migrate",

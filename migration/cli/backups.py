@@ -36,7 +36,7 @@ def command(
     """List the backups under MIGRATION_HOME, or remove some of them for good."""
     from migration.cli.exits import with_settings
     from migration.operations.execute import DONE
-    from migration.strategies.plan import Refused
+    from migration.strategies.refusals import Refused
 
     def work(settings: Settings, console: Console) -> int:
         from migration.backup import list_backups, prune
@@ -63,7 +63,7 @@ def _named(settings: Settings, asked: tuple[str, ...]) -> tuple[str, ...]:
     """The runs by their whole names; an alias, the beginning of a name and `latest` do too."""
     from migration.backup import list_backups
     from migration.operations.setup import open_ledger
-    from migration.strategies.plan import Refused
+    from migration.strategies.refusals import Refused
 
     if not asked:
         return ()

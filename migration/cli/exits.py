@@ -16,7 +16,7 @@ from migration.ledger import LedgerError
 from migration.operations.execute import INTERRUPTED, REFUSED, STOPPED, RunResult
 from migration.runtime.console import RULE, Console, prepare_streams
 from migration.runtime.lock import Held
-from migration.strategies.plan import Refused
+from migration.strategies.refusals import Refused
 
 
 def with_settings(

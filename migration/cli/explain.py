@@ -43,7 +43,7 @@ def command(
     from migration.operations.execute import DONE
     from migration.operations.history import configured_target, explain_document
     from migration.operations.setup import open_ledger, open_server
-    from migration.strategies.plan import Refused
+    from migration.strategies.refusals import Refused
 
     def work(settings: Settings, console: Console) -> int:
         with open_server(settings, console) as server:
@@ -78,7 +78,7 @@ def command(
 def _find(known: dict[str, EmbeddedCollection], name: str, server: Typesense) -> EmbeddedCollection:
     """The collection of this name; a real name is good where the description has an alias."""
     from kai.collections import described_as
-    from migration.strategies.plan import Refused
+    from migration.strategies.refusals import Refused
 
     found = described_as(known, name, server.aliases())
     if found is not None:

@@ -78,7 +78,7 @@ def _verify(
     from migration.operations.verify import check_collection
     from migration.runtime.control import Control
     from migration.runtime.meter import Meter
-    from migration.strategies.plan import Refused
+    from migration.strategies.refusals import Refused
     from migration.strategies.shadow_state import unfinished
 
     known = load_collections(collections_file)
@@ -146,7 +146,7 @@ def _chosen(
     """
     from migration.ledger.runs import LATEST
     from migration.operations.order import refuse_another_server, same_server
-    from migration.strategies.plan import Refused
+    from migration.strategies.refusals import Refused
 
     run = ledger.find_run(name, kinds=MIGRATIONS)
     if run is None:

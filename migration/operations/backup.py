@@ -25,7 +25,7 @@ from migration.operations.setup import (
 )
 from migration.runtime.console import SILENT, Console
 from migration.strategies.curation import read_curation, refuse_unusable
-from migration.strategies.plan import Refused
+from migration.strategies.refusals import Refused
 from migration.strategies.server_version import server_version
 from migration.strategies.shadow_state import unfinished
 

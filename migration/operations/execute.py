@@ -27,9 +27,10 @@ from migration.strategies.backups import open_backup
 from migration.strategies.context import MigrationOptions, Outcome, RunContext, StrategyStopped
 from migration.strategies.create_anew import CreateAnew
 from migration.strategies.passes import Passes
-from migration.strategies.plan import CollectionPlan, way_problem
+from migration.strategies.plan import CollectionPlan
 from migration.strategies.recreate import Recreate, settle_leftover
 from migration.strategies.refill import Refill
+from migration.strategies.refusals import way_problem
 from migration.strategies.shadow.cutover import KeepsWriting
 from migration.strategies.shadow_state import past_the_drop, role_of
 from migration.strategies.sources import VectorSource

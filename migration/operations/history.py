@@ -26,7 +26,7 @@ from migration.ledger.records import (
     VerificationRecord,
 )
 from migration.ledger.trends import WINDOW, Trend, trend
-from migration.strategies.plan import Refused
+from migration.strategies.refusals import Refused
 
 if TYPE_CHECKING:
     from migration.ledger import Ledger

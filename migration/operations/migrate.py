@@ -38,15 +38,8 @@ from migration.runtime.meter import Meter
 from migration.runtime.status import wrote_lately
 from migration.strategies.context import MigrationOptions, Outcome, RunContext
 from migration.strategies.curation import refuse_unusable
-from migration.strategies.plan import (
-    CollectionPlan,
-    Plan,
-    Refused,
-    look_at_texts,
-    make_plan,
-    plan_collection,
-    refuse_unwritable,
-)
+from migration.strategies.plan import CollectionPlan, Plan, look_at_texts, make_plan, plan_collection, refuse_unwritable
+from migration.strategies.refusals import Refused
 from migration.strategies.sources import Embedded
 
 _PROVIDER_PATIENCE: Final = 2.5

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from kai.address import canonical_address
 from migration.backup.manifest import MANIFEST
-from migration.strategies.plan import Refused
+from migration.strategies.refusals import Refused
 
 if TYPE_CHECKING:
     from migration.ledger import CollectionRunRecord, Ledger, RunRecord

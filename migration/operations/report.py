@@ -6,7 +6,8 @@ from typing import Final
 
 from kai.settings import EmbeddingSettings
 from migration.runtime.console import RULE, Console
-from migration.strategies.plan import CollectionPlan, Plan, Strategy, decide, requests_needed, way_problem
+from migration.strategies.plan import CollectionPlan, Plan, requests_needed
+from migration.strategies.refusals import Strategy, decide, way_problem
 from migration.strategies.shadow_state import past_the_drop, unfinished_refill
 
 _WORTH_A_PAUSE: Final = 1_000

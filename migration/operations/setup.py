@@ -27,7 +27,7 @@ from migration.embedding.vectors import WrongLength, WrongVectors
 from migration.runtime.console import Console
 from migration.runtime.control import Control
 from migration.runtime.meter import Meter
-from migration.strategies.plan import Refused
+from migration.strategies.refusals import Refused
 
 if TYPE_CHECKING:
     from migration.embedding.cache import VectorCache

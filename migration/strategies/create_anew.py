@@ -11,7 +11,7 @@ from kai.typesense_curation import SET_KINDS
 from migration.backup import Backup, creatable
 from migration.documents.update import import_documents
 from migration.strategies.context import Failure, Outcome, RunContext, StrategyStopped
-from migration.strategies.plan import Refused
+from migration.strategies.refusals import Refused
 from migration.strategies.restorable_curation import restorable
 from migration.strategies.shadow.references import WrongJoins, forget_old_numbers, renew_references_to
 from migration.strategies.shadow_state import MARK, own_metadata, shadow_name, standing

@@ -12,7 +12,7 @@ from typing import Final
 
 from kai.typesense import Schema, Typesense, TypesenseError
 from kai.typesense_curation import PART_KINDS, SET_KINDS, Curation, Part, PartKind, SetKind, names_sets, set_names
-from migration.strategies.plan import Refused
+from migration.strategies.refusals import Refused
 
 MADE_BY_UPGRADE: Final[dict[SetKind, str]] = {
     "synonym_sets": "{}_synonyms_index",

@@ -24,7 +24,7 @@ from kai.typesense_curation import (
 )
 from migration.backup import Backup
 from migration.strategies.curation import IN_WORDS, MADE_BY_UPGRADE, may_not_read
-from migration.strategies.plan import Refused
+from migration.strategies.refusals import Refused
 
 _TAKEN_BY_29: Final[dict[PartKind, frozenset[str]]] = {
     "synonyms": frozenset({"id", "root", "synonyms", "locale", "symbols_to_index"}),

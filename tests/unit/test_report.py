@@ -10,7 +10,8 @@ from kai.collections import EmbeddedCollection
 from kai.settings import EmbeddingSettings
 from migration.operations.report import banner, preview
 from migration.runtime.console import Console
-from migration.strategies.plan import CollectionPlan, Plan, Strategy
+from migration.strategies.plan import CollectionPlan, Plan
+from migration.strategies.refusals import Strategy
 from migration.strategies.server_version import hazards_of_version
 
 

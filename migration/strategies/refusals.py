@@ -1,0 +1,130 @@
+"""Which strategy a collection takes, and what speaks against it; found before anything is changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from kai.collections import EmbeddedCollection
+from kai.settings import ChosenStrategy
+from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
+from migration.documents.fetch import Selection, fetch_pages
+
+Strategy = Literal["in place", "recreate", "rebuild", "alter", "create", "skipped"]
+
+
+class Refused(Exception):  # noqa: N818 - the run is refused, nothing is broken
+    """Nothing was changed, and nothing will be before this is mended. One message per problem."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
+
+
+def refuse_without_text(server: Typesense, collection: EmbeddedCollection, schema: Schema) -> None:
+    """Refuse a template that no document has a text for: with the vectors gone, nothing would be searchable.
+
+    Reads a page, where the template is right.
+    """
+    selection = Selection(collection.embedding_field, collection.filter_by, collection.text_fields, with_vector=False)
+    found: set[str] = set()
+    documents = 0
+    for page in fetch_pages(server, str(schema["name"]), selection):
+        documents += len(page)
+        for document in page:
+            if collection.text_of(document.fields):
+                return
+            found |= {name for name in collection.text_fields if collection.has(document.fields, name)}
+    if documents:
+        missing = [f"{{{name}}}" for name in collection.text_fields if name not in found]
+        which = f"no document has {', '.join(missing)}" if missing else "all of its fields are empty"
+        raise Refused(
+            [
+                f"collection {schema['name']!r}: none of {documents} documents has a text by the template "
+                f"{collection.template!r} ({which}), and all vectors would be lost; correct the template"
+            ]
+        )
+
+
+def explain(server: Typesense, error: TypesenseError) -> str:
+    if error.unauthorized:
+        return f"TYPESENSE_API_KEY: Typesense at {server.url} refuses the key ({error}); use one with all actions"
+    return (
+        f"TYPESENSE_HOST, TYPESENSE_PORT, TYPESENSE_PROTOCOL, TYPESENSE_NODES: Typesense at {server.url} cannot be "
+        f"used: {error}; check that it is running and that the address is right"
+    )
+
+
+def field_problem(collection: EmbeddedCollection, schema: Schema) -> str | None:
+    found = embedding_field(schema, collection.embedding_field)
+    if found is None:
+        return (
+            f"collection {schema['name']!r} has no field {collection.embedding_field!r}; "
+            "it would hold the embedding, so nothing can be migrated there"
+        )
+    if "." in collection.embedding_field and schema.get("enable_nested_fields"):
+        return (
+            f"field {collection.embedding_field!r} of collection {schema['name']!r} lies inside an object: Typesense "
+            "cannot update it alone; the embedding must be in a field of the document itself"
+        )
+    if found["type"] != "float[]":
+        return (
+            f"field {collection.embedding_field!r} of collection {schema['name']!r} is of type {found['type']}, "
+            "not float[]; it cannot hold an embedding"
+        )
+    return None
+
+
+def way_problem(collection: EmbeddedCollection, schema: Schema, strategy: Strategy) -> str | None:
+    """Why the field cannot be migrated in this way, though it could in another, or could be made to."""
+    if strategy not in ("recreate", "rebuild", "alter"):
+        return None
+    name, field_name = schema["name"], collection.embedding_field
+    if (embedding_field(schema, field_name) or {}).get("embed"):
+        begins = f"field {field_name!r} of collection {name!r} has an `embed` setting: "
+        if strategy == "rebuild":
+            return (
+                f"{begins}it would be lost with the field, for the server does not show its secrets; leave --strategy "
+                "out, then the vectors are migrated in place"
+            )
+        return (
+            f"{begins}the server computes these vectors itself, so their length is the server's model's; change it "
+            "there"
+        )
+    if strategy != "recreate" and (found := _detecting_field(schema, field_name)):
+        way = "in place" if strategy == "rebuild" else "by a recreate"
+        return (
+            f"--strategy: the field {found!r} of collection {name!r} makes fields of what documents have, so "
+            f"{field_name!r} would come back by itself while it is out of the schema, without its num_dim; leave "
+            f"--strategy out, then the vectors are migrated {way}"
+        )
+    return None
+
+
+def _detecting_field(schema: Schema, name: str) -> str | None:
+    """The field by which the server would add one of this name to the schema by itself, if there is one."""
+    for known in schema["fields"]:
+        pattern = str(known["name"])
+        if "*" not in pattern and known["type"] not in ("auto", "string*"):
+            continue
+        try:
+            matches = pattern == ".*" or re.fullmatch(pattern, name) is not None
+        except re.error:
+            matches = True  # In a dialect that is not ours: it may be anything.
+        if matches:
+            return pattern
+    return None
+
+
+def decide(old: int | None, new: int, chosen: ChosenStrategy) -> Strategy:
+    """In place where the length stays (or is none of the server's business), recreate where it changes.
+
+    `rebuild` and `alter` are one way, with and without a change of dimensions; either name asks for it.
+    """
+    if old is None:
+        return "in place"
+    refilled = chosen in ("rebuild", "alter")
+    if old == new:
+        return "rebuild" if refilled else "in place"
+    return "alter" if refilled else "recreate"
