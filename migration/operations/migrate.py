@@ -22,6 +22,7 @@ from migration.ledger.database import resolve
 from migration.ledger.runs import LATEST
 from migration.operations import report
 from migration.operations.execute import RunResult, begin_or_resume, execute, running
+from migration.operations.measure import figures, measured
 from migration.operations.setup import (
     LOCK_PATIENCE,
     make_embedder,
@@ -170,7 +171,7 @@ def _run(
                 names=[item.name for item in plan.collections if item.strategy != "skipped"],
                 begin=begin,
                 meter=meter,
-                figures=lambda: _figures(meter, embedding, control),
+                figures=lambda: figures(meter, embedding, control),
             )
         )
         # Of a run that is resumed, what it has cost and taken so far counts too.
@@ -182,7 +183,7 @@ def _run(
         return execute(
             context,
             works,
-            measure=lambda result: ledger.record_metrics(context.run.id, _metrics(meter, result, embedding, before)),
+            measure=lambda result: ledger.record_metrics(context.run.id, measured(meter, result, embedding, before)),
         )
 
 
@@ -392,38 +393,3 @@ def _would_mix(ledger: Ledger, earlier: RunRecord, plan: Plan) -> bool:
         and (each.strategy == "recreate") != recreates[each.collection]
         for each in ledger.collection_runs(earlier.id)
     )
-
-
-def _metrics(meter: Meter, result: RunResult, embedding: EmbeddingSettings, before: MetricsRecord) -> MetricsRecord:
-    """What was measured, together with what the run had taken before it was resumed."""
-    earlier_seconds, earlier_tokens = before.seconds or 0.0, before.tokens or 0
-    written = sum(item.outcome.written for item in result.collections if item.outcome)
-    documents = written + (before.documents_per_second or 0.0) * earlier_seconds
-    embedding_seconds = meter.embedding_seconds
-    if before.tokens_per_second:
-        embedding_seconds += earlier_tokens / before.tokens_per_second
-    seconds, tokens = meter.seconds + earlier_seconds, meter.tokens + earlier_tokens
-    p50, p95 = meter.latency(0.5), meter.latency(0.95)
-    return MetricsRecord(
-        documents_per_second=documents / seconds if documents else None,
-        tokens_per_second=tokens / embedding_seconds if embedding_seconds else None,
-        latency_p50_ms=before.latency_p50_ms if p50 is None else 1000 * p50,
-        latency_p95_ms=before.latency_p95_ms if p95 is None else 1000 * p95,
-        requests=meter.requests + (before.requests or 0),
-        retries=meter.retries + (before.retries or 0),
-        failures=meter.request_failures + (before.failures or 0),
-        bytes_sent=meter.bytes_sent + (before.bytes_sent or 0),
-        tokens=tokens,
-        cost_usd=estimate_cost(embedding.model, tokens),
-        seconds=seconds,
-    )
-
-
-def _figures(meter: Meter, embedding: EmbeddingSettings, control: Control) -> dict[str, Any]:
-    return {
-        "paused": control.paused,
-        "requests": meter.requests,
-        "retries": meter.retries,
-        "tokens": meter.tokens,
-        "spent_usd": estimate_cost(embedding.model, meter.tokens),
-    }

@@ -35,6 +35,7 @@ from migration.documents.update import Written, import_documents, update_line
 from migration.ledger import DocumentRecord, FailureRecord
 from migration.strategies.backups import back_up
 from migration.strategies.context import Failure, Outcome, RunContext, Sampled
+from migration.strategies.limit import Limit
 from migration.strategies.read_back import ReadBack
 from migration.strategies.sources import TENANT_FIELD, VectorSource, float32_bytes
 
@@ -75,37 +76,6 @@ class _Tally:
     sampled_from: int = 0
 
 
-class _Limit:
-    """How many documents may still be written; None for all of them."""
-
-    def __init__(self, documents: int | None) -> None:
-        self._left = documents
-        self._lock = threading.Lock()
-        self.left_out = False
-        """Whether it has kept a document of this pass from being written."""
-
-    @property
-    def reached(self) -> bool:
-        """Whether no further document may be written."""
-        return self.left_out and not self._left
-
-    def take(self, page: Page) -> Page:
-        """The documents of the page that may be written."""
-        if self._left is None:
-            return page
-        with self._lock:
-            taken = page[: self._left]
-            self._left -= len(taken)
-            self.left_out |= len(taken) < len(page)
-        return taken
-
-    def give_back(self, documents: int) -> None:
-        """Documents that were taken and not written after all."""
-        if self._left is not None:
-            with self._lock:
-                self._left += documents
-
-
 class Passes:
     """The embedding field of one collection, brought to what its source says.
 
@@ -142,7 +112,7 @@ class Passes:
         self._open_backup = open_backup
         self._doing = doing
         self._limit_given = limit
-        self._limit = _Limit(limit)
+        self._limit = Limit(limit)
         self._backup: BackupWriter | None = None
         self._server = context.server.address
         collection = source.collection
