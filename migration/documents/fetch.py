@@ -23,8 +23,8 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
+from kai.raw_vectors import read_line, read_search
 from kai.typesense import PAGE_LIMIT, Schema, Typesense, TypesenseError, nameable
-from migration.documents.raw_vectors import read_line, read_search
 
 PAGE_SIZE: Final = PAGE_LIMIT
 SEARCH_UP_TO: Final = 10_000

@@ -15,7 +15,7 @@ import orjson
 import tenacity
 
 from kai.typesense import ImportAnswer, Typesense, TypesenseError
-from migration.embedding.vectors import AnyVector
+from kai.vectors import AnyVector
 
 _LINE_ATTEMPTS: Final = 4
 _BUSY: Final = frozenset({408, 429, 503})

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from kai.models import RequestLimits, estimate_tokens
+from kai.vectors import Vector
 from migration.embedding.provider import Provider, ProviderStopped, RefusedTexts
 from migration.embedding.throttle import Stopped
-from migration.embedding.vectors import Vector
 from migration.runtime.meter import Meter
 
 if TYPE_CHECKING:

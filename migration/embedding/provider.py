@@ -17,8 +17,8 @@ import tenacity
 from kai.embeddings import MalformedAnswerError
 from kai.models import estimate_tokens
 from kai.provider_errors import ProviderFault, provider_fault
+from kai.vectors import Vector, WrongVectors, check_vectors, same_vector
 from migration.embedding.throttle import Stopped, Throttle
-from migration.embedding.vectors import Vector, WrongVectors, check_vectors, same_vector
 from migration.runtime.meter import Meter
 
 if TYPE_CHECKING:

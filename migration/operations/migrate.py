@@ -13,7 +13,7 @@ from typing import Any, Final
 from kai.models import EmbeddingSettings, estimate_cost, fingerprint
 from kai.settings import Settings, load_settings
 from kai.typesense import Schema, Typesense, TypesenseError
-from migration.documents.schemas import signature_of
+from kai.typesense_schemas import signature_of
 from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder
 from migration.embedding.throttle import Throttle

@@ -20,10 +20,10 @@ from kai.embeddings import (
 from kai.models import fingerprint, nearest_model, request_limits
 from kai.settings import Need, Settings
 from kai.typesense import Typesense, TypesenseError
+from kai.vectors import WrongLength, WrongVectors
 from migration.embedding.embed import Embedder
 from migration.embedding.provider import ProbeFailed, Provider
 from migration.embedding.throttle import Throttle
-from migration.embedding.vectors import WrongLength, WrongVectors
 from migration.runtime.console import Console
 from migration.runtime.control import Control
 from migration.runtime.meter import Meter

@@ -9,10 +9,10 @@ import orjson
 
 from kai.typesense import Schema
 from kai.typesense_curation import NOTHING
+from kai.typesense_schemas import signature_of
+from kai.vectors import AnyVector
 from migration.backup import BackupWriter, Kind
 from migration.documents.fetch import Document, Page
-from migration.documents.schemas import signature_of
-from migration.embedding.vectors import AnyVector
 from migration.ledger import LedgerError
 from migration.strategies.context import RunContext
 from migration.strategies.curation import read_curation

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from kai.typesense import Schema, TypesenseError, embedding_field, nameable
 from kai.typesense_changes import alter_fields_until, wait_for_alters
+from kai.typesense_schemas import vector_field
 from migration.backup import BackupError, BackupWriter
 from migration.documents.eligible import eligible_of
 from migration.documents.fetch import (
@@ -34,7 +35,6 @@ from migration.documents.fetch import (
     other_vector_fields,
 )
 from migration.documents.pipeline import run_pages
-from migration.documents.schemas import vector_field
 from migration.documents.update import import_documents, update_line
 from migration.strategies.backups import back_up
 from migration.strategies.context import Failure, Outcome, RunContext, StrategyStopped

@@ -25,7 +25,7 @@ from typing import Any, Final, Literal, Self, get_args
 
 from kai.typesense import Schema, Typesense, TypesenseError
 from kai.typesense_changes import send_until_it_shows
-from migration.documents.schemas import schema_differences
+from kai.typesense_schemas import schema_differences
 
 SUFFIX: Final = "__shadow"
 MARK: Final = "kai_migration"

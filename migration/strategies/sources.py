@@ -16,12 +16,12 @@ import numpy as np
 
 from kai.collections import EmbeddedCollection
 from kai.models import EmbeddingSettings, fingerprint
+from kai.vectors import AnyVector
 from migration.backup.old_vectors import OldVectors
 from migration.documents.eligible import eligible_of
 from migration.documents.fetch import Document, Page
 from migration.embedding.cache import CacheError, VectorCache
 from migration.embedding.embed import Cached, Embedder, TextFailure, text_hash
-from migration.embedding.vectors import AnyVector
 from migration.ledger import DocumentRecord, ModelRecord
 from migration.runtime.console import named
 from migration.strategies.context import Failure, RunContext

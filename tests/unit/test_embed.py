@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from kai.models import RequestLimits
+from kai.vectors import Vector
 from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder, text_hash
 from migration.embedding.provider import Provider
-from migration.embedding.vectors import Vector
 from migration.runtime.meter import Meter
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from kai.typesense import Schema, Typesense, TypesenseError
-from migration.documents.schemas import set_dimensions
+from kai.typesense_schemas import set_dimensions
 from migration.strategies.hazards import free_memory
 from migration.strategies.shadow_state import clone
 

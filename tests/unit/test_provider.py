@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from kai.vectors import Vector
 from migration.embedding.provider import Provider, ProviderStopped
 from migration.embedding.throttle import Throttle
-from migration.embedding.vectors import Vector
 from migration.runtime.meter import Meter
 from tests.unit.test_provider_errors import openai_error
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from kai.raw_vectors import read_line, read_search
 from kai.typesense import TypesenseError
 from migration.documents.fetch import Document
-from migration.documents.raw_vectors import read_line, read_search
 
 FIELD = "embedding"
 

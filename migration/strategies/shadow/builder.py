@@ -17,6 +17,7 @@ from typing import Final
 import orjson
 
 from kai.typesense import Schema, TypesenseError, nameable
+from kai.typesense_schemas import schema_differences, set_dimensions
 from migration.backup import Backup, BackupWriter
 from migration.documents.fetch import (
     PAGE_SIZE,
@@ -28,7 +29,6 @@ from migration.documents.fetch import (
     fetch_newest,
 )
 from migration.documents.pipeline import run_pages
-from migration.documents.schemas import schema_differences, set_dimensions
 from migration.documents.update import import_documents
 from migration.strategies.backups import back_up
 from migration.strategies.context import Failure, RunContext, StrategyStopped

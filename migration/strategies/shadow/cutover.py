@@ -23,9 +23,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 from kai.typesense import Schema, TypesenseError
+from kai.typesense_schemas import schema_differences, set_dimensions
 from migration.backup.shelf import folder_name
 from migration.documents.fetch import Selection, export_pages
-from migration.documents.schemas import schema_differences, set_dimensions
 from migration.strategies.context import Failure, Outcome, RunContext, StrategyStopped
 from migration.strategies.curation import hand_on, take_along
 from migration.strategies.passes import Passes
