@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Final, cast
+from typing import Final
 
-from benchmarks.processes import PROVIDER_KEY, Measured, Provider, Server, measure, provider
-from benchmarks.scene import PAGE, Scene, scene
-from kai.embeddings import ArrayEmbeddings, make_embeddings
-from kai.settings import EmbeddingSettings, Settings, TypesenseSettings
+from benchmarks.floors import embedding_alone, server_alone
+from benchmarks.processes import Measured, Provider, Server, measure, provider
+from benchmarks.scene import Scene, scene
 
 _MODULE: Final = "migration.embedding_migration"
+STRATEGIES: Final = ("auto", "rebuild", "alter", "recreate")
+"""As the migration's own `--strategy` has them; here `auto` is in place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +29,14 @@ class Options:
         concurrency: most embedding requests at once.
         repeat: how often the floors and the tool are measured; medians are told.
         sample: documents for the one-at-a-time way.
-        strategy: of the migration.
+        strategies: by which the migration is measured.
     """
 
     latency: float = 0.05
     concurrency: int = 4
     repeat: int = 1
     sample: int = 300
-    strategy: str = "auto"
+    strategies: tuple[str, ...] = STRATEGIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +55,11 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Floors:
-    """The least that any migration of the same documents takes: the larger of the two."""
+    """The least that a migration by the same strategy takes: the larger of the two, or one after the other."""
 
     embedding_seconds: float
     server_seconds: float
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,110 +76,82 @@ class OneAtATime:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """All figures of one size. `ratio` is wall time over the larger floor, with and without start-up."""
+    """All figures of one size and strategy. `ratio` is wall time over the floor, with and without start-up."""
 
     documents: int
     dimensions: int
+    old_dimensions: int
+    strategy: str
     tool: Tool
     floors: Floors
     ratio: float
     ratio_without_startup: float
-    one_at_a_time: OneAtATime
+    one_at_a_time: OneAtATime | None
     load_before: float
     load_after: float
 
 
 def measure_size(
     server: Server, documents: int, dimensions: int, options: Options, say: Callable[[str], None]
-) -> Result:
-    """Measure everything at one size, on a collection made for it."""
-    load_before = os.getloadavg()[0]
+) -> list[Result]:
+    """Measure everything at one size, each time on a collection made for it; a result for each strategy."""
     with tempfile.TemporaryDirectory(prefix="kai-benchmark-") as name:
         folder = Path(name)
         say("start-up")
         with scene(server, 0, dimensions) as empty:
-            starts = [migrate(empty, folder, options)[0] for _ in range(max(3, options.repeat))]
-        say("filling")
-        with scene(server, documents, dimensions) as filled:
-            say("one document at a time")
-            slow = one_at_a_time(filled, folder, options)
-            embedding, imports, runs = [], [], []
+            starts = [migrate(empty, folder, options, "auto")[0] for _ in range(max(3, options.repeat))]
+            say("floor: embedding alone")
+            texts = replace(empty, documents=documents)
+            embedding = median(
+                embedding_alone(texts, options.latency, options.concurrency) for _ in range(options.repeat)
+            )
+        results = []
+        for strategy in options.strategies:
+            say(f"strategy {strategy}")
+            load_before = os.getloadavg()[0]
+            # Half as long before, where the strategy is for a change of the length.
+            old = dimensions if strategy in ("auto", "rebuild") else max(1, dimensions // 2)
+            slow, imports, runs = None, [], []
             for _ in range(options.repeat):
-                say("floor: embedding alone")
-                embedding.append(embedding_alone(filled, options))
-                # Last before the tool: the collection must hold vectors of another model again.
-                say("floor: server alone")
-                imports.append(server_alone(filled, folder))
-                say("the migration")
-                runs.append(migrate(filled, folder, options))
-    floors = Floors(median(embedding), median(imports))
-    tool = _figures(documents, starts, runs)
-    floor = max(floors.embedding_seconds, floors.server_seconds)
-    return Result(
-        documents=documents,
-        dimensions=dimensions,
-        tool=tool,
-        floors=floors,
-        ratio=tool.seconds / floor,
-        ratio_without_startup=(tool.seconds - tool.startup_seconds) / floor,
-        one_at_a_time=slow,
-        load_before=load_before,
-        load_after=os.getloadavg()[0],
-    )
+                with scene(server, documents, dimensions, old) as filled:
+                    if strategy == "auto" and slow is None:
+                        slow = one_at_a_time(filled, folder, options)
+                    imports.append(server_alone(filled, folder, strategy))
+                with scene(server, documents, dimensions, old) as filled:
+                    runs.append(migrate(filled, folder, options, strategy))
+            tool, floors = _figures(documents, starts, runs), _floors(strategy, embedding, median(imports))
+            results.append(
+                Result(
+                    documents=documents,
+                    dimensions=dimensions,
+                    old_dimensions=old,
+                    strategy=strategy,
+                    tool=tool,
+                    floors=floors,
+                    ratio=tool.seconds / floors.seconds,
+                    ratio_without_startup=(tool.seconds - tool.startup_seconds) / floors.seconds,
+                    one_at_a_time=slow,
+                    load_before=load_before,
+                    load_after=os.getloadavg()[0],
+                )
+            )
+        return results
 
 
-def migrate(where: Scene, folder: Path, options: Options) -> tuple[Measured, Provider]:
+def _floors(strategy: str, embedding: float, server: float) -> Floors:
+    """Nothing is embedded any more when a field is emptied; otherwise one goes on beside the other."""
+    one_after_the_other = strategy in ("rebuild", "alter")
+    return Floors(embedding, server, embedding + server if one_after_the_other else max(embedding, server))
+
+
+def migrate(where: Scene, folder: Path, options: Options, strategy: str) -> tuple[Measured, Provider]:
     """The real command line, with an empty ledger and an empty cache."""
     arguments = ["-m", _MODULE, "--collections-file", str(where.collections_file(folder))]
-    arguments += ["--concurrency", str(options.concurrency), "--strategy", options.strategy]
+    arguments += ["--concurrency", str(options.concurrency), "--strategy", strategy]
     with tempfile.TemporaryDirectory(dir=folder) as home, provider(options.latency) as embedding:
         environment = where.environment() | embedding.environment(where.dimensions) | {"MIGRATION_HOME": home}
         measured = measure(arguments, folder, environment)
     return measured, embedding
-
-
-def embedding_alone(where: Scene, options: Options) -> float:
-    """Seconds for the same embedding requests through the same `Embeddings`, with nothing else done."""
-    pages = [
-        [where.question(number) for number in range(start, min(start + PAGE, where.documents))]
-        for start in range(0, where.documents, PAGE)
-    ]
-    with provider(options.latency) as embedding:
-        settings = Settings(
-            EmbeddingSettings("openai", "text-embedding-3-small", where.dimensions),
-            TypesenseSettings(),
-            openai_api_key=PROVIDER_KEY,
-            openai_api_base=embedding.base,
-        )
-        embeddings = cast(ArrayEmbeddings, make_embeddings(settings))
-
-        def embed(texts: list[str]) -> int:
-            return len(embeddings.embed_array(texts))
-
-        embed(["the first request opens a connection"])
-        with ThreadPoolExecutor(options.concurrency) as threads:
-            begun = time.monotonic()
-            embedded = sum(threads.map(embed, pages))
-            seconds = time.monotonic() - begun
-    assert embedded == where.documents  # noqa: S101
-    return seconds
-
-
-def server_alone(where: Scene, folder: Path) -> float:
-    """Seconds for the same imports, made before and sent one after another.
-
-    They wait in a file, which the system keeps in memory: a large collection's do not fit into this process.
-    """
-    file = folder / "imports"
-    with file.open("wb") as bodies:
-        sizes = [bodies.write(b"\n".join(lines)) for lines in where.update_lines(seed=2)]
-    with file.open("rb") as bodies:
-        begun = time.monotonic()
-        for size in sizes:
-            where.import_body(bodies.read(size), "update")
-        seconds = time.monotonic() - begun
-    file.unlink()
-    return seconds
 
 
 def one_at_a_time(where: Scene, folder: Path, options: Options) -> OneAtATime:

@@ -22,7 +22,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.measurements import Options, Result, measure_size
+from benchmarks.measurements import STRATEGIES, Options, Result, measure_size
 from benchmarks.processes import BenchmarkError, Server, sandbox
 from benchmarks.table import markdown
 
@@ -34,19 +34,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # However it is ended, it cleans up as after Ctrl-C.
         signal.signal(ending, signal.default_int_handler)
     if options.quick:
-        sizes, how = [(500, 64)], Options(options.latency, options.concurrency, 1, 20, options.strategy)
+        sizes, how = [(500, 64)], Options(options.latency, options.concurrency, 1, 20, tuple(options.strategy))
     else:
         sizes = [(documents, dimensions) for dimensions in options.dimensions for documents in options.documents]
-        how = Options(options.latency, options.concurrency, options.repeat, options.sample, options.strategy)
+        how = Options(options.latency, options.concurrency, options.repeat, options.sample, tuple(options.strategy))
     results: list[Result] = []
     try:
-        with _server(options.typesense_url, options.typesense_key, paced=options.paced) as (server, version):
+        with _server(options.typesense_url, options.typesense_key, options.speed) as (server, version):
             for documents, dimensions in sizes:
 
                 def say(step: str, size: str = f"{documents:,} x {dimensions}") -> None:
                     print(f"{size}: {step} ...", file=sys.stderr, flush=True)
 
-                results.append(measure_size(server, documents, dimensions, how, say))
+                results += measure_size(server, documents, dimensions, how, say)
     except KeyboardInterrupt:
         print("Interrupted; everything that was started is stopped.", file=sys.stderr)
         return 130
@@ -69,10 +69,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--concurrency", type=whole, default=4, help="embedding requests at once; default: 4")
     parser.add_argument("--repeat", type=whole, default=1, help="measure so often, tell medians; default: 1")
     parser.add_argument("--sample", type=whole, default=300, help="documents for one at a time; default: 300")
-    parser.add_argument("--strategy", choices=["auto", "rebuild"], default="auto", help="default: auto, in place")
+    parser.add_argument("--strategy", choices=STRATEGIES, nargs="+", default=STRATEGIES, help="default: each of them")
     parser.add_argument("--typesense-url", help="a real server, such as http://localhost:8108; default: the sandbox")
     parser.add_argument("--typesense-key", default=os.environ.get("TYPESENSE_API_KEY", ""), help="its admin key")
-    parser.add_argument("--paced", action="store_true", help="slow the sandbox down to a real server's pace")
+    pace = parser.add_mutually_exclusive_group()
+    pace.add_argument(
+        "--paced",
+        action="store_const",
+        dest="speed",
+        const=1.0,
+        help="slow the sandbox down to a real server's pace",
+    )
+    pace.add_argument("--speed", type=float, metavar="S", help="the same, but S times as fast as a real server")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a Markdown table")
     parser.add_argument("--quick", action="store_true", help="a small size, to see that everything works")
     return parser
@@ -86,14 +94,15 @@ def _positive(text: str) -> int:
 
 
 @contextlib.contextmanager
-def _server(url: str | None, key: str, *, paced: bool) -> Iterator[tuple[Server, str]]:
+def _server(url: str | None, key: str, speed: float | None) -> Iterator[tuple[Server, str]]:
     """The server named, or a sandbox for the time of the block; and what it is."""
     if url is None:
         with (
             tempfile.TemporaryDirectory(prefix="kai-benchmark-") as folder,
-            sandbox(Path(folder), paced=paced) as server,
+            sandbox(Path(folder), speed=speed) as server,
         ):
-            yield server, "sandbox, paced as Typesense 29.0 on 2 cores" if paced else "sandbox"
+            pace = f", paced as Typesense 29.0 on 2 cores times {speed:g}" if speed else ""
+            yield server, f"sandbox{pace}"
         return
     try:
         answer = httpx.get(f"{url.rstrip('/')}/debug", headers={"X-TYPESENSE-API-KEY": key}, timeout=10)

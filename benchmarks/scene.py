@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -35,7 +35,8 @@ class Scene:
         server: where it is.
         name: of the collection.
         documents: how many it has.
-        dimensions: of its vectors.
+        dimensions: of the vectors that it is to have.
+        stored: of those that it has.
         http: connections to the server, key included.
     """
 
@@ -43,6 +44,7 @@ class Scene:
     name: str
     documents: int
     dimensions: int
+    stored: int
     http: httpx.Client
 
     def question(self, number: int) -> str:
@@ -52,10 +54,49 @@ class Scene:
             f"and by how many days on average?"
         )
 
+    def create(self, dimensions: int) -> None:
+        """Create the collection, without documents."""
+        fields: list[dict[str, Any]] = [
+            {"name": "question", "type": "string"},
+            {"name": "sql", "type": "string", "index": False, "optional": True},
+            {"name": "created_at", "type": "string"},
+            self.vector_field(dimensions),
+        ]
+        self.http.post("/collections", json={"name": self.name, "fields": fields}).raise_for_status()
+
+    def vector_field(self, dimensions: int) -> dict[str, Any]:
+        """The field of the embedding, of vectors of this length."""
+        return {"name": FIELD, "type": "float[]", "num_dim": dimensions, "optional": True}
+
+    def change_fields(self, fields: list[dict[str, Any]]) -> None:
+        """Change the schema, and return when that is done."""
+        self.http.patch(f"/collections/{self.name}", json={"fields": fields}).raise_for_status()
+
+    def beside(self, word: str) -> Scene:
+        """Another collection on the server, whose name has this word behind it."""
+        return replace(self, name=f"{self.name}_{word}")
+
+    def delete(self) -> None:
+        """Delete the collection, if it is there."""
+        self.http.delete(f"/collections/{self.name}")
+
+    def export(self, *, without: str = "") -> None:
+        """Read every document, perhaps without one of its fields."""
+        params = {"exclude_fields": without} if without else {}
+        with self.http.stream("GET", f"/collections/{self.name}/documents/export", params=params) as answer:
+            answer.raise_for_status()
+            for _ in answer.iter_raw():
+                pass
+
     def fill(self) -> None:
         """Create the documents, with vectors of no model."""
+        for lines in self.whole_lines(1, self.stored):
+            self.import_body(b"\n".join(lines), "create")
+
+    def whole_lines(self, seed: int, dimensions: int) -> Iterator[list[bytes]]:
+        """Lines of imports that create every document, a page at a time."""
         numbers = iter(range(self.documents))
-        for lines in self.update_lines(seed=1):
+        for lines in self.update_lines(seed, dimensions):
             created: list[bytes] = []
             for line in lines:
                 number = next(numbers)
@@ -65,11 +106,11 @@ class Scene:
                     "created_at": "2026-02-09T09:00:00",
                 }
                 created.append(b"".join((line[:-1], b",", orjson.dumps(rest)[1:])))
-            self.import_body(b"\n".join(created), "create")
+            yield created
 
-    def update_lines(self, seed: int) -> Iterator[list[bytes]]:
+    def update_lines(self, seed: int, dimensions: int | None = None) -> Iterator[list[bytes]]:
         """Lines of imports that give every document another vector, a page at a time."""
-        numbers = np.random.default_rng(seed).standard_normal((_DISTINCT_VECTORS, self.dimensions))
+        numbers = np.random.default_rng(seed).standard_normal((_DISTINCT_VECTORS, dimensions or self.dimensions))
         numbers /= np.linalg.norm(numbers, axis=1, keepdims=True)
         vectors = [orjson.dumps(v, option=orjson.OPT_SERIALIZE_NUMPY) for v in numbers.astype(np.float32)]
         for start in range(0, self.documents, PAGE):
@@ -103,24 +144,18 @@ class Scene:
 
 
 @contextlib.contextmanager
-def scene(server: Server, documents: int, dimensions: int) -> Iterator[Scene]:
-    """A filled collection under a name that nobody else has; gone when the block ends."""
+def scene(server: Server, documents: int, dimensions: int, stored: int | None = None) -> Iterator[Scene]:
+    """A filled collection under a name that nobody else has; gone when the block ends.
+
+    Its vectors have the length `stored`, and are to have `dimensions`; the same where nothing is said.
+    """
     name = f"benchmark_{os.getpid()}_{time.time_ns() // 1_000_000}_{documents}x{dimensions}"
-    schema: dict[str, Any] = {
-        "name": name,
-        "fields": [
-            {"name": "question", "type": "string"},
-            {"name": "sql", "type": "string", "index": False, "optional": True},
-            {"name": "created_at", "type": "string"},
-            {"name": FIELD, "type": "float[]", "num_dim": dimensions, "optional": True},
-        ],
-    }
     headers = {"X-TYPESENSE-API-KEY": server.key}
     with httpx.Client(base_url=server.url, headers=headers, timeout=600) as http:
-        http.post("/collections", json=schema).raise_for_status()
+        made = Scene(server, name, documents, dimensions, stored or dimensions, http)
+        made.create(made.stored)
         try:
-            made = Scene(server, name, documents, dimensions, http)
             made.fill()
             yield made
         finally:
-            http.delete(f"/collections/{name}")
+            made.delete()
