@@ -56,11 +56,6 @@ class ProviderFault:
     status: int | None
     message: str
 
-    @property
-    def worth_retrying(self) -> bool:
-        """Whether the same request may succeed later."""
-        return self.kind in ("rate_limited", "transient")
-
 
 def provider_fault(exc: BaseException, secrets: Iterable[str] = ()) -> ProviderFault:
     """Understand an exception that `embed_array`, `embed_documents` or `embed_query` raised.

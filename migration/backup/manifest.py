@@ -53,7 +53,6 @@ class Manifest:
         bytes: size of all files but the manifest; 0 while it is being written.
         complete: whether everything that was to be backed up is in it.
         files: every file but the manifest, by name; empty while it is being written, and after a crash.
-        fingerprint: of the embedding space of the old vectors, where known.
         model: that made the old vectors, where known.
         format: version of the layout of the folder.
     """
@@ -70,7 +69,6 @@ class Manifest:
     bytes: int = 0
     complete: bool = False
     files: dict[str, FileFacts] = field(default_factory=dict)
-    fingerprint: str | None = None
     model: str | None = None
     format: int = _FORMAT
 

@@ -87,7 +87,6 @@ class BackupWriter:
         schema: Mapping[str, Any],
         curation: Curation = NOTHING,
         free_space_needed: int = 0,
-        fingerprint: str | None = None,
         model: str | None = None,
     ) -> BackupWriter:
         """Begin the backup of a collection, or go on with the one that this run began.
@@ -105,7 +104,6 @@ class BackupWriter:
             schema: the collection as `GET /collections/<name>` gives it.
             curation: synonyms and curations, own or by sets.
             free_space_needed: bytes that must be free on the disk; 0 does not look.
-            fingerprint: of the embedding space of the old vectors, where known.
             model: that made the old vectors, where known.
 
         Raises:
@@ -114,9 +112,7 @@ class BackupWriter:
         """
         folder = backup_folder(home, run, collection)
         time = now()
-        manifest = Manifest(
-            kind, server, collection, embedding_field, run, time, time, fingerprint=fingerprint, model=model
-        )
+        manifest = Manifest(kind, server, collection, embedding_field, run, time, time, model=model)
         try:
             _check_space(home, free_space_needed)
             make_private_folder(folder, below=home)

@@ -111,31 +111,6 @@ class VectorCache:
                 with self._lock:
                     self._attempt(partial(_insert, rows), None)
 
-    def prune(self, *, keep_bytes: int | None = None, space: str | None = None) -> int:
-        """Remove vectors and give their room back to the disk; returns how many were removed.
-
-        `space`: only those of this space, all of them unless `keep_bytes` is given too. `keep_bytes`: the
-        oldest, until the file is no larger. Neither: nothing.
-        """
-        if keep_bytes is None and space is None:
-            return 0
-        removed = 0
-        while True:
-            with self._lock:
-                gone = self._attempt(partial(_remove_oldest, keep_bytes, space), 0)
-            if gone == 0:
-                break
-            removed += gone
-        with self._lock:
-            self._attempt(_give_back, None)
-        return removed
-
-    def size_bytes(self) -> int:
-        """What the cache takes on the disk, in bytes, its write-ahead log included."""
-        return sum(
-            path.stat().st_size for path in (self.path, self.path.with_name(f"{self.path.name}-wal")) if path.is_file()
-        )
-
     def _attempt(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
         """Do some work on the file; on a damaged one, set it aside and do the work on a new one.
 
@@ -172,7 +147,6 @@ class VectorCache:
                 connection.execute("PRAGMA page_size=16384")
                 # Hashes come in no order, so every row finds its place in another page of the index.
                 connection.execute("PRAGMA cache_size=-8000")  # kB
-                connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=FULL")  # what was paid for survives a power cut
                 connection.execute(_SCHEMA)
@@ -241,28 +215,6 @@ def _insert(rows: Sequence[tuple[str, bytes, int, memoryview]], connection: sqli
         rows,
     )
     connection.execute("COMMIT")
-
-
-def _remove_oldest(keep_bytes: int | None, space: str | None, connection: sqlite3.Connection) -> int:
-    """Remove a page of rows, or none if that is enough."""
-    if keep_bytes is not None:
-        pages = connection.execute("PRAGMA page_count").fetchone()[0]
-        free = connection.execute("PRAGMA freelist_count").fetchone()[0]
-        size = connection.execute("PRAGMA page_size").fetchone()[0]
-        if (pages - free) * size <= keep_bytes:
-            return 0
-    removed: int = connection.execute(
-        "DELETE FROM vectors WHERE id IN "
-        "(SELECT id FROM vectors WHERE :space IS NULL OR space = :space ORDER BY id LIMIT :page)",
-        {"space": space, "page": _PAGE},
-    ).rowcount
-    return removed
-
-
-def _give_back(connection: sqlite3.Connection) -> None:
-    # It gives back one page a step; only executescript steps to the end of what yields no columns.
-    connection.executescript("PRAGMA incremental_vacuum")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def _sound(rows: Sequence[Row], dimensions: int | None) -> dict[bytes, Vector]:

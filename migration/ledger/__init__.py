@@ -26,7 +26,6 @@ if TYPE_CHECKING:
         ModelUse,
         RunRecord,
         RunSummary,
-        StandingVector,
         VerificationRecord,
     )
     from migration.ledger.trends import Trend, trend
@@ -44,7 +43,6 @@ _HOMES = {
     "ModelUse": "records",
     "RunRecord": "records",
     "RunSummary": "records",
-    "StandingVector": "records",
     "VerificationRecord": "records",
     "Trend": "trends",
     "trend": "trends",
@@ -63,7 +61,6 @@ __all__ = [
     "ModelUse",
     "RunRecord",
     "RunSummary",
-    "StandingVector",
     "Trend",
     "VerificationRecord",
     "trend",

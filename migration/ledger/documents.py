@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Select, Table, bindparam, delete, func, selec
 
 from migration.ledger.errors import LedgerError
 from migration.ledger.models import Models
-from migration.ledger.records import DocumentRecord, StandingVector
+from migration.ledger.records import DocumentRecord
 from migration.ledger.schema import (
     AnyText,
     document_collections,
@@ -26,7 +26,7 @@ from migration.ledger.store import insert, now, upsert
 T = TypeVar("T")
 
 _PAGE = 1000
-"""Ids or hashes in one statement at most; SQLite takes 32766, PostgreSQL 65535."""
+"""Ids in one statement at most; SQLite takes 32766, PostgreSQL 65535."""
 
 _columns = document_embeddings.c
 # In the order of DocumentRecord's fields, so that a row becomes a record without naming them.
@@ -159,21 +159,6 @@ class Documents(Models):
                 return
             last = records[-1].document_id
 
-    def find_vectors_by_text(
-        self, source: str, text_hashes: Iterable[bytes], model_id: str
-    ) -> dict[bytes, StandingVector]:
-        """Where in the server a vector of this model for these texts stands, by hash; one place for each."""
-        found: dict[bytes, StandingVector] = {}
-        with self._reading() as connection:
-            model_number = _numbers(connection, embedding_models, {model_id}).get(model_id)
-            names = _collections_of(connection, source)
-            for some in _pages(text_hashes):
-                values = {"model_number": model_number, "collections": list(names), "hashes": some}
-                rows = connection.execute(_standing(), values).all()
-                for text_hash, collection_id, document_id, vector_hash in rows:
-                    found[text_hash] = StandingVector(names[collection_id], document_id, vector_hash)
-        return found
-
 
 def _second(values: tuple[Any, ...]) -> Any:
     return values[1]
@@ -198,26 +183,6 @@ def _by_ids() -> Select[Any]:
 
 
 @cache
-def _standing() -> Select[Any]:
-    # A boilerplate text may stand in thousands of documents, of which one is wanted. Adding 0 keeps SQLite,
-    # which has no statistics, from searching by model: that would read all of its documents.
-    place = func.row_number().over(partition_by=_columns.text_hash).label("place")
-    candidates = (
-        select(_columns.text_hash, _columns.collection_id, _columns.document_id, _columns.vector_hash, place)
-        .where(
-            _columns.text_hash.in_(bindparam("hashes", expanding=True)),
-            _columns.model_number + 0 == bindparam("model_number"),
-            (_columns.collection_id + 0).in_(bindparam("collections", expanding=True)),
-        )
-        .subquery()
-    )
-    columns = candidates.c
-    return select(columns.text_hash, columns.collection_id, columns.document_id, columns.vector_hash).where(
-        columns.place == 1
-    )
-
-
-@cache
 def _collection() -> Select[Any]:
     columns = document_collections.c
     return select(columns.id).where(
@@ -234,12 +199,6 @@ def _add_collection(connection: Connection, source: str, collection: str) -> int
     statement = insert(connection, document_collections).on_conflict_do_nothing()  # another was faster
     connection.execute(statement, {"source": source, "collection": collection})
     return _collection_id(connection, source, collection)
-
-
-def _collections_of(connection: Connection, source: str) -> dict[int, str]:
-    columns = document_collections.c
-    query = select(columns.id, columns.collection).where(columns.source == source)
-    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, Text, cast, delete, func, select
+from sqlalchemy import Connection, Row, Text, cast, func, select
 
 from migration.ledger.records import CollectionUse, Json, ModelRecord, ModelUse
 from migration.ledger.schema import document_collections, document_embeddings, embedding_models
@@ -91,12 +91,6 @@ class Models(Store):
             )
             models = [model_of(row) for row in known]
         return [ModelUse(model, tuple(uses.get(model.id, ()))) for model in models]
-
-    def delete_model(self, model_id: str) -> bool:
-        """Forget a model; False if it is unknown. Runs and documents stay and no longer name a model."""
-        with self._writing() as connection:
-            result = connection.execute(delete(embedding_models).where(embedding_models.c.id == model_id))
-            return result.rowcount > 0
 
 
 def models_by_id(connection: Connection, ids: set[str]) -> dict[str, ModelRecord]:

@@ -158,15 +158,6 @@ class DocumentRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class StandingVector:
-    """Where in a server a vector for a text stands already."""
-
-    collection: str
-    document_id: str
-    vector_hash: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class FailureRecord:
     """A document that could not be migrated: at which stage (`fetch`, `embed`, `import`, ...) and why."""
 

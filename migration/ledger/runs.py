@@ -132,12 +132,6 @@ class Runs(Documents):
                 return run
         return None
 
-    def unfinished_runs(self) -> list[RunRecord]:
-        """Runs that still count as running, the latest first: alive somewhere, or dead without a word."""
-        with self._reading() as connection:
-            query = select(runs).where(runs.c.state == "running").order_by(runs.c.number.desc())
-            return [run_of(row) for row in connection.execute(query)]
-
     def start_collection(
         self,
         run_id: str,

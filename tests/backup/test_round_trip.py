@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tempfile
 from array import array
@@ -186,7 +187,6 @@ def test_the_manifest_says_what_it_is(tmp_path: Path) -> None:
         embedding_field=FIELD,
         server="localhost:8108",
         schema=SCHEMA,
-        fingerprint="abc",
         model="some-model",
     ) as writer:
         during = Backup.load(writer.folder).manifest
@@ -195,9 +195,17 @@ def test_the_manifest_says_what_it_is(tmp_path: Path) -> None:
     after = Backup.load(writer.folder).manifest
     assert (during.complete, during.closed, after.complete, after.closed) == (False, False, True, True)
     assert (after.kind, after.server, after.collection, after.run) == ("vectors", "localhost:8108", "things", "run")
-    assert (after.fingerprint, after.model, after.embedding_field) == ("abc", "some-model", FIELD)
+    assert (after.model, after.embedding_field) == ("some-model", FIELD)
     assert set(after.files) == {path.name for path in writer.folder.iterdir()} - {"manifest.json", ".lock"}
     assert after.bytes == sum(facts.bytes for facts in after.files.values())
+
+
+def test_the_manifest_of_an_older_version_is_read_whatever_else_it_says(tmp_path: Path) -> None:
+    with write(tmp_path) as writer:
+        writer.close(complete=True)
+    path = writer.folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"fingerprint": "abc"}))
+    assert Backup.load(writer.folder).manifest.complete
 
 
 def test_a_closed_backup_takes_nothing_more(tmp_path: Path) -> None:

@@ -67,6 +67,12 @@ def run(ledger: Ledger, model: ModelRecord) -> RunRecord:
     return ledger.start_run("local-wordllama-256-20261120-153000", "migrate", model_id=model.id)
 
 
+def delete_model(ledger: Ledger, model: ModelRecord) -> None:
+    """As a person does by hand; the program deletes no model."""
+    with ledger._writing() as connection:
+        assert connection.execute(text("DELETE FROM embedding_models WHERE id = :id"), {"id": model.id}).rowcount == 1
+
+
 def sha(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 

@@ -190,8 +190,6 @@ def test_without_a_place_the_cache_finds_and_keeps_nothing(tmp_path: Path, caplo
     with caplog.at_level(logging.WARNING), VectorCache(tmp_path / "file") as cache:
         cache.put_many("s", pairs(1))
         assert cache.get_many("s", [pairs(1)[0][0]]) == {}
-        assert cache.prune(space="s") == 0
-        assert cache.size_bytes() == 0
     assert "going on without the vector cache" in caplog.text
 
 
@@ -226,22 +224,6 @@ def test_two_processes_may_find_the_same_file_damaged(tmp_path: Path) -> None:
         first.put_many("s", pairs(1, seed=3))
         assert len(second.get_many("s", [pairs(1, seed=2)[0][0], pairs(1, seed=3)[0][0]])) == 2
     first.close()
-
-
-def test_pruning_gives_room_back_and_keeps_the_newest(tmp_path: Path) -> None:
-    with VectorCache(tmp_path) as cache:
-        assert cache.prune() == 0
-        cache.put_many("old", pairs(1000, 256, seed=1))
-        cache.put_many("new", pairs(1000, 256, seed=2))
-        full = cache.size_bytes()
-        removed = cache.prune(keep_bytes=700_000)
-        assert 0 < removed < 2000
-        assert cache.size_bytes() <= 700_000 < full
-        newest = [text_hash for text_hash, _ in pairs(1000, 256, seed=2)][-100:]
-        assert len(cache.get_many("new", newest)) == 100
-        assert cache.prune(space="new") == 2000 - removed
-        assert cache.prune(space="new") == 0
-        assert cache.size_bytes() < 100_000
 
 
 def test_only_the_owner_may_read_the_cache(tmp_path: Path) -> None:

@@ -1,17 +1,16 @@
-"""Which vector each document carries: round trips, paging, and vectors to use again."""
+"""Which vector each document carries: round trips and paging."""
 
 import itertools
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from migration.ledger import DocumentRecord, Ledger, LedgerError, ModelRecord, RunRecord, StandingVector
-from tests.ledger.conftest import document, sha
+from migration.ledger import DocumentRecord, Ledger, LedgerError, ModelRecord, RunRecord
+from tests.ledger.conftest import delete_model, document, sha
 
 _sources = itertools.count(1)
 
@@ -107,42 +106,12 @@ def test_documents_may_change_while_they_are_iterated(ledger: Ledger) -> None:
     assert seen == sorted(set(seen))
 
 
-def test_a_vector_is_found_by_its_text_where_one_stands(ledger: Ledger, model: ModelRecord) -> None:
-    other = ledger.register_model(family="openai", model="small", dimensions=512, fingerprint="f2")
-    ledger.record_documents(
-        "host:1",
-        "a",
-        [
-            document("1", text_hash=sha("shared"), model_id=model.id),
-            document("2", text_hash=sha("of another model"), model_id=other.id),
-            document("3", text_hash=sha("of no model")),
-        ],
-    )
-    ledger.record_documents("host:1", "b", [document("4", text_hash=sha("alone"), model_id=model.id)])
-    ledger.record_documents("host:2", "a", [document("5", text_hash=sha("elsewhere"), model_id=model.id)])
-    texts = ["shared", "of another model", "of no model", "alone", "elsewhere", "unknown"]
-    found = ledger.find_vectors_by_text("host:1", [sha(text) for text in texts], model.id)
-    assert found == {
-        sha("shared"): StandingVector("a", "1", sha("1")),
-        sha("alone"): StandingVector("b", "4", sha("4")),
-    }
-    assert ledger.find_vectors_by_text("host:9", [sha("shared")], model.id) == {}
-    assert ledger.find_vectors_by_text("host:1", [sha("shared")], str(uuid4())) == {}
-
-
-def test_a_text_that_stands_in_thousands_of_documents_is_found_once(ledger: Ledger, model: ModelRecord) -> None:
-    rows = [document(str(n), text_hash=sha("boilerplate"), model_id=model.id) for n in range(2000)]
-    ledger.record_documents("host:1", "c", rows)
-    found = ledger.find_vectors_by_text("host:1", [sha("boilerplate")], model.id)
-    assert found[sha("boilerplate")].collection == "c"
-
-
 def test_deleting_a_model_meanwhile_does_not_lend_its_number_to_another(
     ledger: Ledger, ledger_url: str, tmp_path: Path, model: ModelRecord
 ) -> None:
     ledger.record_documents("host:1", "c", [document("one", model_id=model.id)])
     with Ledger.open(ledger_url, tmp_path) as other_process:
-        other_process.delete_model(model.id)
+        delete_model(other_process, model)
         other_process.register_model(family="openai", model="small", dimensions=512, fingerprint="f2")
     assert ledger.documents("host:1", "c", ["one"])["one"].model_id is None
     with pytest.raises(LedgerError, match=f"holds no model or run '{model.id}'"):

@@ -18,7 +18,7 @@ from migration.ledger import (
     ModelRecord,
     RunRecord,
 )
-from tests.ledger.conftest import document
+from tests.ledger.conftest import delete_model, document
 
 
 def test_a_model_is_registered_once_for_each_fingerprint(ledger: Ledger) -> None:
@@ -53,8 +53,7 @@ def test_models_come_with_the_documents_that_carry_them(ledger: Ledger, model: M
 def test_deleting_a_model_deletes_no_data(ledger: Ledger, model: ModelRecord, run: RunRecord) -> None:
     known = document("one", model_id=model.id, run_id=run.id)
     ledger.record_documents("host:1", "c", [known])
-    assert ledger.delete_model(model.id)
-    assert not ledger.delete_model(model.id)
+    delete_model(ledger, model)
     assert ledger.models() == []
     assert ledger.find_run() == replace(run, model_id=None)
     left = ledger.documents("host:1", "c", ["one"])["one"]
@@ -125,13 +124,11 @@ def test_two_runs_begun_in_the_same_second_get_different_names(ledger: Ledger) -
 
 
 def test_a_run_ends_and_is_taken_up_again(ledger: Ledger, run: RunRecord) -> None:
-    assert ledger.unfinished_runs() == [run]
     assert run.seconds is None
     ended = ledger.finish_run(run.id, "interrupted", {"done": 3})
     assert (ended.state, ended.totals) == ("interrupted", {"done": 3})
     assert ended.seconds is not None
     assert ended.seconds >= 0
-    assert ledger.unfinished_runs() == []
     taken_up = ledger.resume_run(run.id)
     assert (taken_up.state, taken_up.finished_at, taken_up.totals) == ("running", None, {"done": 3})
     with pytest.raises(LedgerError, match="no run with the id"):

@@ -92,7 +92,6 @@ def google_error(status: int, message: str, details: list[dict[str, Any]] | None
 def test_an_exception_has_its_kind(error: BaseException, kind: FaultKind) -> None:
     fault = provider_fault(error)
     assert fault.kind == kind
-    assert fault.worth_retrying == (kind in ("rate_limited", "transient"))
     assert fault.message
 
 
