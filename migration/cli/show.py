@@ -96,14 +96,22 @@ def _collections(details: RunDetails, console: Console) -> None:
             amount(item.done),
             amount(item.failed),
             item.state,
-            text(None) if item.downtime_seconds is None else f"{item.downtime_seconds:.2f} s",
+            _pause(item.downtime_seconds),
+            _pause(item.incomplete_seconds),
             text(item.backup_path),
         )
         for item in details.collections
     ]
-    titles = ("COLLECTION", "STRATEGY", "DIMENSIONS", "ELIGIBLE", "DONE", "FAILED", "STATE", "DOWNTIME", "BACKUP")
+    titles = (
+        "COLLECTION", "STRATEGY", "DIMENSIONS", "ELIGIBLE", "DONE", "FAILED", "STATE", "DOWNTIME", "INCOMPLETE",
+        "BACKUP",
+    )  # fmt: skip
     if rows:
         _section(console, "Collections", [titles, *rows])
+
+
+def _pause(value: float | None) -> str:
+    return text(None) if value is None else f"{value:.2f} s"
 
 
 def _verification(details: RunDetails, console: Console) -> None:

@@ -29,6 +29,8 @@ from migration.ledger.errors import LedgerError
 
 PATIENCE: Final = 30.0
 """Seconds to wait for a lock that another process holds."""
+_OLDEST_SQLITE: Final = (3, 35)
+"""It can drop columns, as the schema's revisions do."""
 WRITES: Final = "ledger_writes"
 """Execution option of connections that mean to write."""
 
@@ -103,11 +105,12 @@ def create_private_file(path: Path) -> None:
 def connect(url: URL, patience: float = PATIENCE) -> Engine:
     """An engine for the URL, with its file created if it is SQLite. Connects when first used.
 
-    Raises LedgerError when the folder cannot be written or the driver is missing.
+    Raises LedgerError when the folder cannot be written, the driver is missing or SQLite too old.
     """
     file = sqlite_file(url)
     with explained(url):
         if file is not None:
+            _refuse_old_sqlite()
             create_private_file(file)
         engine = create_engine(
             url,
@@ -124,6 +127,15 @@ def connect(url: URL, patience: float = PATIENCE) -> Engine:
     else:
         event.listen(engine, "connect", _prepare_postgresql(patience))
     return engine
+
+
+def _refuse_old_sqlite() -> None:
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        oldest = ".".join(map(str, _OLDEST_SQLITE))
+        raise LedgerError(
+            f"the ledger needs SQLite {oldest} or newer, and this Python has {sqlite3.sqlite_version}; use one with a "
+            "newer one, or PostgreSQL by MIGRATION_LEDGER_URL"
+        )
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:

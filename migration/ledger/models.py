@@ -4,9 +4,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Text, cast, func, select
 
-from migration.ledger.records import CollectionUse, Json, ModelRecord, ModelUse
+from migration.ledger.records import CollectionUse, ModelRecord, ModelUse
 from migration.ledger.schema import document_collections, document_embeddings, embedding_models
-from migration.ledger.store import Store, alone, insert, new_id, next_number, now, without_secrets
+from migration.ledger.store import Store, alone, insert, new_id, next_number, now
 
 
 class Models(Store):
@@ -20,7 +20,6 @@ class Models(Store):
         dimensions: int,
         fingerprint: str,
         task_type: str | None = None,
-        parameters: Json | None = None,
         tool_source: str | None = None,
         tool_version: str | None = None,
     ) -> ModelRecord:
@@ -36,7 +35,6 @@ class Models(Store):
                 dimensions=dimensions,
                 fingerprint=fingerprint,
                 task_type=task_type,
-                parameters=without_secrets(parameters or {}),
                 tool_source=tool_source,
                 tool_version=tool_version,
                 first_used_at=moment,

@@ -22,8 +22,8 @@ Verdict = Literal["PASS", "FAIL"]
 class ModelRecord:
     """An embedding space: what makes vectors comparable with each other.
 
-    `fingerprint` is unique. `parameters` are the model's further settings. `tool_source` and `tool_version`
-    name the library that last computed vectors with it (`langchain-openai`, `1.0.3`).
+    `fingerprint` is unique. `tool_source` and `tool_version` name the library that last computed vectors with it
+    (`langchain-openai`, `1.0.3`).
     """
 
     id: str
@@ -31,7 +31,6 @@ class ModelRecord:
     model: str
     dimensions: int
     task_type: str | None
-    parameters: Json
     fingerprint: str
     tool_source: str | None
     tool_version: str | None
@@ -99,9 +98,9 @@ class RunRecord:
 class CollectionRunRecord:
     """One collection within one run.
 
-    `eligible` documents were to be done, of which `done`, `failed` and `skipped` (current already) so far.
-    `progress` is whatever the step needs to go on from where it stopped. `downtime_seconds` is the time
-    without the full collection; None where there was none.
+    `eligible` documents were to be done, of which `done` and `failed` so far. `downtime_seconds` is the time
+    without the full collection, or without its vector field, `incomplete_seconds` that in which a vector search
+    told only a part of the documents; None where there was none.
     """
 
     id: str
@@ -113,13 +112,12 @@ class CollectionRunRecord:
     eligible: int
     done: int
     failed: int
-    skipped: int
     state: CollectionState
-    progress: Json
     backup_path: str | None
     started_at: datetime
     finished_at: datetime | None
     downtime_seconds: float | None
+    incomplete_seconds: float | None
 
 
 class CollectionChanges(TypedDict, total=False):
@@ -131,11 +129,10 @@ class CollectionChanges(TypedDict, total=False):
     eligible: int
     done: int
     failed: int
-    skipped: int
     state: CollectionState
-    progress: Json
     backup_path: str | None
     downtime_seconds: float | None
+    incomplete_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,9 +154,7 @@ class Runs(Documents):
             "eligible": eligible,
             "done": 0,
             "failed": 0,
-            "skipped": 0,
             "state": "skipped" if strategy == "skipped" else "running",
-            "progress": {},
             "backup_path": backup_path,
             "started_at": now(),
             "finished_at": now() if strategy == "skipped" else None,
@@ -171,8 +169,6 @@ class Runs(Documents):
         Raises LedgerError when the id is unknown.
         """
         values: dict[str, Any] = dict(changes)
-        if "progress" in values:
-            values["progress"] = without_secrets(values["progress"])
         if "state" in values:
             values["finished_at"] = None if values["state"] == "running" else now()
         if not values:

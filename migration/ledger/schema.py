@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import UUID
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """All revisions, oldest first: opening a ledger that is current need not load Alembic to know that it is."""
 
 VERSION_TABLE = "ledger_version"
@@ -113,7 +113,6 @@ embedding_models = Table(
     Column("model", Text, nullable=False),
     Column("dimensions", Integer, nullable=False),
     Column("task_type", Text),
-    Column("parameters", Document, nullable=False),
     Column("fingerprint", String(64), nullable=False, unique=True),
     Column("tool_source", Text),
     Column("tool_version", Text),
@@ -154,13 +153,12 @@ collection_runs = Table(
     Column("eligible", Count, nullable=False),
     Column("done", Count, nullable=False),
     Column("failed", Count, nullable=False),
-    Column("skipped", Count, nullable=False),
     Column("state", String(16), nullable=False),
-    Column("progress", Document, nullable=False),
     Column("backup_path", Text),
     Column("started_at", Moment, nullable=False),
     Column("finished_at", Moment),
     Column("downtime_seconds", Float),
+    Column("incomplete_seconds", Float),
 )
 
 document_collections = Table(
@@ -179,8 +177,8 @@ document_embeddings = Table(
     metadata,
     Column("collection_id", Integer, ForeignKey("document_collections.id"), primary_key=True, autoincrement=False),
     Column("document_id", AnyText, primary_key=True),
-    Column("tenant", AnyText, index=True),
-    Column("text_hash", LargeBinary, nullable=False, index=True),
+    Column("tenant", AnyText),
+    Column("text_hash", LargeBinary, nullable=False),
     Column("vector_hash", LargeBinary, nullable=False),
     _number("model_number", "embedding_models"),
     _number("run_number", "runs", index=True),

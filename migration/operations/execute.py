@@ -362,6 +362,7 @@ def _note_end(context: RunContext, outcome: Outcome, identity: str, cause: str) 
             failed=len(outcome.failures),
             state=state,
             downtime_seconds=outcome.downtime_seconds,
+            incomplete_seconds=outcome.incomplete_seconds,
         )
     except LedgerError as error:
         return cause or str(error)

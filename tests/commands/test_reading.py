@@ -46,6 +46,8 @@ def migrated(
         failed=failed,
         state="partial" if failed else "completed",
         backup_path="backups/x/articles",
+        downtime_seconds=0.25,
+        incomplete_seconds=1.5,
     )
     ledger.record_failures(run.id, "articles", [FailureRecord(f"d{n}", "embed", "too\nlong") for n in range(failed)])
     ledger.record_verification(run.id, "articles", "PASS", [CheckResult("documents", True, documents)])
@@ -149,7 +151,7 @@ def test_show_tells_everything_about_a_run(ledger: Ledger, ask: Invoke) -> None:
         "concurrency=4",
         "100 of 102, 2 failed",
         "articles    in place  64 -> 64",
-        "backups/x/articles",
+        "0.25 s    1.50 s      backups/x/articles",
         "documents  passed  100 of 100  100.0 %",
         "articles    d1        embed  too long",
         "12.5 ms",

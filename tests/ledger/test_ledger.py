@@ -24,7 +24,7 @@ from tests.ledger.conftest import delete_model, document
 def test_a_model_is_registered_once_for_each_fingerprint(ledger: Ledger) -> None:
     values: dict[str, Any] = {
         "family": "google", "model": "gemini-embedding-001", "dimensions": 768,
-        "task_type": "RETRIEVAL_QUERY", "parameters": {"normalise": True}, "tool_source": "langchain",
+        "task_type": "RETRIEVAL_QUERY", "tool_source": "langchain",
     }  # fmt: skip
     first = ledger.register_model(fingerprint="abc", tool_version="1.0", **values)
     again = ledger.register_model(fingerprint="abc", tool_version="1.1", **values)
@@ -140,19 +140,18 @@ def test_a_collection_remembers_how_far_it_got(ledger: Ledger, run: RunRecord) -
         run.id, "b", "recreate", old_dimensions=768, new_dimensions=1536, eligible=10, backup_path="b.jsonl"
     )
     ledger.start_collection(run.id, "a", "skipped")
-    ledger.update_collection(first, done=4, failed=1, skipped=2, progress={"step": "shadow", "after": "id 7"})
+    ledger.update_collection(first, done=4, failed=1)
     running, skipped = ledger.collection_runs(run.id)
     assert (running.collection, running.strategy, running.state) == ("b", "recreate", "running")
     assert (running.old_dimensions, running.new_dimensions, running.eligible) == (768, 1536, 10)
-    assert (running.done, running.failed, running.skipped) == (4, 1, 2)
-    assert running.progress == {"step": "shadow", "after": "id 7"}
+    assert (running.done, running.failed) == (4, 1)
     assert running.finished_at is None
     assert (skipped.state, skipped.eligible) == ("skipped", 0)
     assert skipped.finished_at is not None
-    ledger.update_collection(first, state="completed", downtime_seconds=0.25)
+    ledger.update_collection(first, state="completed", downtime_seconds=0.25, incomplete_seconds=1.5)
     ledger.update_collection(first)
     done = ledger.collection_runs(run.id)[0]
-    assert (done.state, done.downtime_seconds, done.done) == ("completed", 0.25, 4)
+    assert (done.state, done.downtime_seconds, done.incomplete_seconds, done.done) == ("completed", 0.25, 1.5, 4)
     assert done.finished_at is not None
     with pytest.raises(LedgerError, match="no collection run"):
         ledger.update_collection("00000000-0000-0000-0000-000000000000", done=1)

@@ -255,6 +255,15 @@ def test_importing_the_package_does_not_import_sqlalchemy() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_an_sqlite_that_cannot_drop_columns_is_refused_before_there_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    with pytest.raises(LedgerError, match=r"needs SQLite 3\.35 or newer.*PostgreSQL by MIGRATION_LEDGER_URL"):
+        Ledger.open(None, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_opening_a_current_ledger_does_not_import_alembic(tmp_path: Path) -> None:
     Ledger.open(None, tmp_path).close()
     code = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import httpx
 
 from tests.migration.test_in_place import check
@@ -36,6 +38,9 @@ def test_everything_is_embedded_before_the_search_pauses(world: World, provider:
     done = world.run("--strategy", "rebuild", "--collections", "context_stores", **openai(provider, 64))
     assert done.status == 0, done.text
     assert searchable_at == list(range(1, provider.requests + 1))
+    (collection,) = json.loads(world.run("show", "latest", "--json", module="migration").out)["collections"]
+    assert f"paused for {collection['downtime_seconds']:.2f} s" in done.text
+    assert f"a part of the documents for {collection['incomplete_seconds']:.2f} s" in done.text
 
 
 def test_a_canary_stops_at_its_limit_and_the_next_run_goes_on(world: World, provider: OpenAIStandIn) -> None:
