@@ -48,6 +48,8 @@ _NEWEST: Final = 30
 _TRIES_BETWEEN_SWEEPS: Final = 5
 """Tries after which the whole collection is looked through: changed documents are not among the newest."""
 _TRIES_BEFORE_A_WORD: Final = 20
+_BETWEEN_TRIES: Final = 0.01
+"""Seconds, more with every try, so that a server under load is not asked without a pause."""
 _REQUIREMENTS: Final = 5
 """How often a field is to become required again while documents without a vector keep coming."""
 _REFUSED: Final = ("incompatible", "already part of the schema")
@@ -262,27 +264,40 @@ class Refill:
         for page in export_pages(self._server, self._name, selection):
             self._empty(document.id for document in page)
 
-    def _empty(self, ids: Iterable[str]) -> None:
-        import_documents(self._server, self._name, {id_: update_line(id_, self._field, None) for id_ in ids})
+    def _empty(self, ids: Iterable[str]) -> dict[str, str]:
+        """Take the values out of these documents; id -> the server's words, where it refuses that."""
+        lines = {id_: update_line(id_, self._field, None) for id_ in ids}
+        return import_documents(self._server, self._name, lines).failed
 
     def _add(self, wanted: dict[str, Any]) -> None:
         """Add the field; what an application writes between the last look and the request is taken out again.
 
-        Never given up while the server can be reached: without its field the collection has no vector search.
+        Not given up while the server can be reached: without its field the collection has no vector search.
+
+        Raises:
+            StrategyStopped: a document has a value of another length that the server does not let go.
         """
         optional = wanted | {"optional": True}  # A required one cannot be added while nothing has a value.
         selection = Selection(self._field, fields=())
         sorted_otherwise = bool(self._plan.schema.get("default_sorting_field"))
         for attempt in count(1):
+            kept: dict[str, str] = {}
             if sorted_otherwise or attempt % _TRIES_BETWEEN_SWEEPS == 0:
                 for page in export_pages(self._server, self._name, selection):
-                    self._clean(page)
-            self._clean(fetch_newest(self._server, self._name, selection, _NEWEST)[1])
+                    kept |= self._clean(page)
+            kept |= self._clean(fetch_newest(self._server, self._name, selection, _NEWEST)[1])
             try:
                 self._alter(lambda now: [*self._dropped(now), optional], self._is_back)
             except TypesenseError as error:
                 if error.status != 400 or not any(words in str(error) for words in _REFUSED):
                     raise
+                if kept:
+                    document_id, why = next(iter(kept.items()))
+                    raise StrategyStopped(
+                        f"the field {self._field!r} of {self._name!r} cannot come back while {len(kept)} documents "
+                        f"keep a value of another length, {document_id!r} among them ({why}); mend or delete them, "
+                        "and run again"
+                    ) from error
                 self._context.console.detail(f"the field cannot come back yet: {error}")
                 if attempt == _TRIES_BEFORE_A_WORD:
                     self._context.console.warn(
@@ -290,14 +305,15 @@ class Refill:
                         f"field {self._field!r} away; it is tried again until it stands. To have it sooner, pause what "
                         "writes them."
                     )
+                time.sleep(min(attempt * _BETWEEN_TRIES, 1.0))
             else:
                 return
 
-    def _clean(self, page: Page) -> None:
-        """Take away values of another length than the field is to have."""
+    def _clean(self, page: Page) -> dict[str, str]:
+        """Take away values of another length than the field is to have; those that the server refuses to, and why."""
         wanted = self._plan.new_dimensions
-        if wrong := [d.id for d in page if d.numbers is not None and _numbers(d.vector_bytes()) != wanted]:
-            self._empty(wrong)
+        wrong = [d.id for d in page if d.numbers is not None and _numbers(d.vector_bytes()) != wanted]
+        return self._empty(wrong) if wrong else {}
 
     def _is_back(self, schema: Schema) -> bool:
         """Whether the field stands there as a vector index of the target's length."""
