@@ -1,7 +1,7 @@
 """The least that a way can take: the requests that it cannot do without, sent raw, one after the other.
 
 What the server does beside its writes (reading, most of all) is left out where a migration can have it done then;
-what must follow on all writes, to see that they stand, is not.
+what must follow on all writes, to see that they stand and are found, is not.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ def server_alone(where: Scene, folder: Path, strategy: str) -> float:
 
     begun = time.monotonic()
     _WAYS[strategy](where, read)
+    where.search()
     seconds = time.monotonic() - begun
     file.unlink()
     return seconds

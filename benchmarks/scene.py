@@ -88,6 +88,12 @@ class Scene:
             for _ in answer.iter_raw():
                 pass
 
+    def search(self) -> None:
+        """Search by a vector: the first time after writes, the sandbox makes its index."""
+        vector = ",".join(["0.5"] * self.dimensions)
+        search = {"collection": self.name, "q": "*", "per_page": 1, "vector_query": f"{FIELD}:([{vector}])"}
+        self.http.post("/multi_search", json={"searches": [search]}).raise_for_status()
+
     def fill(self) -> None:
         """Create the documents, with vectors of no model."""
         for lines in self.whole_lines(1, self.stored):
