@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, get_args
 
 import orjson
 
+from kai.address import canonical_address
 from kai.typesense_curation import PART_KINDS, SET_KINDS
 from migration.backup.errors import BackupError
 from migration.backup.files import write_atomically
@@ -42,7 +43,7 @@ class Manifest:
 
     Attributes:
         kind: old vectors by id, or whole documents.
-        server: where the collection is, without a key.
+        server: canonical address of the server where the collection is.
         collection: the real collection's name.
         embedding_field: the field whose values are about to be overwritten.
         run: the run that made it.
@@ -121,6 +122,7 @@ def _manifest(found: dict[str, Any]) -> Manifest:
     for name in ("server", "collection", "embedding_field", "run"):
         if not isinstance(values[name], str):
             raise TypeError(name)
+    values["server"] = canonical_address(values["server"])  # an older version wrote it as it was given
     for name in ("records", "bytes"):
         if not isinstance(values[name], int):
             raise TypeError(name)

@@ -100,7 +100,7 @@ class BackupWriter:
             collection: the real collection's name.
             kind: `vectors` for old vectors by id, `documents` for whole documents.
             embedding_field: the field that is about to be overwritten.
-            server: where the collection is, without a key.
+            server: canonical address of the server where the collection is (`kai.address`).
             schema: the collection as `GET /collections/<name>` gives it.
             curation: synonyms and curations, own or by sets.
             free_space_needed: bytes that must be free on the disk; 0 does not look.

@@ -145,7 +145,7 @@ def _chosen(
         Refused: there is no such run, or none of its vectors stands any more.
     """
     from migration.ledger.runs import LATEST
-    from migration.operations.order import refuse_another_server, same_server
+    from migration.operations.order import refuse_another_server
     from migration.strategies.refusals import Refused
 
     run = ledger.find_run(name, kinds=MIGRATIONS)
@@ -156,7 +156,7 @@ def _chosen(
     if not superseded or _done(ledger, run) - superseded.keys():
         return run, superseded
     for earlier in ledger.runs() if name in (None, LATEST) else ():
-        if earlier.kind not in MIGRATIONS or not same_server(str(earlier.source.get("server")), address):
+        if earlier.kind not in MIGRATIONS or earlier.source.get("server") != address:
             continue
         theirs = _superseded(ledger, writers, earlier)
         if _done(ledger, earlier) - theirs.keys():

@@ -43,7 +43,7 @@ _fields = (
 
 
 class Documents(Models):
-    """Documents of the servers, by `source` (`host:port`), collection and id."""
+    """Documents of the servers, by `source` (a server's canonical address, see `kai.address`), collection and id."""
 
     def documents(self, source: str, collection: str, ids: Iterable[str]) -> dict[str, DocumentRecord]:
         """What is known of these documents, by id; unknown ones are absent."""

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from kai.address import canonical_address
 from migration.backup.manifest import MANIFEST
 from migration.strategies.refusals import Refused
 
@@ -18,11 +17,6 @@ _ENDED: Final = ("completed", "partial")
 UNFINISHED: Final = ("running", "stopped", "interrupted")
 
 
-def same_server(one: str, other: str) -> bool:
-    """Whether two addresses, `host:port`, are of one server, as far as can be told without asking it."""
-    return canonical_address(one) == canonical_address(other)
-
-
 def refuse_another_server(run: RunRecord, address: str) -> None:
     """Refuse what is about a run of one server while the settings name another.
 
@@ -30,7 +24,7 @@ def refuse_another_server(run: RunRecord, address: str) -> None:
         Refused: naming both.
     """
     theirs = str(run.source.get("server") or "")
-    if theirs and not same_server(theirs, address):
+    if theirs and theirs != address:
         raise Refused(
             [
                 f"TYPESENSE_HOST, TYPESENSE_PORT: run {run.name} was over the server {theirs}, and these name "
@@ -45,9 +39,7 @@ class Writers:
     def __init__(self, ledger: Ledger, address: str) -> None:
         self._ledger = ledger
         self._address = address
-        self._runs = [
-            run for run in ledger.runs() if run.kind in UNDOABLE and same_server(str(run.source.get("server")), address)
-        ]
+        self._runs = [run for run in ledger.runs() if run.kind in UNDOABLE and run.source.get("server") == address]
         """The latest first."""
         self._rows: dict[str, list[CollectionRunRecord]] = {}
 

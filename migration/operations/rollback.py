@@ -25,7 +25,6 @@ from migration.operations.order import (
     Writers,
     refuse_another_server,
     refuse_out_of_order,
-    same_server,
 )
 from migration.operations.setup import TYPESENSE_ONLY, open_ledger, open_server
 from migration.runtime.console import SILENT, Console
@@ -360,9 +359,7 @@ def _announcement(ways: Sequence[_Way], address: str, reverts: RunRecord | None)
 
 def _what_happens(way: _Way, address: str) -> str:
     count, theirs = way.backup.count()[1], way.backup.manifest.server
-    origin = (
-        "" if same_server(theirs, address) else f"; the backup is of ANOTHER SERVER, {theirs}, this one is {address}"
-    )
+    origin = "" if theirs == address else f"; the backup is of ANOTHER SERVER, {theirs}, this one is {address}"
     if way.is_gone:
         return f"DOES NOT EXIST; it will be CREATED, with the {count} documents of the backup{origin}"
     return f"{count} old vectors of {way.plan.new_dimensions or 'any'} dimensions, {way.plan.strategy}{origin}"

@@ -99,15 +99,13 @@ def check_collection(
         ways_back: ids of runs that put vectors back, of which the ledger may not know the model.
     """
     name, field = str(schema["name"]), collection.embedding_field
-    # As the run wrote the address: `localhost` then may be `127.0.0.1` now.
-    source = str(run.source.get("server") or server.address)
     dimensions = (embedding_field(schema, field) or {}).get("num_dim")
     selection = Selection(field, collection.filter_by, excluded=other_vector_fields(schema, field))
     count = missing = wrong_length = other_model = unknown = overwritten = text_changed = compared = other_fields = 0
     sample: list[Sampled] = []
     pick = random.Random(run.number)  # noqa: S311 - repeatable, not secret
     for page in export_pages(server, name, selection):
-        known = ledger.documents(source, name, [document.id for document in page])
+        known = ledger.documents(server.address, name, [document.id for document in page])
         for document in page:
             count += 1
             record, stored = known.get(document.id), document.vector_bytes()

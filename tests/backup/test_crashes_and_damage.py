@@ -254,6 +254,14 @@ def test_a_backup_of_something_else_is_not_continued(tmp_path: Path) -> None:
         write(tmp_path, server="elsewhere:8108")
 
 
+def test_a_backup_under_an_older_spelling_of_its_server_is_continued(tmp_path: Path) -> None:
+    with write(tmp_path) as writer:
+        path = writer.folder / "manifest.json"
+    path.write_text(path.read_text().replace('"localhost:8108"', '"127.0.0.1:8108"'))
+    write(tmp_path).close(complete=True)
+    assert Backup.load(path.parent).manifest.server == "localhost:8108"
+
+
 def test_a_second_writer_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
     with write(tmp_path), pytest.raises(BackupError, match="by another process"):
         write(tmp_path)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from migration.operations.order import same_server
 from tests.providers import OpenAIStandIn
 from tests.sandbox.server import RunningSandbox
 from tests.world import Finished, World, field, made_up, openai
@@ -106,21 +105,6 @@ def test_a_run_is_verified_and_undone_under_another_spelling_of_its_server(
     kai_migrate(world, "rollback", "--yes", variables=spelt)
     assert world.documents(NAME) == before
     kai_migrate(world, "verify", status=2)
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        ("localhost:8108", "127.0.0.1:8108", True),
-        ("LOCALHOST:8108", "::1:8108", True),
-        ("[::1]:8108", "127.0.0.1:8108", True),
-        ("search.example:443", "Search.Example:443", True),
-        ("localhost:8108", "localhost:8109", False),
-        ("a.example:8108", "b.example:8108", False),
-    ],
-)
-def test_a_server_is_known_under_each_of_its_spellings(one: str, other: str, same: bool) -> None:
-    assert same_server(one, other) is same
 
 
 def test_a_run_whose_backup_was_pruned_is_said_to_have_none_any_more(world: World, provider: OpenAIStandIn) -> None:
