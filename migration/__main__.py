@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -12,53 +11,47 @@ import click
 
 
 class Entry(NamedTuple):
-    """Where a command is, as `module:attribute`, and the line that the list of commands shows for it."""
+    """The module of a command, which it calls `command`, and the line that the list of commands shows for it."""
 
-    target: str
+    module: str
     help: str
 
 
 COMMANDS: Final[dict[str, Entry]] = {
-    "run": Entry("migration.cli.run:command", "Compute every document's embedding again."),
-    "verify": Entry("migration.cli.verify:command", "Check that what stands on the server is what should."),
-    "rollback": Entry("migration.cli.rollback:command", "Put the vectors back that a run replaced."),
-    "history": Entry("migration.cli.history:command", "List the runs, and whether they get better."),
-    "show": Entry("migration.cli.show:command", "Everything about one run."),
-    "compare": Entry("migration.cli.compare:command", "Two runs side by side, and how far their models agree."),
-    "models": Entry("migration.cli.models:command", "List models, and how many documents carry each."),
-    "explain": Entry("migration.cli.explain:command", "Say where one document's vector comes from."),
-    "backup": Entry("migration.cli.backup:command", "Back up a collection by hand."),
-    "restore": Entry("migration.cli.restore:command", "Restore a collection from a backup."),
-    "backups": Entry("migration.cli.backups:command", "List and prune backups."),
-    "ledger": Entry("migration.cli.ledger:ledger", "Look after the ledger's schema."),
+    "run": Entry("migration.cli.run", "Compute every document's embedding again."),
+    "verify": Entry("migration.cli.verify", "Check that what stands on the server is what should."),
+    "rollback": Entry("migration.cli.rollback", "Put the vectors back that a run replaced."),
+    "history": Entry("migration.cli.history", "List the runs, and whether they get better."),
+    "show": Entry("migration.cli.show", "Everything about one run."),
+    "compare": Entry("migration.cli.compare", "Two runs side by side, and how far their models agree."),
+    "models": Entry("migration.cli.models", "List models, and how many documents carry each."),
+    "explain": Entry("migration.cli.explain", "Say where one document's vector comes from."),
+    "backup": Entry("migration.cli.backup", "Back up a collection by hand."),
+    "restore": Entry("migration.cli.restore", "Restore a collection from a backup."),
+    "backups": Entry("migration.cli.backups", "List and prune backups."),
+    "ledger": Entry("migration.cli.ledger", "Look after the ledger's schema."),
 }
-"""Every command in the order of the help. One whose module is not there is not listed."""
+"""Every command in the order of the help."""
 
 
 class LazyGroup(click.Group):
     """A group that loads a command's module only when that command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of the commands whose modules exist, in the order of the table."""
-        return [name for name in COMMANDS if _exists(name)]
+        """The names of the commands, in the order of the table."""
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Load one command."""
-        if cmd_name not in COMMANDS or not _exists(cmd_name):
+        if cmd_name not in COMMANDS:
             return None
-        module, attribute = COMMANDS[cmd_name].target.split(":")
-        command = getattr(import_module(module), attribute)
-        assert isinstance(command, click.Command)  # noqa: S101
+        command: click.Command = import_module(COMMANDS[cmd_name].module).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands in the help, without loading any of them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name].help) for name in self.list_commands(ctx)])
-
-
-def _exists(name: str) -> bool:
-    return find_spec(COMMANDS[name].target.partition(":")[0]) is not None
+            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
 
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kai.settings import Settings
 from migration.cli.layout import print_json
 
 if TYPE_CHECKING:
-    from kai.settings import Settings
     from migration.backup import BackupSummary
     from migration.runtime.console import Console
 
@@ -34,13 +34,12 @@ def command(
     verbose: bool,
 ) -> None:
     """List the backups under MIGRATION_HOME, or remove some of them for good."""
+    from migration.backup import list_backups, prune
     from migration.cli.exits import with_settings
     from migration.operations.execute import DONE
     from migration.strategies.refusals import Refused
 
     def work(settings: Settings, console: Console) -> int:
-        from migration.backup import list_backups, prune
-
         if pruning and keep is None and older_than is None and not runs:
             raise Refused(["--prune needs --keep, --older-than or --run, so that not everything goes by mistake"])
         if not pruning and (keep is not None or older_than is not None or runs):

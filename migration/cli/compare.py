@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kai.collections import load_collections
+from kai.settings import Settings, SettingsError, load_settings
 from migration.cli.layout import (
     amount,
     collections_file_option,
@@ -23,7 +25,6 @@ from migration.cli.layout import (
 )
 
 if TYPE_CHECKING:
-    from kai.settings import Settings
     from kai.typesense import Typesense
     from migration.ledger import Ledger
     from migration.operations.history import Difference, RunLine
@@ -104,8 +105,6 @@ def _places(
     settings: Settings, console: Console, ledger: Ledger, env_file: Path | None, collections_file: Path | None
 ) -> Iterator[Places]:
     """Where vectors may be. Without a server there are still the backups."""
-    from kai.collections import load_collections
-    from kai.settings import SettingsError, load_settings
     from kai.typesense import TypesenseError
     from migration.operations.overlap import Places
     from migration.operations.setup import open_server

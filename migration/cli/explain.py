@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kai.collections import EmbeddedCollection, described_as, load_collections
+from kai.settings import Settings
 from migration.cli.layout import collections_file_option, common_options, moment, print_json, text
 
 if TYPE_CHECKING:
-    from kai.collections import EmbeddedCollection
-    from kai.settings import Settings
     from kai.typesense import Typesense
     from migration.operations.history import Explanation
     from migration.runtime.console import Console
@@ -38,7 +38,6 @@ def command(
     Where an embedding model is configured, also says whether the vector is that model's. Needs no key of an
     embedding provider.
     """
-    from kai.collections import load_collections
     from migration.cli.exits import with_settings
     from migration.operations.execute import DONE
     from migration.operations.history import configured_target, explain_document
@@ -77,7 +76,6 @@ def command(
 
 def _find(known: dict[str, EmbeddedCollection], name: str, server: Typesense) -> EmbeddedCollection:
     """The collection of this name; a real name is good where the description has an alias."""
-    from kai.collections import described_as
     from migration.strategies.refusals import Refused
 
     found = described_as(known, name, server.aliases())

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kai.settings import Settings
 from migration.cli.layout import amount, common_options, moment, print_json, seconds, text, usd
 
 if TYPE_CHECKING:
-    from kai.settings import Settings
     from migration.operations.history import History, RunLine
     from migration.runtime.console import Console
 

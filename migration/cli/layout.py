@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import click
 
+from kai.settings import redact
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 NOTHING = "-"
@@ -57,8 +59,6 @@ def print_json(value: Any, secrets: Iterable[str]) -> None:
 
 def plain(value: Any, secrets: tuple[str, ...] = ()) -> Any:
     """A value as JSON has it. Secrets are taken out of each text, so that the document stays valid JSON."""
-    from kai.settings import redact
-
     if dataclasses.is_dataclass(value):
         return {field.name: plain(getattr(value, field.name), secrets) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):

@@ -22,7 +22,7 @@ class Refused(click.ClickException):
 
 
 @click.group("ledger")
-def ledger() -> None:
+def command() -> None:
     """Look after the ledger's schema.
 
     It is upgraded by itself when a run starts; these commands do so by hand. Before a SQLite ledger changes,
@@ -30,7 +30,7 @@ def ledger() -> None:
     """
 
 
-@ledger.command("current")
+@command.command("current")
 @click.pass_obj
 def current_command(place: Place) -> None:
     """Print the revision at which the ledger stands."""
@@ -44,7 +44,7 @@ def current_command(place: Place) -> None:
         click.echo(f"{standing} (head)" if standing == upgrade.head() else standing)
 
 
-@ledger.command("upgrade")
+@command.command("upgrade")
 @click.argument("revision", default="head")
 @click.pass_obj
 def upgrade_command(place: Place, revision: str) -> None:
@@ -56,7 +56,7 @@ def upgrade_command(place: Place, revision: str) -> None:
     click.echo(f"The ledger stands at {_spoken(lambda: upgrade.current(url)) or 'base'}.")
 
 
-@ledger.command("downgrade")
+@command.command("downgrade")
 @click.argument("revision")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
@@ -74,7 +74,7 @@ def downgrade_command(place: Place, revision: str, yes: bool) -> None:
     click.echo(f"The ledger stands at {_spoken(lambda: upgrade.current(url)) or 'base'}.")
 
 
-@ledger.command("sql")
+@command.command("sql")
 @click.option(
     "--dialect",
     type=click.Choice(["sqlite", "postgresql"]),

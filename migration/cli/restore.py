@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kai.settings import Settings
+
 if TYPE_CHECKING:
-    from kai.settings import Settings
     from migration.runtime.console import Console
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kai.settings import Settings
 from migration.cli.options import SeveralValues
 
 if TYPE_CHECKING:
-    from kai.settings import Settings
     from migration.runtime.console import Console
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from kai.settings import Settings
 from migration.cli.layout import amount, common_options, moment, percent, plain, print_json, seconds, text, usd
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
-    from kai.settings import Settings
     from migration.ledger import MetricsRecord
     from migration.operations.history import RunDetails
     from migration.runtime.console import Console

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from kai.collections import described_as, load_collections
+from kai.models import FAMILIES, fingerprint
+from kai.settings import Settings, SettingsError, load_settings
 from migration.cli.layout import common_options, print_json
 
 if TYPE_CHECKING:
-    from kai.settings import Settings
     from migration.ledger import Ledger, RunRecord
     from migration.ledger.records import RunKind
     from migration.operations.order import Writers
@@ -68,9 +70,6 @@ def _verify(
     *,
     quiet: bool,
 ) -> int:
-    from kai.collections import described_as, load_collections
-    from kai.models import FAMILIES, fingerprint
-    from kai.settings import SettingsError, load_settings
     from migration.embedding.throttle import Throttle
     from migration.operations.execute import DONE, SOME_FAILED
     from migration.operations.order import Writers

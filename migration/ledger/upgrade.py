@@ -7,10 +7,9 @@ revision 0002. Every change happens in one transaction, and one process at a tim
 import io
 import os
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from sqlalchemy import URL, Connection, Engine, column, inspect, select, table, text
 
@@ -26,10 +25,8 @@ from migration.ledger.database import (
 from migration.ledger.errors import LedgerError
 from migration.ledger.schema import REVISIONS, VERSION_TABLE
 
-if TYPE_CHECKING:
-    from alembic.config import Config
-
 Dialect = Literal["sqlite", "postgresql"]
+Direction = Literal["upgrade", "downgrade"]
 
 _UPGRADE_LOCK = 0x6B61696C  # any fixed number: PostgreSQL's advisory locks are named by numbers
 
@@ -90,11 +87,12 @@ def sql(dialect: Dialect, from_: str | None = None, to: str = "head") -> str:
     if start == end:
         return ""
     output = io.StringIO()
-    config = _config(output, dialect=dialect)
-    from alembic import command
-
-    step = command.upgrade if end > start else command.downgrade
-    step(config, f"{_name(start)}:{_name(end)}" if start else _name(end), sql=True)
+    _go(
+        "upgrade" if end > start else "downgrade",
+        f"{_name(start)}:{_name(end)}" if start else _name(end),
+        output=output,
+        dialect=dialect,
+    )
     return output.getvalue()
 
 
@@ -135,7 +133,7 @@ def _name(position: int) -> str:
     return REVISIONS[position - 1] if position else "base"
 
 
-def _change(url: URL, revision: str, direction: Literal["upgrade", "downgrade"]) -> None:
+def _change(url: URL, revision: str, direction: Direction) -> None:
     end = _position(revision)
     engine = connect(url)
     try:
@@ -150,26 +148,23 @@ def _change(url: URL, revision: str, direction: Literal["upgrade", "downgrade"])
             file = sqlite_file(url)
             if file is not None and standing is not None:
                 _copy(file, file.with_name(f"{file.name}.before-{standing}"))
-            step = _command(direction)
-            step(_config(connection=connection), _name(end))
+            _go(direction, _name(end), connection=connection)
     finally:
         engine.dispose()
 
 
-def _command(direction: str) -> "Callable[[Config, str], None]":
+def _go(direction: Direction, revisions: str, *, output: io.StringIO | None = None, **attributes: Any) -> None:
+    """Have Alembic go to a revision; with `output` only write the statements there."""
+    # Here alone, since few commands change a schema and none should wait for Alembic otherwise.
     from alembic import command
-
-    return command.upgrade if direction == "upgrade" else command.downgrade
-
-
-def _config(output: io.StringIO | None = None, **attributes: Any) -> "Config":
     from alembic.config import Config
 
     config = Config(output_buffer=output) if output is not None else Config()
     # Config interpolates percent signs, and folders may have them in their names.
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.attributes.update(attributes)
-    return config
+    step = command.upgrade if direction == "upgrade" else command.downgrade
+    step(config, revisions, sql=output is not None)
 
 
 def _copy(file: Path, copy: Path) -> None:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -14,22 +14,22 @@ from kai.collections import EmbeddedCollection
 from kai.models import FAMILIES, fingerprint
 from kai.settings import EmbeddingSettings, Settings
 from migration.embedding.embed import text_hash
-from migration.ledger.records import (
+from migration.ledger import (
     CollectionRunRecord,
     DocumentRecord,
     FailureRecord,
+    Ledger,
     MetricsRecord,
     ModelRecord,
     ModelUse,
     RunRecord,
     RunSummary,
+    Trend,
     VerificationRecord,
+    trend,
 )
-from migration.ledger.trends import WINDOW, Trend, trend
+from migration.ledger.trends import WINDOW
 from migration.strategies.refusals import Refused
-
-if TYPE_CHECKING:
-    from migration.ledger import Ledger
 
 _LOOKED_AT_FOR_TRENDS: Final = 5 * WINDOW
 """Runs read for the trends: rollbacks, backups and runs that had nothing to do lie between those that count."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from migration.backup.manifest import MANIFEST
+from migration.ledger import CollectionRunRecord, Ledger, RunRecord
 from migration.strategies.refusals import Refused
-
-if TYPE_CHECKING:
-    from migration.ledger import CollectionRunRecord, Ledger, RunRecord
 
 UNDOABLE: Final = ("migrate", "rollback", "restore")
 _ENDED: Final = ("completed", "partial")

@@ -12,17 +12,15 @@ import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from kai.typesense import Typesense, TypesenseError
+from migration.backup import Backup, BackupError
 from migration.documents.fetch import PAGE_SIZE, Selection, fetch_documents
-from migration.ledger.records import CollectionRunRecord, ModelRecord, RunRecord
-
-if TYPE_CHECKING:
-    from migration.ledger import Ledger
+from migration.ledger import CollectionRunRecord, Ledger, ModelRecord, RunRecord
 
 Vector: TypeAlias = npt.NDArray[np.float32]
 
@@ -312,10 +310,6 @@ def _folders(home: Path, run: RunRecord, records: Sequence[CollectionRunRecord])
 
 
 def _read_backup(folder: Path) -> Iterator[list[tuple[str, list[float] | None]]]:
-    try:
-        from migration.backup import Backup, BackupError
-    except ImportError as error:
-        raise NotAvailable(f"backups cannot be read: {error}") from error
     try:
         yield from Backup.load(folder).vectors()
     except (BackupError, OSError) as error:

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 from kai.collections import EmbeddedCollection, load_collections, select_collections
 from kai.embeddings import (
@@ -21,17 +21,15 @@ from kai.models import fingerprint, nearest_model, request_limits
 from kai.settings import Need, Settings
 from kai.typesense import Typesense, TypesenseError
 from kai.vectors import WrongLength, WrongVectors
+from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder
 from migration.embedding.provider import ProbeFailed, Provider
 from migration.embedding.throttle import Throttle
+from migration.ledger import Ledger, LedgerError
 from migration.runtime.console import Console
 from migration.runtime.control import Control
 from migration.runtime.meter import Meter
 from migration.strategies.refusals import Refused
-
-if TYPE_CHECKING:
-    from migration.embedding.cache import VectorCache
-    from migration.ledger import Ledger
 
 _NETWORK: Final = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE, SSL_CERT_DIR"
 _TRUE: Final = ("true", "1")
@@ -101,8 +99,6 @@ def open_ledger(settings: Settings, patience: float = LOCK_PATIENCE) -> Iterator
     Raises:
         Refused: it cannot be opened.
     """
-    from migration.ledger import Ledger, LedgerError
-
     try:
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         ledger = Ledger.open(settings.ledger_url, settings.home, patience=min(patience, LOCK_PATIENCE))

@@ -244,17 +244,6 @@ def _says_nothing_of(secret: str, error: BaseException) -> None:
     )
 
 
-def test_importing_the_package_does_not_import_sqlalchemy() -> None:
-    code = (
-        "import sys, migration.ledger, migration.cli.ledger, migration.ledger.records\n"
-        "from migration.ledger import LedgerError, trend\n"
-        "assert callable(trend)\n"
-        "loaded = {'sqlalchemy', 'alembic', 'psycopg'} & set(sys.modules)\n"
-        "assert not loaded, loaded"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 def test_an_sqlite_that_cannot_drop_columns_is_refused_before_there_is_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from sqlalchemy import Engine, inspect, text
 
 import migration.ledger
-from migration.cli.ledger import ledger as ledger_command
+from migration.cli.ledger import command as ledger_command
 from migration.ledger import DocumentRecord, Ledger, LedgerError
 from migration.ledger.database import connect, resolve
 from migration.ledger.schema import REVISIONS, VERSION_TABLE, metadata
