@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kai.collections import EmbeddedCollection, described_as, load_collections
-from kai.settings import Settings, load_settings
+from kai.settings import ChosenStrategy, Settings, load_settings
 from kai.typesense import Schema, Typesense, embedding_field
 from migration.backup import Backup
 from migration.backup.manifest import MANIFEST
@@ -36,7 +36,7 @@ from migration.strategies.refusals import Refused, Strategy, decide, way_problem
 from migration.strategies.restorable_curation import restorable
 from migration.strategies.server_version import server_version
 from migration.strategies.shadow_state import find_shadow, past_the_drop, read_mark, role_of, unfinished_refill
-from migration.strategies.sources import UNDESCRIBED, KnownModels, PutBack
+from migration.strategies.sources import UNDESCRIBED, KnownModels, PutBack, fingerprint_before
 
 
 def rollback(
@@ -273,14 +273,18 @@ def _way(server: Typesense, name: str, backup: Backup, described: EmbeddedCollec
     mark = read_mark(shadow) if shadow else None
     if mark is not None and mark.held_elsewhere:
         raise Refused([mark.holder])
-    if schema and (refill := unfinished_refill(schema)):
+    collection = described or EmbeddedCollection(name, field_name, UNDESCRIBED)
+    new = _length(backup.schema, field_name)
+    refill = unfinished_refill(schema) if schema else None
+    # One of this very way back is gone on with.
+    if refill and refill.get("fingerprint") != fingerprint_before(backup.manifest.run, new or 0, collection.template):
         raise Refused(
             [
                 f"run {refill.get('run')} took the vector field of {name!r} out and did not finish; run that "
                 "migration again, which puts it back, and go back then"
             ]
         )
-    if schema is not None and embedding_field(schema, field_name) is None:
+    if schema is not None and not refill and embedding_field(schema, field_name) is None:
         raise Refused(
             [
                 f"collection {name!r} has no field {field_name!r}, which the backup "
@@ -293,14 +297,14 @@ def _way(server: Typesense, name: str, backup: Backup, described: EmbeddedCollec
         raise Refused(
             [f"collection {name!r} does not exist on {server.url}, and the backup holds vectors, not documents"]
         )
-    old, new = _length(schema, field_name), _length(backup.schema, field_name)
+    old = refill["old_dimensions"] if refill else _length(schema, field_name)
     standing = shadow if schema is None or past_the_drop(mark, schema) else schema
     documents = int(standing["num_documents"]) if standing else backup.count()[1]
-    collection = described or EmbeddedCollection(name, field_name, UNDESCRIBED)
     # A run that emptied and filled backed up vectors alone, and goes back in the same way where it can.
     as_it_came = backup.manifest.kind == "vectors" or server.lags
-    refilled = as_it_came and old != new and schema is not None and not way_problem(collection, schema, "alter")
-    strategy: Strategy = "in place" if new is None else decide(old, new, "alter" if refilled else "auto")
+    may_refill = as_it_came and old != new and schema is not None and not way_problem(collection, schema, "alter")
+    chosen: ChosenStrategy = "alter" if refill or may_refill else "auto"
+    strategy: Strategy = "in place" if new is None else decide(old, new, chosen)
     if is_gone or (schema is not None and role_of(schema) == "restored"):
         strategy = "create"
     elif past_the_drop(mark, schema):

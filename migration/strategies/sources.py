@@ -259,9 +259,7 @@ class PutBack:
         self._models = models
         self._described = collection is not None
         self.collection = collection or EmbeddedCollection(name, embedding_field, UNDESCRIBED)
-        self.fingerprint = fingerprint(
-            EmbeddingSettings("backup", f"before {run}", dimensions), self.collection.template
-        )
+        self.fingerprint = fingerprint_before(run, dimensions, self.collection.template)
         self._added: dict[str, None] = {}
         self._changed: dict[str, None] = {}
 
@@ -344,6 +342,11 @@ class PutBack:
             return new
         eligible = eligible_of(self._context.server, self._name, self.collection.filter_by, new)
         return [document_id for document_id in new if document_id in eligible]
+
+
+def fingerprint_before(run: str, dimensions: int, template: str) -> str:
+    """The fingerprint of what stood in a collection before a run: the target of the way back to it."""
+    return fingerprint(EmbeddingSettings("backup", f"before {run}", dimensions), template)
 
 
 def float32_bytes(vector: AnyVector | None) -> bytes:
