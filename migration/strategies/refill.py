@@ -118,7 +118,7 @@ class Refill:
                 f"{failing[0]!r} among them, because they have no text or the provider refuses it; nothing was changed"
             )
         mark = self._stand_empty(schema, mark, wanted, total)
-        self._fill(mark, total)
+        self._fill(mark, wanted, total)
         return self.outcome
 
     @property
@@ -335,9 +335,9 @@ class Refill:
 
     # -- after the pause -------------------------------------------------------------------------------
 
-    def _fill(self, mark: dict[str, Any], total: int) -> None:
+    def _fill(self, mark: dict[str, Any], wanted: dict[str, Any], total: int) -> None:
         """Passes in place, which are the proof; then the mark goes."""
-        outcome, wanted = self.outcome, mark["field"]
+        outcome = self.outcome
         dropped_at, back_at = float(mark["dropped_at"]), float(mark["back_at"])
         outcome.downtime_seconds = back_at - dropped_at
         passes = self._passes("Filling", read_back=True)
