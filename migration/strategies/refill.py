@@ -340,7 +340,8 @@ class Refill:
         outcome = self.outcome
         dropped_at, back_at = float(mark["dropped_at"]), float(mark["back_at"])
         outcome.downtime_seconds = back_at - dropped_at
-        passes = self._passes("Filling", read_back=True)
+        # A server that takes the old length still may get an old vector after the new one was read back.
+        passes = self._passes("Filling", read_back=self._changes_dimensions)
         try:
             passes.run(total)
         finally:

@@ -121,6 +121,14 @@ def test_a_document_that_is_overwritten_with_the_old_models_vector_is_embedded_a
     check_current(busy)
 
 
+def test_a_rebuild_finds_the_old_models_vector_that_came_after_the_new_one_was_read_back(busy: Bench) -> None:
+    acts = [lambda n=n: put(busy.world, f"q{n}", **{FIELD: old_vector(n)}) for n in (4, 400, 697)]
+    # Read before the pause, emptied, and looked through once all of it is filled.
+    ended = busy.run(script=once("export", 3, *acts), strategy="rebuild")
+    assert ended.status == 0, ended.text
+    check_current(busy)
+
+
 def test_a_run_that_the_application_never_leaves_in_peace_says_so(busy: Bench) -> None:
     def write(call: Call) -> None:
         if call.kind in ("export", "import"):
