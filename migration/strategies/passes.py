@@ -14,11 +14,11 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Set, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set, Sized
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from kai.typesense import Schema, nameable
+from kai.typesense import Schema
 from migration.backup import BackupError, BackupWriter
 from migration.documents.fetch import (
     PAGE_SIZE,
@@ -26,7 +26,7 @@ from migration.documents.fetch import (
     Page,
     Selection,
     export_pages,
-    fetch_documents,
+    fetch_again,
     fetch_pages,
     other_vector_fields,
 )
@@ -192,6 +192,8 @@ class Passes:
             self._clear_failures(self._on_record - self._failures.keys())
             if tally.nothing_to_do:
                 break
+            if self._catching_up:
+                self._read_back = None  # Somebody else writes: nothing but what stands there now is a proof.
             total = tally.seen
         else:
             outcome.changing = self._settle(tally.written)
@@ -219,31 +221,28 @@ class Passes:
         """Look once more at the documents that the last pass wrote; how many needed writing again."""
         self._tally = tally = _Tally()
         batches = [ids[start : start + PAGE_SIZE] for start in range(0, len(ids), PAGE_SIZE)]
-        pages = (fetch_documents(self._context.server, self._name, self._selection, batch) for batch in batches)
-        self._one_pass(pages, lambda _: None)
+        self._one_pass(([Document(id_, {"id": id_}, None) for id_ in batch] for batch in batches), lambda _: None)
         return tally.wrote
 
     def _pages(self) -> Iterator[Page]:
-        if self._catching_up and self._read_back is not None:
-            read_back, self._read_back = self._read_back, None
-            return self._unproved_pages(read_back)
-        read = export_pages if self._catching_up else fetch_pages
-        return read(self._context.server, self._name, self._selection)
-
-    def _unproved_pages(self, read_back: ReadBack) -> Iterator[Page]:
-        """Every document is read, with its vector only where that was not found to stand there after it was written."""
-        read_back.wait()
         server, name, selection = self._context.server, self._name, self._selection
-        for page in export_pages(server, name, replace(selection, with_vector=False)):
-            unproved = [document for document in page if not read_back.proves(document)]
-            with self._lock:
-                self._tally.seen += len(page) - len(unproved)
-                self._tally.success += len(page) - len(unproved)
-            if unproved:
-                yield fetch_documents(server, name, selection, [document.id for document in unproved])
-                yield [document for document in unproved if not nameable(document.id)]
+        if not self._catching_up:
+            return fetch_pages(server, name, selection)
+        if self._read_back is not None:
+            self._read_back.wait()
+        # One snapshot of what there is; the vectors are read page by page, several at once.
+        lean = replace(selection, fields=self._source.collection.text_fields, excluded=(), with_vector=False)
+        return export_pages(server, name, lean)
 
-    def _one_pass(self, pages: Iterator[Page], advance: Callable[[int], object]) -> None:
+    def _with_vectors(self, page: Page, work: _PageWork) -> Page:
+        """The documents of a page that is looked through again, but for those whose vectors are proved already."""
+        if self._read_back is not None:
+            proved = {document.id for document in page if self._read_back.proves(document)}
+            work.current += len(proved)
+            page = [document for document in page if document.id not in proved]
+        return fetch_again(self._context.server, self._name, self._selection, page) if page else page
+
+    def _one_pass(self, pages: Iterable[Page], advance: Callable[[int], object]) -> None:
         def record(work: _PageWork) -> None:
             self._record(work)
             advance(work.seen)
@@ -266,8 +265,10 @@ class Passes:
         """Compare the page with the ledger, get the vectors of what is not current, and put old ones aside."""
         context, source = self._context, self._source
         context.control.wait_while_paused()
-        known = context.ledger.documents(self._server, self._name, [document.id for document in page])
         work = _PageWork(seen=len(page))
+        if self._catching_up:
+            page = self._with_vectors(page, work)
+        known = context.ledger.documents(self._server, self._name, [document.id for document in page])
         doubtful: Page = []
         for document in page:
             if (failure := source.failing(document)) is not None:

@@ -30,6 +30,7 @@ from migration.documents.fetch import (
     Page,
     Selection,
     export_pages,
+    fetch_again,
     fetch_newest,
     fetch_pages,
     other_vector_fields,
@@ -170,11 +171,16 @@ class Refill:
             other_vector_fields(self._plan.schema, self._field) if backup is None or backup.kind == "vectors" else ()
         )
         # With a backup, documents outside the filter are read too; nobody is to pay for theirs.
-        selection = Selection(self._field, source.filter_by if backup is None else "", excluded=excluded)
+        filter_by, texts = (source.filter_by, source.collection.text_fields) if backup is None else ("", ())
+        lean = Selection(self._field, filter_by, texts, with_vector=False)
+        selection = Selection(self._field, excluded=excluded)
         context.status.phase("embedding", collection=self._name, total=total)
 
         def prepare(page: Page) -> int:
             context.control.wait_while_paused()
+            seen = len(page)
+            if backup is not None:
+                page = fetch_again(self._server, self._name, selection, page)
             eligible = page if backup is None else self._eligible(page)
             with_text = [document for document in eligible if source.failing(document) is None]
             known = context.ledger.documents(self._server.address, self._name, [d.id for d in with_text])
@@ -186,7 +192,7 @@ class Refill:
             if backup is not None:
                 new = [document for document in page if document.id not in self._backed_up]
                 back_up(backup, self._field, new, {document.id: document.content_hash() for document in new})
-            return len(page)
+            return seen
 
         try:
             with context.console.progress(
@@ -198,7 +204,7 @@ class Refill:
                     bar.update(documents)
 
                 run_pages(
-                    export_pages(self._server, self._name, selection),
+                    export_pages(self._server, self._name, lean),
                     prepare,
                     lambda documents: documents,
                     advance,
