@@ -18,7 +18,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from types import TracebackType
 from typing import Any, Final, Literal, Self, get_args
@@ -256,8 +256,16 @@ def clone(server: Typesense, source: str, name: str) -> Schema:
     )
 
 
-def drop(server: Typesense, name: str, role: Role) -> tuple[int | None, float]:
+def drop(
+    server: Typesense, name: str, role: Role, *, before_again: Callable[[], object] = lambda: None
+) -> tuple[int | None, float]:
     """Drop the collection that carries this role, and no other that may have taken its name meanwhile.
+
+    Args:
+        server: where it is.
+        name: of the collection.
+        role: that it carries.
+        before_again: called before a request that did not drop it is sent again; what it raises ends this.
 
     Returns:
         How many documents the server counted when it dropped it, None where the answer was lost; and the Unix time
@@ -268,11 +276,15 @@ def drop(server: Typesense, name: str, role: Role) -> tuple[int | None, float]:
     """
     counted: int | None = None
     gone_at = 0.0
+    is_again = False
 
     def send() -> None:
-        nonlocal counted, gone_at
+        nonlocal counted, gone_at, is_again
         if gone_at:
             return  # The next one of that name is the application's.
+        if is_again:
+            before_again()
+        is_again = True
         try:
             counted = server.drop_collection_once(name)
         except TypesenseError as error:

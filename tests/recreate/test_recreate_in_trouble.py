@@ -70,6 +70,25 @@ def test_the_answer_to_the_drop_is_lost_and_the_application_creates_the_name_at_
     assert windows(ended.text, 0)
 
 
+def test_what_is_written_while_the_drop_is_not_answered_is_not_dropped(small: SmallWorld, tmp_path: Path) -> None:
+    new = {"id": "late", "source_id": "s1", "title": "late", "text": "written at the last moment", "draft": False}
+
+    def refuse_the_first(_: int, kind: str) -> Trouble | None:
+        if kind != f"DELETE /collections/{NAME}" or "late" in small.world.documents(NAME):
+            return None
+        small.world.import_(NAME, [new])
+        return "reset"
+
+    with Proxy(small.world.url, refuse_the_first) as proxy:
+        ended = run(small, proxy, tmp_path)
+        assert ended.status == 3, ended.text
+        assert "was written to while Typesense did not answer" in ended.text
+        assert "late" in small.world.documents(NAME)
+        ended = run(small, proxy, tmp_path)
+    assert ended.status == 0, ended.text
+    assert len(small.world.documents(NAME)["late"]["vector"]) == TARGET
+
+
 @pytest.fixture
 def own(provider: OpenAIStandIn, tmp_path: Path) -> Iterator[tuple[SmallWorld, RunningSandbox]]:
     """A server that may be killed, and the small world on it."""

@@ -120,7 +120,7 @@ class CutOver:
             self._write_refused(builder.refused, builder.refused_documents)
         known = builder.standing + len(builder.refused)
         with server.unstoppable():
-            counted, dropped = drop(server, self._name, "original")
+            counted, dropped = drop(server, self._name, "original", before_again=self._refuse_what_came)
         unseen = 0 if counted is None else counted - known
         builder.keeper.write(dropped_at=dropped, unseen=unseen)
         self._tell_blind_window(read, looked, dropped)
@@ -131,6 +131,20 @@ class CutOver:
                 f"{abs(unseen)} documents were {what}"
             )
         return True
+
+    def _refuse_what_came(self) -> None:
+        """Stop where an application wrote while the server did not answer the drop.
+
+        Nothing is undone or caught up with: that request may yet be carried out. The next start sees whether it was.
+
+        Raises:
+            CutOverStopped: something was written.
+        """
+        if not self._insists and not self._builder.is_abreast():
+            raise CutOverStopped(
+                f"{self._name!r} was written to while Typesense did not answer the request to drop it, which was not "
+                "sent again"
+            )
 
     def _last_look(self) -> tuple[float, float]:
         """Catch up until the live collection stands still; when it was read, and when its newest were looked at."""
