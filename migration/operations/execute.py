@@ -30,7 +30,7 @@ from migration.strategies.passes import Passes
 from migration.strategies.plan import CollectionPlan
 from migration.strategies.recreate import Recreate, settle_leftover
 from migration.strategies.refill import Refill
-from migration.strategies.refusals import way_problem
+from migration.strategies.refusals import Refused, way_problem
 from migration.strategies.shadow.cutover import KeepsWriting
 from migration.strategies.shadow_state import past_the_drop, role_of
 from migration.strategies.sources import VectorSource
@@ -284,8 +284,8 @@ def _carry_out(context: RunContext, work: Work) -> CollectionResult:
         cause = f"the embedding provider: {error}"
     except TypesenseError as error:
         cause = f"Typesense: {error}"
-    except (StrategyStopped, LedgerError, CacheError, BackupError) as error:
-        cause = str(error)
+    except (StrategyStopped, Refused, LedgerError, CacheError, BackupError) as error:
+        cause = str(error)  # Refused is what was to follow, once a dead run's work was finished.
     except OSError as error:
         cause = f"{error.filename or 'the disk'}: {error.strerror or error}"
     if identity is not None:

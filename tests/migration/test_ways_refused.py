@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kai.models import fingerprint
 from kai.settings import EmbeddingSettings
+from migration.strategies.context import MigrationOptions
 from migration.strategies.shadow_state import Mark
+from tests.killing import run_forked
 from tests.providers import OpenAIStandIn
 from tests.world import World, field, made_up, openai
 
@@ -45,6 +50,24 @@ def test_a_field_that_the_server_would_find_by_itself_is_not_taken_out(
     assert "leave --strategy out" in done.err
     assert world.state((STORES,)) == before
     assert world.run("--collections", STORES, **openai(provider, dimensions)).status == 0
+
+
+def test_a_way_that_is_refused_after_a_dead_runs_work_was_finished_is_stopped_and_not_called_unchanged(
+    world: World, provider: OpenAIStandIn, tmp_path: Path
+) -> None:
+    create(world, field(".*", "auto"))
+
+    def die(_number: int, name: str) -> None:
+        if f"src_name={STORES}__shadow" in name:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    environment = world.environment(**openai(provider, 128))
+    assert run_forked(MigrationOptions(collections=(STORES,)), environment, tmp_path / "work", at_request=die).killed
+    done = world.run("--strategy", "alter", "--collections", STORES, **openai(provider, 32))
+    assert done.status == 3, done.text
+    assert "leave --strategy out" in done.err
+    assert "nothing was changed" not in done.text
+    assert {len(document["prompt_embedding"]) for document in world.documents(STORES).values()} == {128}
 
 
 def test_a_pattern_for_other_names_is_no_hindrance(world: World, provider: OpenAIStandIn) -> None:
