@@ -248,6 +248,13 @@ def plan_collection(
             ]
         )
     rebuilding = unfinished_refill(schema)
+    if rebuilding is not None and (other := rebuilding["field"].get("name")) != collection.embedding_field:
+        raise Refused(
+            [
+                f"run {rebuilding.get('run')} took the vector field {other!r} of collection {name!r} out and did not "
+                f"finish; run that migration again before {collection.embedding_field!r} is migrated"
+            ]
+        )
     if rebuilding is None and (problem := field_problem(collection, schema)):
         raise Refused([problem])
     vector_field = embedding_field(schema, collection.embedding_field) or (rebuilding or {}).get("field", {})

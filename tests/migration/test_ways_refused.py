@@ -103,6 +103,24 @@ def test_a_field_that_the_server_found_meanwhile_does_not_count_as_put_back(
     assert "kai_migration" not in str(world.schema(STORES))
 
 
+def test_a_field_beside_one_that_a_dead_run_took_out_keeps_its_vectors(world: World, provider: OpenAIStandIn) -> None:
+    create(world)
+    mark = {
+        "role": "rebuilding",
+        "phase": "emptying",
+        "field": {"name": "answer_embedding", "type": "float[]", "num_dim": 64, "optional": True},
+        "run": "a-dead-run",
+        "old_dimensions": 32,
+        "dropped_at": 1.0,
+    }
+    world.http.patch(f"/collections/{STORES}", json={"metadata": {"kai_migration": mark}}).raise_for_status()
+    before = world.state((STORES,))
+    done = world.run("--collections", STORES, "--strategy", "alter", **openai(provider, 128))
+    assert done.status == 2, done.text
+    assert "run a-dead-run took the vector field 'answer_embedding'" in done.err
+    assert world.state((STORES,)) == before
+
+
 @pytest.mark.parametrize(("strategy", "dimensions"), [("auto", 128), ("rebuild", 64), ("alter", 128)])
 def test_a_field_with_the_server_s_own_model_is_not_taken_out(
     world: World, provider: OpenAIStandIn, strategy: str, dimensions: int
