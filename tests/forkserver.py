@@ -17,6 +17,8 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.hurry import hurried
+
 _HANGS_AFTER = 200.0
 """Seconds after which a run that does not end says where it is, and is ended."""
 
@@ -28,7 +30,14 @@ _CONTEXT.set_forkserver_preload([*PACKAGES, __name__])
 
 
 def run_module(
-    module: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, out: Path, err: Path
+    module: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    out: Path,
+    err: Path,
+    *,
+    hurry: bool = True,
 ) -> int:
     """Run it to its end.
 
@@ -38,11 +47,12 @@ def run_module(
         environment: its whole environment.
         folder: its working folder.
         out, err: files for what it prints.
+        hurry: whether it waits no longer than the tests need.
 
     Returns:
         Its exit status; negative is the number of the signal that ended it.
     """
-    child = _CONTEXT.Process(target=_become, args=(module, arguments, environment, folder, out, err))
+    child = _CONTEXT.Process(target=_become, args=(module, arguments, environment, folder, out, err, hurry))
     child.start()
     child.join()
     status = child.exitcode
@@ -52,7 +62,13 @@ def run_module(
 
 
 def _become(
-    module: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, out: Path, err: Path
+    module: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    out: Path,
+    err: Path,
+    hurry: bool,
 ) -> None:
     """In the child: be `python -m module arguments`, and end."""
     status = 70
@@ -66,6 +82,8 @@ def _become(
         os.environ.update(environment)
         os.chdir(folder)
         sys.argv = [module, *arguments]
+        if hurry:
+            hurried()
         try:
             runpy.run_module(module, run_name="__main__", alter_sys=True)
             status = 0

@@ -28,10 +28,11 @@ import tenacity
 from migration.__main__ import cli
 from migration.cli.run import run as migrate
 from migration.strategies.context import MigrationOptions
-from migration.strategies.shadow import cutover
+from tests.hurry import hurried
 
 Moment = Literal["before", "after"]
 """Of a request: before it is sent, or after the server acted upon it and before the answer is seen."""
+MOMENTS: tuple[Moment, ...] = ("before", "after")
 
 
 def impatient() -> None:
@@ -129,9 +130,7 @@ def _become_child(environment: Mapping[str, str], folder: Path, output: Path) ->
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    # So small a collection is read in a moment; whether it rests is to be seen in the next one.
-    patch.object(cutover, "_QUIET", 0.05).start()
-    patch.object(cutover, "_QUIET_AFTER_CHANGES", 0.3).start()
+    hurried()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.stdout = os.fdopen(1, "w", buffering=1)
     sys.stderr = os.fdopen(2, "w", buffering=1)

@@ -171,10 +171,15 @@ class Finished:
 
 
 class World:
-    """A server's documents, and the means to look at them without the code under test."""
+    """A server's documents, and the means to look at them without the code under test.
 
-    def __init__(self, url: str, key: str, home: Path) -> None:
+    Attributes:
+        in_a_hurry: whether runs wait no longer than they must where nobody else writes (`tests.hurry`).
+    """
+
+    def __init__(self, url: str, key: str, home: Path, *, in_a_hurry: bool = True) -> None:
         self.url, self.key, self.home = url, key, home
+        self.in_a_hurry = in_a_hurry
         self.http = httpx.Client(base_url=url, headers={"X-TYPESENSE-API-KEY": key}, timeout=60)
 
     def close(self) -> None:
@@ -293,7 +298,8 @@ class World:
         """
         self.home.parent.mkdir(parents=True, exist_ok=True)
         out, err = self.home.parent / "stdout.txt", self.home.parent / "stderr.txt"
-        status = run_module(module, arguments, self.environment(**variables), self.home.parent, out, err)
+        environment = self.environment(**variables)
+        status = run_module(module, arguments, environment, self.home.parent, out, err, hurry=self.in_a_hurry)
         return Finished(status, out.read_text(), err.read_text())
 
     def start(self, *arguments: str, module: str = MODULE, **variables: str) -> subprocess.Popen[str]:

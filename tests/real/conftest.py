@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     else:
         data = tmp_path_factory.mktemp("server") / "data"
         with RunningSandbox(data, "--alter-seconds", _ALTER_SECONDS) as sandbox:
-            yield Server(sandbox.url, sandbox.api_key, documents)
+            yield Server(sandbox.url, sandbox.api_key, documents, in_a_hurry=True)
 
 
 @pytest.fixture

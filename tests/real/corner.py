@@ -47,11 +47,13 @@ class Server:
         url: base address without a trailing slash.
         key: an API key for all actions.
         documents: notes of each corner.
+        in_a_hurry: whether runs need not wait as they do on a real server.
     """
 
     url: str
     key: str
     documents: int
+    in_a_hurry: bool = False
 
 
 def names_on(world: World, beginning: str = SCHEME) -> list[str]:
@@ -74,7 +76,7 @@ class Corner:
     """
 
     def __init__(self, server: Server, provider: StandIn, folder: Path) -> None:
-        self.world = World(server.url, server.key, folder / "home")
+        self.world = World(server.url, server.key, folder / "home", in_a_hurry=server.in_a_hurry)
         self.provider = provider
         self.prefix = f"{SCHEME}{secrets.token_hex(4)}_"
         self.notes, self.links, self.mentions, self._topics, self._alias = (

@@ -20,6 +20,7 @@ def test_nothing_that_was_acknowledged_is_lost_and_every_vector_is_right_in_the_
     corner: Corner, dimensions: int, arguments: tuple[str, ...]
 ) -> None:
     corner.provider.latency = LATENCY
+    corner.world.in_a_hurry = False  # Whoever hurries takes the application's pauses for its end.
     with Writer(corner) as writer:
         done = corner.run(*arguments, dimensions=dimensions)
     assert done.status == 0, done.text

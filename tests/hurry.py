@@ -1,0 +1,29 @@
+"""The product's waits, shortened: a server of the tests holds a few documents and answers in a moment.
+
+What counts as standing still, or as over, is then seen in the next moment. What the waits are for is tested where
+they stay as they are, with a writer or an alter that takes its time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Final
+from unittest.mock import patch
+
+from kai import typesense_changes
+from migration.strategies.shadow import cutover
+
+_SECONDS: Final = (
+    (cutover, "_QUIET", 0.05),
+    (cutover, "_QUIET_AFTER_CHANGES", 0.3),
+    (typesense_changes, "SETTLED", 0.2),
+    (typesense_changes, "_POLL", 0.02),
+)
+
+
+def hurried() -> contextlib.ExitStack:
+    """Within this context, or for good in a child process that never leaves it, a run waits no longer than it must."""
+    stack = contextlib.ExitStack()
+    for module, name, seconds in _SECONDS:
+        stack.enter_context(patch.object(module, name, seconds))
+    return stack
