@@ -78,8 +78,6 @@ def sandbox(data: Path, *, speed: float | None = None) -> Iterator[Server]:
         SANDBOX_KEY,
         "--data-dir",
         str(data),
-        "--typesense-version",
-        "29",
         *(["--speed", str(speed)] if speed else []),
     ]
     with _running(command) as process:

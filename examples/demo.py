@@ -299,7 +299,7 @@ def stage() -> Iterator[Stage]:
 @contextlib.contextmanager
 def sandbox(data: Path) -> Iterator[int]:
     """The sandbox server as a process; yields its port."""
-    arguments = ["--port", "0", "--api-key", KEY, "--data-dir", str(data), "--sample", "--typesense-version", "29"]
+    arguments = ["--port", "0", "--api-key", KEY, "--data-dir", str(data), "--sample"]
     process = subprocess.Popen(
         [sys.executable, "-m", "kai.sandbox", *arguments],
         stdin=subprocess.DEVNULL,

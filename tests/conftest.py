@@ -77,16 +77,16 @@ def world(shared_sandbox: RunningSandbox, tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture(scope="session")
-def sandbox_30(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSandbox]:
-    """The same as version 30, where synonyms and curations are in sets of the server."""
-    with RunningSandbox(tmp_path_factory.mktemp("sandbox-30") / "data", version=30) as sandbox:
+def sandbox_29(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSandbox]:
+    """The same as version 29, where synonyms and curations are each collection's own."""
+    with RunningSandbox(tmp_path_factory.mktemp("sandbox-29") / "data", version=29) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
-def world_30(sandbox_30: RunningSandbox, tmp_path: Path) -> Iterator[World]:
-    """An empty server of version 30, with the same home as `world`."""
-    made = World(sandbox_30.url, sandbox_30.api_key, tmp_path / "work" / "home")
+def world_29(sandbox_29: RunningSandbox, tmp_path: Path) -> Iterator[World]:
+    """An empty server of version 29, with the same home as `world`."""
+    made = World(sandbox_29.url, sandbox_29.api_key, tmp_path / "work" / "home")
     made.clear()
     yield made
     made.close()

@@ -99,7 +99,7 @@ def test_old_vectors_come_back_although_the_new_ones_were_backed_up_again(world:
 
 
 @needs_tools
-@pytest.mark.parametrize(("server", "in_parts"), [("world", False), ("world", True), ("world_30", True)])
+@pytest.mark.parametrize(("server", "in_parts"), [("world", False), ("world", True), ("world_29", True)])
 def test_a_whole_collection_comes_back_with_schema_synonyms_and_curations(
     request: pytest.FixtureRequest, server: str, in_parts: bool
 ) -> None:

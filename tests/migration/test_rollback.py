@@ -201,7 +201,7 @@ def test_a_rollback_across_a_change_of_dimensions_recreates_the_collection(
     world: World, provider: OpenAIStandIn
 ) -> None:
     world.fill(made_up(), 64)
-    world.http.put("/collections/context_stores/synonyms/money", json={"synonyms": ["loan", "credit"]})
+    world.curate("context_stores", {"money": {"synonyms": ["loan", "credit"]}}, {})
     before = world.state()
     assert world.run(**openai(provider, 128)).status == 0
     requests = provider.requests
@@ -213,7 +213,7 @@ def test_a_rollback_across_a_change_of_dimensions_recreates_the_collection(
         after = world.schema(name)
         assert {f["name"]: f for f in after["fields"]} == {f["name"]: f for f in schema["fields"]}
     assert not [c["name"] for c in world.http.get("/collections").json() if "__" in c["name"]]
-    assert len(world.http.get("/collections/context_stores/synonyms").json()["synonyms"]) == 1
+    assert list(world.curation("context_stores")[0]) == ["money"]
     migrated_again = world.run("rollback", "--yes", module=KAI_MIGRATE)
     assert migrated_again.status == 0, migrated_again.text
     assert len(world.documents("context_stores")["q1"]["prompt_embedding"]) == 128

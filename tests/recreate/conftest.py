@@ -38,8 +38,8 @@ def small(world: World, provider: OpenAIStandIn, tmp_path: Path) -> Iterator[Sma
 
 
 @pytest.fixture
-def small_30(world_30: World, provider: OpenAIStandIn, tmp_path: Path) -> SmallWorld:
-    """The small world on version 30, filled."""
-    made = SmallWorld(world_30, provider, tmp_path / "small")
+def small_29(world_29: World, provider: OpenAIStandIn, tmp_path: Path) -> SmallWorld:
+    """The small world on version 29, filled."""
+    made = SmallWorld(world_29, provider, tmp_path / "small")
     made.fill()
     return made

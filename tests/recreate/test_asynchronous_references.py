@@ -13,7 +13,6 @@ from migration.documents.fetch import Page, export_pages
 from tests.killing import Ended, run_command_forked, run_forked
 from tests.providers import OpenAIStandIn
 from tests.recreate.small import NAME, NOWHERE, OLD_DIMENSIONS, SOURCES, SmallWorld, check_documents, schemas
-from tests.sandbox.server import RunningSandbox
 from tests.world import Document, World, field
 
 TARGET = 32
@@ -62,18 +61,11 @@ def joined(small: SmallWorld) -> dict[str, dict[str, Document]]:
     return shown
 
 
-@pytest.fixture(scope="module")
-def sandbox_of_30(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSandbox]:
-    """A server that behaves as version 30."""
-    with RunningSandbox(tmp_path_factory.mktemp("sandbox") / "data", version=30) as sandbox:
-        yield sandbox
-
-
 @pytest.fixture
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    """On version 29, unless the test asks for another one."""
-    version = getattr(request, "param", 29)
-    sandbox = request.getfixturevalue("shared_sandbox" if version == 29 else "sandbox_of_30")
+    """On the newest version, unless the test asks for another one."""
+    version = getattr(request, "param", 30)
+    sandbox = request.getfixturevalue("sandbox_29" if version == 29 else "shared_sandbox")
     made = World(sandbox.url, sandbox.api_key, tmp_path / "work" / "home")
     yield made
     made.close()

@@ -222,27 +222,27 @@ def test_what_a_copy_cannot_have_is_refused(small: SmallWorld, tmp_path: Path, a
 
 
 def test_synonyms_and_metadata_that_change_while_the_shadow_is_built_are_taken_along(
-    small: SmallWorld, tmp_path: Path
+    small_29: SmallWorld, tmp_path: Path
 ) -> None:
     def change(number: int, _: str) -> None:
         if number != 25:
             return
         import httpx
 
-        with httpx.Client(base_url=small.world.url, headers={"X-TYPESENSE-API-KEY": small.world.key}) as http:
+        with httpx.Client(base_url=small_29.world.url, headers={"X-TYPESENSE-API-KEY": small_29.world.key}) as http:
             http.put(f"/collections/{NAME}/synonyms/new", json={"synonyms": ["a", "b"]})
             http.delete(f"/collections/{NAME}/synonyms/houses")
             http.patch(f"/collections/{NAME}", json={"metadata": {"revision": 8}})
 
-    environment = small.environment(TARGET, tmp_path / "home")
-    ended = run_forked(small.options(), environment, tmp_path, at_request=change)
+    environment = small_29.environment(TARGET, tmp_path / "home")
+    ended = run_forked(small_29.options(), environment, tmp_path, at_request=change)
     assert ended.status == 0, ended.text
-    synonyms = small.world.http.get(f"/collections/{NAME}/synonyms").json()["synonyms"]
+    synonyms = small_29.world.http.get(f"/collections/{NAME}/synonyms").json()["synonyms"]
     assert [synonym["id"] for synonym in synonyms] == ["new"]
-    metadata = small.world.schema(NAME)["metadata"]
+    metadata = small_29.world.schema(NAME)["metadata"]
     metadata.pop("embedding")
     assert metadata == {"revision": 8}
-    check_documents(small.world, small.expected, TARGET)
+    check_documents(small_29.world, small_29.expected, TARGET)
 
 
 # -- names -----------------------------------------------------------------------------------------------
@@ -435,7 +435,7 @@ def test_what_an_override_hides_or_pins_in_every_search_is_migrated_all_the_same
     first, *others = small.world.documents(NAME)
     rule = {"query": "*", "match": "exact"}
     hidden = {"rule": rule, "excludes": [{"id": id_} for id_ in others[:5]], "includes": [{"id": first, "position": 1}]}
-    small.world.http.put(f"/collections/{NAME}/overrides/all", json=hidden).raise_for_status()
+    small.world.curate(NAME, {}, {"all": hidden})
 
     def change(number: int, _: str) -> None:
         if number == 25:

@@ -34,7 +34,7 @@ class RunningSandbox:
         *arguments: str,
         api_key: str = "sandbox-key",
         port: int = 0,
-        version: int = 29,
+        version: int = 30,
         speed: float | None = None,
     ) -> None:
         """Prepare a server over `data_dir` (created if missing); `arguments` go to its command line.
