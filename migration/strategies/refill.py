@@ -106,6 +106,8 @@ class Refill:
         if mark is not None and mark.get("fingerprint", self._source.fingerprint) != self._source.fingerprint:
             mark |= {"phase": "emptying", "fingerprint": self._source.fingerprint}  # Another target's, from here on.
         wanted = self._wanted_field(schema, mark)
+        if mark is not None:
+            mark["field"] = wanted  # What the dead run wrote down has the length of its own target.
         if not wanted.get("optional"):
             self._source = self._source.everywhere()
         if mark is None and self._nothing_to_write():

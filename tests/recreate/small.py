@@ -30,7 +30,7 @@ filter_by = "draft:=false"
 
 
 def schemas(dimensions: int = OLD_DIMENSIONS, *, late: bool = False, **vector: Any) -> list[dict[str, Any]]:
-    """The collections; `vector` adds to the embedding field's attributes.
+    """The collections; `vector` changes the embedding field's attributes.
 
     Where links may be `late`, one of their references is asynchronous.
     """
@@ -72,7 +72,7 @@ def schemas(dimensions: int = OLD_DIMENSIONS, *, late: bool = False, **vector: A
     ]
 
 
-def notes(count: int = 40) -> list[Document]:
+def notes(count: int = 40, *, all_with_vector: bool = False) -> list[Document]:
     """Documents with and without a vector, outside the filter, with attributes that the schema does not know."""
     numbers = np.random.default_rng(3)
     made: list[Document] = []
@@ -89,7 +89,7 @@ def notes(count: int = 40) -> list[Document]:
         if number % 3:
             note["rank"] = number
             note["properties"] = {"deep": {"n": number, "list": [0.5, 2.5]}}
-        if number in (7, 8):
+        if number in (7, 8) and not all_with_vector:
             note["vector"] = None if number == 7 else note.pop("vector") and None
         made.append({key: value for key, value in note.items() if value is not None or key != "vector"})
     return made
@@ -102,6 +102,7 @@ class SmallWorld:
         world: the server.
         provider: whose vectors are right.
         expected: the notes as they must be, vectors aside.
+        is_required: whether every note must have a vector.
     """
 
     def __init__(self, world: World, provider: StandIn, folder: Path) -> None:
@@ -109,18 +110,24 @@ class SmallWorld:
         self.provider = provider
         self.folder = folder
         self.expected: dict[str, Document] = {}
+        self._vector: dict[str, Any] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self.file = folder / "collections.toml"
         self.file.write_text(COLLECTIONS_FILE)
 
+    @property
+    def is_required(self) -> bool:
+        return not self._vector.get("optional", True)
+
     def fill(self, count: int = 40, *, late: bool = False, **vector: Any) -> None:
         """Everything from the beginning; `late` links also name a note that is not there."""
+        self._vector = vector
         self.world.clear()
         http = self.world.http
         for schema in schemas(late=late, **vector):
             http.post("/collections", json=schema).raise_for_status()
         self.world.import_(SOURCES, [{"id": f"s{number}", "label": f"source {number}"} for number in range(3)])
-        everything = notes(count)
+        everything = notes(count, all_with_vector=self.is_required)
         self.world.import_(NAME, everything)
         for document_id in DELETED:
             http.delete(f"/collections/{NAME}/documents/{document_id}").raise_for_status()
@@ -165,7 +172,7 @@ class SmallWorld:
     ) -> None:
         """Everything is there, right, and nothing is left behind."""
         expected = self.expected if documents is None else documents
-        check_documents(self.world, expected, dimensions, model)
+        check_documents(self.world, expected, dimensions, model, is_required=self.is_required)
         self.check_schema(dimensions)
         if links:
             assert wrong_joins(self.world) == {}
@@ -186,7 +193,7 @@ class SmallWorld:
     def check_schema(self, dimensions: int) -> None:
         """The schema is what it was but for `num_dim`; metadata too, but for the model's signature."""
         schema = self.world.schema(NAME)
-        wanted = schemas(dimensions)[1]
+        wanted = schemas(dimensions, **self._vector)[1]
         metadata = dict(schema["metadata"])
         metadata.pop("embedding", None)
         assert metadata == wanted["metadata"]
@@ -217,11 +224,18 @@ def text_of(note: Document) -> str:
 
 
 def check_documents(
-    world: World, expected: dict[str, Document], dimensions: int, model: str = MODEL, *, written: bool = False
+    world: World,
+    expected: dict[str, Document],
+    dimensions: int,
+    model: str = MODEL,
+    *,
+    written: bool = False,
+    is_required: bool = False,
 ) -> None:
     """These notes and no others stand there, each eligible one with exactly the target's vector.
 
-    Where an application has `written`, the order is its own, and so are vectors of documents outside the filter.
+    Where a vector `is_required`, those outside the filter may have it, too, instead of their own. Where an
+    application has `written`, the order is its own, and so are vectors of documents outside the filter.
     """
     now = world.documents(NAME)
     assert set(now) == set(expected)
@@ -229,9 +243,11 @@ def check_documents(
     for id_, document in now.items():
         vector = document.pop("vector", None)
         assert document == {key: value for key, value in expected[id_].items() if key != "vector"}
+        wanted = vector_for(text_of(document), model=model, dimensions=dimensions).tobytes()
         if not document["draft"]:
-            wanted = vector_for(text_of(document), model=model, dimensions=dimensions).tobytes()
             assert as_float32(vector) == wanted, id_
+        elif is_required:
+            assert as_float32(vector) in (wanted, as_float32(expected[id_].get("vector"))), id_
         elif dimensions == OLD_DIMENSIONS:
             # Come back to the old length before the drop, it has what it had; after the drop it has none.
             assert vector in (None, expected[id_].get("vector")), id_
