@@ -48,9 +48,13 @@ class Bench:
         world: to look at the server past the proxy.
         before: every document as it was before any run, by collection and id.
         home: MIGRATION_HOME of the runs to come.
+
+    Args:
+        version: of Typesense that the server behaves as.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, version: int = 30) -> None:
+        self._version = version
         self.folder = memory_folder()
         self._stack = contextlib.ExitStack()
         self._homes = 0
@@ -59,7 +63,7 @@ class Bench:
     def __enter__(self) -> Self:
         stack = self._stack
         stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
-        sandbox = stack.enter_context(RunningSandbox(self.folder / "data"))
+        sandbox = stack.enter_context(RunningSandbox(self.folder / "data", version=self._version))
         self.proxy = stack.enter_context(FaultyProxy(sandbox.url, sandbox.api_key))
         self.provider = ScriptedProvider()
         stack.enter_context(self.provider)

@@ -16,6 +16,13 @@ def shared_bench() -> Iterator[Bench]:
         yield bench
 
 
+@pytest.fixture(scope="session")
+def shared_bench_29() -> Iterator[Bench]:
+    """The same, where the server behaves as version 29."""
+    with Bench(version=29) as bench:
+        yield bench
+
+
 @pytest.fixture
 def bench(shared_bench: Bench) -> Iterator[Bench]:
     """The small world as it was at first, and a new home."""

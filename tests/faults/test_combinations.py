@@ -17,8 +17,11 @@ _AT_ONCE = 20
 
 
 @pytest.mark.parametrize("first", range(0, COUNT, _AT_ONCE))
-def test_whatever_goes_wrong_nothing_is_lost_and_a_later_run_finishes(shared_bench: Bench, first: int) -> None:
+def test_whatever_goes_wrong_nothing_is_lost_and_a_later_run_finishes(
+    request: pytest.FixtureRequest, first: int
+) -> None:
     seed = fault_seed()
+    shared_bench: Bench = request.getfixturevalue(("shared_bench", "shared_bench_29")[first // _AT_ONCE % 2])
     for combination in list(combinations(seed, COUNT))[first : first + _AT_ONCE]:
         shared_bench.fresh()
         try:

@@ -20,6 +20,13 @@ TARGET = 32
 SEEDS = int(os.environ.get("WRITER_SEEDS", "3"))
 
 
+@pytest.fixture
+def of_either_version(request: pytest.FixtureRequest, seed: int) -> SmallWorld:
+    """The small world, on one version of the server and the other in turn."""
+    found: SmallWorld = request.getfixturevalue(("small", "small_29")[seed % 2])
+    return found
+
+
 @pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("idea", IDEAS)
 def test_what_the_application_wrote_into_a_collection_of_its_own_and_then_deleted_stays_deleted(
@@ -77,8 +84,9 @@ def test_what_the_application_wrote_and_deleted_while_the_copy_was_made_stays_de
 @pytest.mark.parametrize("idea", IDEAS)
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_nothing_that_the_application_wrote_is_lost_and_nothing_that_it_deleted_is_back(
-    small: SmallWorld, tmp_path: Path, idea: Idea, seed: int
+    of_either_version: SmallWorld, tmp_path: Path, idea: Idea, seed: int
 ) -> None:
+    small = of_either_version
     small.fill(count=(40, 300, 700)[seed % 3])
     small.world.http.delete(f"/collections/{LINKS}").raise_for_status()
     writer = Writer(
@@ -134,8 +142,9 @@ def test_nothing_that_the_application_wrote_is_lost_and_nothing_that_it_deleted_
 @pytest.mark.parametrize("strategy", ["auto", "alter"])
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_not_a_write_is_lost_where_nobody_insists_on_a_recreate(
-    small: SmallWorld, tmp_path: Path, strategy: ChosenStrategy, seed: int
+    of_either_version: SmallWorld, tmp_path: Path, strategy: ChosenStrategy, seed: int
 ) -> None:
+    small = of_either_version
     small.fill(count=(40, 300, 700)[seed % 3])
     writer = Writer(
         small.world.url,
