@@ -22,12 +22,11 @@ from tests.sandbox.conftest import (
     found_ids,
     import_documents,
 )
-from tests.sandbox.server import RunningSandbox
+from tests.sandbox.server import STOP_SECONDS, RunningSandbox
 
 Json = dict[str, Any]
 
 ALTER_SECONDS = 1.5
-AT_ONCE = 0.4
 DROP_AND_ADD = {
     "fields": [
         {"name": "embedding", "drop": True},
@@ -114,10 +113,11 @@ def test_a_required_field_cannot_be_added_where_documents_lack_it(questions: Tes
 
 
 @pytest.fixture
-def slow(tmp_path: Path) -> Iterator[tuple[RunningSandbox, httpx.Client]]:
-    """A server whose schema changes take `ALTER_SECONDS`, holding one question with a vector."""
+def slow(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[RunningSandbox, httpx.Client]]:
+    """A server whose schema changes take `ALTER_SECONDS`, or as long as asked for, holding a question with a vector."""
+    seconds = getattr(request, "param", ALTER_SECONDS)
     with (
-        RunningSandbox(tmp_path / "data", "--alter-seconds", str(ALTER_SECONDS)) as server,
+        RunningSandbox(tmp_path / "data", "--alter-seconds", str(seconds)) as server,
         httpx.Client(base_url=server.url, headers={"x-typesense-api-key": server.api_key}, timeout=30) as client,
     ):
         client.post("/collections", json=DATABASES)
@@ -155,7 +155,6 @@ def test_a_slow_change_goes_on_without_its_client_while_everything_else_is_answe
 ) -> None:
     server, client = slow
     start_change(server, client)
-    began = time.monotonic()
 
     assert set(changes(client)[0]) == {"collection", "validated_docs", "altered_docs"}
     assert "embedding" in field_names(client)
@@ -170,7 +169,7 @@ def test_a_slow_change_goes_on_without_its_client_while_everything_else_is_answe
     assert found_ids(client, "questions", q="a", query_by="text") == ["1"]
     assert len(export_documents(client, "questions")) == 1
     import_documents(client, "database_connections", [{"id": "db1", "alias": "x"}])
-    assert time.monotonic() - began < AT_ONCE
+    assert changes(client)
 
     until(lambda: changes(client) == [])
     assert nearest(client, "[1,2,3,4]")["found"] == 1
@@ -200,11 +199,11 @@ def test_a_write_to_a_collection_waits_for_its_schema_change(
     assert changes(client) == []
 
 
-def test_a_change_of_an_empty_collection_is_done_at_once(
+def test_a_change_of_an_empty_collection_is_done_while_a_slow_one_of_another_goes_on(
     slow: tuple[RunningSandbox, httpx.Client],
 ) -> None:
-    _, client = slow
-    began = time.monotonic()
+    server, client = slow
+    start_change(server, client)
 
     changed = client.patch(
         "/collections/database_connections",
@@ -212,7 +211,7 @@ def test_a_change_of_an_empty_collection_is_done_at_once(
     )
 
     assert changed.status_code == 200
-    assert time.monotonic() - began < AT_ONCE
+    assert [change["collection"] for change in changes(client)] == ["questions"]
 
 
 def test_a_change_interrupted_by_a_kill_is_carried_out_again_after_the_restart(
@@ -245,17 +244,16 @@ def test_a_change_interrupted_by_a_kill_is_carried_out_again_after_the_restart(
     assert client.patch("/collections/questions", json=DROP_AND_ADD).status_code == 200
 
 
+@pytest.mark.parametrize("slow", [6 * STOP_SECONDS], indirect=True)
 def test_a_server_told_to_stop_does_not_wait_for_a_slow_change(
     slow: tuple[RunningSandbox, httpx.Client],
 ) -> None:
     server, client = slow
     start_change(server, client)
-    began = time.monotonic()
 
     server.stop()
 
-    assert server.process.returncode == 0
-    assert time.monotonic() - began < ALTER_SECONDS
+    assert server.process.returncode == 0, "it had to be killed"
 
 
 def test_a_refused_change_interrupted_by_a_kill_is_refused_again_after_the_restart(
