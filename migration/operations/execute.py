@@ -340,6 +340,7 @@ def _migrate(context: RunContext, plan: CollectionPlan, source: VectorSource, ou
         outcome.notes.append(f"{reason}: its vector field was emptied and filled instead (--strategy alter)")
         context.console.warn(f"  {reason}; going on by emptying and filling its vector field (--strategy alter)")
     context.ledger.update_collection(identity, strategy="alter")
+    outcome.written, outcome.failures = 0, {}
     refilled = replace(plan, strategy="alter", leftover=None)
     reopened = None if backup is None else lambda: backup
     Refill(context, refilled, source, outcome, reopened, recreate.backed_up).run(plan.eligible)

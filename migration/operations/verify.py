@@ -51,7 +51,7 @@ def check_run(
         what = "written, and are lost" if outcome.unseen > 0 else "deleted, and came back"
         detail = f"in the last moment before the drop {lost} documents were {what}"
         checks.append(CheckResult("documents seen before the drop", False, outcome.count, lost, detail=detail))
-    if context.options.backup:
+    if context.options.backup and outcome.incomplete_seconds is None:  # Else no document was read whole twice.
         changed = outcome.other_fields_changed
         # A run writes every document, and of each the vector alone: what it damaged would be damaged in most of
         # them. A few that changed while it was under way were changed by the application.

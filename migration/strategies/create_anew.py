@@ -6,6 +6,7 @@ mark until it is whole, so that a start after a crash goes on with it.
 
 from __future__ import annotations
 
+from kai.typesense import Schema
 from kai.typesense_changes import send_until_it_shows
 from kai.typesense_curation import SET_KINDS
 from migration.backup import Backup, creatable
@@ -14,7 +15,7 @@ from migration.strategies.context import Failure, Outcome, RunContext, StrategyS
 from migration.strategies.refusals import Refused
 from migration.strategies.restorable_curation import restorable
 from migration.strategies.shadow.references import WrongJoins, forget_old_numbers, renew_references_to
-from migration.strategies.shadow_state import MARK, own_metadata, shadow_name, standing
+from migration.strategies.shadow_state import MARK, own_metadata, role_of, shadow_name, standing
 
 
 class CreateAnew:
@@ -60,7 +61,7 @@ class CreateAnew:
             send_until_it_shows(
                 server,
                 lambda: server.create_collection(wanted),
-                lambda: standing(server, self._name),
+                self._begun,
                 claim=f"that it created {self._name!r}",
             )
         curation.put_parts(server, self._name)
@@ -89,6 +90,20 @@ class CreateAnew:
         server.set_metadata(self._name, own_metadata(server.collection(self._name) or {}) or {})
         self.outcome.complete = True
         return self.outcome
+
+    def _begun(self) -> Schema | None:
+        """The collection, once it stands with this run's mark.
+
+        Raises:
+            StrategyStopped: somebody else has created one of that name.
+        """
+        found = standing(self._context.server, self._name)
+        if found is not None and role_of(found) != "restored":
+            raise StrategyStopped(
+                f"a collection {self._name!r} was created meanwhile, by the application perhaps; delete it, or restore "
+                "its vectors alone from a backup of vectors"
+            )
+        return found
 
 
 def _newest_of_repeated(backup: Backup) -> dict[str, bytes]:

@@ -42,7 +42,11 @@ def find_hazards(
             writes from an application's, and nothing is said of them.
     """
     if server.lags:
-        remedy = ": what Typesense takes right before the drop may be lost" if strategy == "recreate" else ""
+        remedy = ""
+        if strategy == "recreate":
+            remedy = ": what Typesense takes right before the drop may be lost"
+        elif strategy in ("rebuild", "alter"):
+            remedy = ": an application that keeps writing vectors of the old length may keep the field away for long"
         yield f"{lagging(server)}, and each change is waited for until it shows{remedy}"
     vector_field = embedding_field(schema, collection.embedding_field) or {}
     if vector_field.get("num_dim") is None and unfinished_refill(schema) is None:

@@ -102,12 +102,9 @@ class Refill:
         self.outcome.complete = False
         self._server.settle()
         schema = self._schema()
-        mark = unfinished_refill(schema)
-        if mark is not None and mark.get("fingerprint", self._source.fingerprint) != self._source.fingerprint:
-            mark |= {"phase": "emptying", "fingerprint": self._source.fingerprint}  # Another target's, from here on.
-        wanted = self._wanted_field(schema, mark)
-        if mark is not None:
-            mark["field"] = wanted  # What the dead run wrote down has the length of its own target.
+        found = unfinished_refill(schema)
+        wanted = self._wanted_field(schema, found)
+        mark = self._taken_over(found, wanted) if found else None
         if not wanted.get("optional"):
             self._source = self._source.everywhere()
         if mark is None and self._nothing_to_write():
@@ -120,9 +117,21 @@ class Refill:
                 f"the field {self._field!r} must have a value in every document, and {len(failing)} would have none, "
                 f"{failing[0]!r} among them, because they have no text or the provider refuses it; nothing was changed"
             )
-        mark = self._stand_empty(schema, mark, wanted, total)
+        self._server.settle()
+        if unfinished_refill(self._schema()) != found:
+            raise StrategyStopped(f"another run is emptying or filling {self._name!r}; wait until it has ended")
+        mark = self._stand_empty(mark, wanted, total)
         self._fill(mark, wanted, total)
         return self.outcome
+
+    def _taken_over(self, found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+        """What a dead run wrote down, as this run's: of another target, it begins anew with the emptying."""
+        mark = found | {"field": wanted}
+        if found.get("fingerprint", self._source.fingerprint) == self._source.fingerprint:
+            return mark
+        # A field that stands is away only from here on.
+        dropped_at = 0.0 if found["phase"] == "filling" else found.get("dropped_at", 0.0)
+        return mark | {"phase": "emptying", "fingerprint": self._source.fingerprint, "dropped_at": dropped_at}
 
     @property
     def _changes_dimensions(self) -> bool:
@@ -229,21 +238,19 @@ class Refill:
 
     # -- the pause -------------------------------------------------------------------------------------
 
-    def _stand_empty(
-        self, schema: Schema, mark: dict[str, Any] | None, wanted: dict[str, Any], total: int
-    ) -> dict[str, Any]:
+    def _stand_empty(self, mark: dict[str, Any] | None, wanted: dict[str, Any], total: int) -> dict[str, Any]:
         """The field stands with the target's length and without the old values; from wherever an earlier run was left.
 
         Without its field the collection has no vector search: no Ctrl-C ends the waiting for it.
         """
-        if mark is not None and mark["phase"] == "filling" and self._is_back(schema):
-            return mark
         self._context.status.phase("emptying", collection=self._name, total=total)
         with self._server.unstoppable():
-            if mark is None:
-                mark = self._mark(phase="emptying", field=wanted, dropped_at=time.time())
-            else:
+            if mark is not None:
                 wait_for_alters(self._server, self._name)
+                if mark["phase"] == "filling" and self._is_back(self._schema()):
+                    return mark
+            if mark is None or not mark.get("dropped_at"):
+                mark = self._mark(**(mark or {}) | {"phase": "emptying", "field": wanted, "dropped_at": time.time()})
             if mark["phase"] != "adding":
                 self._alter(self._dropped, lambda now: not _length(now, self._field))
                 self._take_values_out()
@@ -313,6 +320,11 @@ class Refill:
                         f"field {self._field!r} away; it is tried again until it stands. To have it sooner, pause what "
                         "writes them."
                     )
+                if attempt >= _TRIES_BEFORE_A_WORD and self._context.control.stopped.is_set():
+                    raise StrategyStopped(
+                        f"the field {self._field!r} of {self._name!r} is out of the schema, because vectors of another "
+                        "length keep coming; pause what writes them, and run again"
+                    ) from error
                 time.sleep(min(attempt * _BETWEEN_TRIES, 1.0))
             else:
                 return
@@ -356,7 +368,7 @@ class Refill:
             outcome.incomplete_seconds = (passes.first_ended_at or time.time()) - back_at
         if not outcome.complete:
             return
-        if not wanted.get("optional"):
+        if not wanted.get("optional") and not self._is_required(self._schema()):
             with self._server.unstoppable():
                 self._require(wanted, total)
         self._server.set_metadata(self._name, own_metadata(self._schema()) or {})

@@ -8,7 +8,7 @@ import pytest
 
 from kai.collections import EmbeddedCollection
 from kai.settings import ChosenStrategy
-from migration.strategies.plan import Strategy, decide, way_problem
+from migration.strategies.refusals import Strategy, decide, way_problem
 
 CHOSEN: tuple[ChosenStrategy, ...] = ("auto", "recreate", "rebuild", "alter")
 COLLECTION = EmbeddedCollection("notes", "vector", "{text}")

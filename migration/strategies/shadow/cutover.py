@@ -205,7 +205,9 @@ class CutOver:
 
     def _keeps_writing(self) -> KeepsWriting:
         if self._context.options.keep_old:
-            self._server.delete_collection(kept_name(self._name, self._context.run.name))
+            kept = kept_name(self._name, self._context.run.name)
+            self._server.delete_collection(kept)
+            self._outcome.notes[:] = [note for note in self._outcome.notes if f"{kept!r}" not in note]
         return KeepsWriting(f"the application keeps writing to {self._name!r}, and dropping it would lose writes")
 
     def _tell_blind_window(self, read: float, looked: float, dropped: float) -> None:
