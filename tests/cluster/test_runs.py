@@ -52,9 +52,11 @@ def test_the_leader_may_die_where_only_a_follower_is_known(clustered: Clustered,
     clustered.check_killed(is_certain=not ALL)
 
 
-def test_behind_a_load_balancer_the_field_is_altered(clustered: Clustered) -> None:
+@pytest.mark.parametrize("behind", ["a load balancer", "a follower"])
+def test_the_field_is_altered_where_reads_lag(clustered: Clustered, behind: str) -> None:
     clustered.fill()
-    done = clustered.migrate(OTHER_DIMENSIONS, "--strategy", "alter", address=clustered.cluster.balancer)
+    address = clustered.cluster.balancer if behind == "a load balancer" else clustered.follower
+    done = clustered.migrate(OTHER_DIMENSIONS, "--strategy", "alter", address=address)
     assert done.status == 0, done.text
     clustered.check(OTHER_DIMENSIONS)
 
