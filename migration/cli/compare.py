@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kai.typesense import Typesense
     from migration.ledger import Ledger
     from migration.operations.history import Difference, RunLine
-    from migration.operations.overlap import CollectionNeighbours, Places
+    from migration.operations.overlap import CollectionNeighbours, VectorOrigins
     from migration.runtime.console import Console
 
 
@@ -103,10 +103,10 @@ def command(
 @contextlib.contextmanager
 def _places(
     settings: Settings, console: Console, ledger: Ledger, env_file: Path | None, collections_file: Path | None
-) -> Iterator[Places]:
+) -> Iterator[VectorOrigins]:
     """Where vectors may be. Without a server there are still the backups."""
     from kai.typesense import TypesenseError
-    from migration.operations.overlap import Places
+    from migration.operations.overlap import VectorOrigins
     from migration.operations.setup import open_server
 
     known = load_collections(collections_file)
@@ -124,7 +124,7 @@ def _places(
             why = f"Typesense is not configured ({'; '.join(str(problem) for problem in error.problems)})"
         except TypesenseError as error:
             server, why = None, f"Typesense cannot be read: {error}"
-        yield Places(ledger, settings.home, server, fields, why)
+        yield VectorOrigins(ledger, settings.home, server, fields, why)
 
 
 def _lay_out(comparison: Comparison, console: Console, *, with_neighbours: bool) -> None:

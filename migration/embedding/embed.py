@@ -33,8 +33,8 @@ class TextFailure:
     reason: str
 
 
-Cached: TypeAlias = Literal["none", "old", "all"]
-"""Of the vectors in the cache."""
+CacheUse: TypeAlias = Literal["use", "refresh", "bypass"]
+"""What becomes of the vectors in the cache: used; bought anew, once; passed by, to compare."""
 
 Promise: TypeAlias = Future[dict[str, Vector | TextFailure]]
 """The outcome of a batch, by text. One for each text would cost as much as reading its vector."""
@@ -90,7 +90,7 @@ class Embedder:
         """One short text, without the cache; as `Provider.probe`."""
         return self._provider.probe()
 
-    def embed(self, texts: Iterable[str], *, past: Cached = "none") -> dict[str, Vector | TextFailure]:
+    def embed(self, texts: Iterable[str], *, cache: CacheUse = "use") -> dict[str, Vector | TextFailure]:
         """The vector of each distinct text, or why it has none.
 
         A text that another thread is already embedding is waited for, not paid for again. New vectors are in
@@ -98,8 +98,8 @@ class Embedder:
 
         Args:
             texts: repeated ones cost nothing.
-            past: which vectors of the cache to go past: `none`; the `old` ones, which the provider was not asked for
-                by this embedder; or `all`, to compare with what the provider gives now.
+            cache: whether to `use` its vectors; to `refresh` them, which buys anew what the provider was not asked for
+                by this embedder, once; or to `bypass` them, to compare with what it gives now.
 
         Raises:
             ProviderStopped: the run cannot go on.
@@ -108,7 +108,7 @@ class Embedder:
         hashes = {text: text_hash(text) for text in texts}
         found: dict[bytes, Vector] = {}
         if self._cache and hashes:
-            wanted = [digest for digest in hashes.values() if self._may_be_cached(digest, past)]
+            wanted = [digest for digest in hashes.values() if self._may_be_cached(digest, cache)]
             found.update(self._cache.get_many(self._space, wanted))
         self._meter.hit(sum(digest in found for digest in hashes.values()))
         mine, others = self._claim({text: digest for text, digest in hashes.items() if digest not in found})
@@ -116,11 +116,11 @@ class Embedder:
         cause: BaseException = Stopped("the request for this text did not come to its end")
         try:
             for batch, promise in mine:
-                embedded = self._bought_meanwhile(batch, hashes, past)
+                embedded = self._bought_meanwhile(batch, hashes, cache)
                 if rest := [text for text in batch if text not in embedded]:
                     self._check_spending(rest)
                     embedded |= self._embed_batch(rest, hashes)
-                if past == "old":
+                if cache == "refresh":
                     self._afresh.update(hashes[text] for text in rest)
                 promise.set_result(embedded)
                 results.update(embedded)
@@ -156,18 +156,18 @@ class Embedder:
                 promise.set_exception(cause)
 
     def _bought_meanwhile(
-        self, batch: list[str], hashes: dict[str, bytes], past: Cached
+        self, batch: list[str], hashes: dict[str, bytes], cache: CacheUse
     ) -> dict[str, Vector | TextFailure]:
         """What another thread has put into the cache between the first look there and the claim."""
         if self._cache is None:
             return {}
-        digests = {hashes[text]: text for text in batch if self._may_be_cached(hashes[text], past)}
+        digests = {hashes[text]: text for text in batch if self._may_be_cached(hashes[text], cache)}
         found = self._cache.get_many(self._space, list(digests))
         self._meter.hit(len(found))
         return {digests[digest]: vector for digest, vector in found.items()}
 
-    def _may_be_cached(self, digest: bytes, past: Cached) -> bool:
-        return past == "none" or (past == "old" and digest in self._afresh)
+    def _may_be_cached(self, digest: bytes, cache: CacheUse) -> bool:
+        return cache == "use" or (cache == "refresh" and digest in self._afresh)
 
     # -- requests --------------------------------------------------------------------------------------
 

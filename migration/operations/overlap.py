@@ -136,14 +136,14 @@ def nearest(vectors: Vector, rows: npt.NDArray[np.int64], count: int) -> npt.NDA
 # -- the sample that stands in for a collection ----------------------------------------------------------
 
 
-class Lot:
+class HashSample:
     """Keeps at most so many ids, whichever order they come in: the ones with the smallest hashes.
 
     Attributes:
         limit: how many.
         allowed: the only ids that may be drawn; None for any.
         vectors: those drawn, each with its vector where that was at hand.
-        turned_away: whether there were more.
+        truncated: whether there were more.
     """
 
     def __init__(self, limit: int = MOST_DOCUMENTS, allowed: Iterable[str] | None = None) -> None:
@@ -151,7 +151,7 @@ class Lot:
         self.allowed = None if allowed is None else frozenset(allowed)
         self._heap: list[tuple[int, str]] = []
         self.vectors: dict[str, Vector | None] = {}
-        self.turned_away = False
+        self.truncated = False
 
     def draw(self, id_: str, vector: Vector | None = None) -> None:
         """Consider an id, with its vector where that is at hand; what was drawn before stays as it is."""
@@ -162,7 +162,7 @@ class Lot:
         if len(self._heap) < self.limit:
             heapq.heappush(self._heap, entry)
         else:
-            self.turned_away = True
+            self.truncated = True
             del self.vectors[heapq.heappushpop(self._heap, entry)[1]]
 
 
@@ -170,7 +170,7 @@ class Lot:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class VectorOrigins:
     """Where vectors may be found.
 
     Attributes:
@@ -188,7 +188,7 @@ class Places:
 
 
 def compare_neighbours(
-    places: Places,
+    places: VectorOrigins,
     one: RunRecord,
     other: RunRecord,
     *,
@@ -218,7 +218,7 @@ def compare_neighbours(
 
 
 def vectors_of_run(
-    places: Places,
+    places: VectorOrigins,
     run: RunRecord,
     collection: str,
     *,
@@ -233,28 +233,28 @@ def vectors_of_run(
     model = places.ledger.find_model(run.model_id) if run.model_id else None
     if model is None:
         raise NotAvailable(f"not available: the ledger does not know which model {run.name} used")
-    lot = Lot(limit, allowed)
+    drawn = HashSample(limit, allowed)
     source = str(run.source.get("server", ""))
     standing = places.ledger.count_documents(source, collection, model.id)
     trouble: list[str] = []
     origins: list[str] = []
     if standing:
         try:
-            _draw_standing(places, source, collection, model, lot)
+            _draw_standing(places, source, collection, model, drawn)
         except (NotAvailable, TypesenseError) as error:
             trouble.append(str(error))
-    if lot.vectors:
+    if drawn.vectors:
         origins.append("server")
-    if not lot.vectors or standing < places.ledger.count_documents(source, collection):
-        origins += _draw_from_backups(places, run, collection, model, lot, trouble)
-    by_id = {id_: vector for id_, vector in lot.vectors.items() if vector is not None}
+    if not drawn.vectors or standing < places.ledger.count_documents(source, collection):
+        origins += _draw_from_backups(places, run, collection, model, drawn, trouble)
+    by_id = {id_: vector for id_, vector in drawn.vectors.items() if vector is not None}
     if not by_id:
         reasons = "; ".join([f"no backup holds the vectors of {run.name}", *trouble])
         raise NotAvailable(f"not available: {reasons}")
-    return RunVectors(by_id, " and ".join(origins), lot.turned_away)
+    return RunVectors(by_id, " and ".join(origins), drawn.truncated)
 
 
-def _draw_standing(places: Places, source: str, collection: str, model: ModelRecord, lot: Lot) -> None:
+def _draw_standing(places: VectorOrigins, source: str, collection: str, model: ModelRecord, drawn: HashSample) -> None:
     """The vectors on the server which the ledger says are the model's, and which nobody has overwritten since."""
     server, field = places.server, places.fields.get(collection)
     if server is None:
@@ -263,22 +263,22 @@ def _draw_standing(places: Places, source: str, collection: str, model: ModelRec
         raise NotAvailable(f"its vectors stand on {source}, and the server that is configured is {server.address}")
     if field is None:
         raise NotAvailable(f"the embedding field of {collection!r} is not known; give --collections-file")
-    ids = Lot(lot.limit, lot.allowed)
+    ids = HashSample(drawn.limit, drawn.allowed)
     for record in places.ledger.iterate_documents(source, collection):
         if record.model_id == model.id:
             ids.draw(record.document_id)
-    lot.turned_away |= ids.turned_away
+    drawn.truncated |= ids.truncated
     selection = Selection(field, fields=())
     for some in _batches(list(ids.vectors), PAGE_SIZE):
         known = places.ledger.documents(source, collection, some)
         for document in fetch_documents(server, collection, selection, some):
             stored = document.vector_bytes()
             if stored and hashlib.sha256(stored).digest() == known[document.id].vector_hash:
-                lot.draw(document.id, np.frombuffer(stored, np.float32))
+                drawn.draw(document.id, np.frombuffer(stored, np.float32))
 
 
 def _draw_from_backups(
-    places: Places, run: RunRecord, collection: str, model: ModelRecord, lot: Lot, trouble: list[str]
+    places: VectorOrigins, run: RunRecord, collection: str, model: ModelRecord, drawn: HashSample, trouble: list[str]
 ) -> list[str]:
     """What later runs put aside before they overwrote it; returns where from."""
     failed = {failure.document_id for failure in places.ledger.failures(run.id, collection)}
@@ -289,15 +289,15 @@ def _draw_from_backups(
             continue
         records = [item for item in places.ledger.collection_runs(follower.id) if item.collection == collection]
         for folder in _folders(places.home, follower, records):
-            before = len(lot.vectors)
+            before = len(drawn.vectors)
             try:
                 for page in _read_backup(folder):
                     for id_, vector in page:
                         if vector is not None and len(vector) == model.dimensions and id_ not in failed:
-                            lot.draw(id_, np.asarray(vector, np.float32))
+                            drawn.draw(id_, np.asarray(vector, np.float32))
             except NotAvailable as error:
                 trouble.append(str(error))
-            if len(lot.vectors) > before:
+            if len(drawn.vectors) > before:
                 origins.append(f"backup of {follower.name}")
         if records and follower.kind in _OVERWRITES:
             break  # What runs after this one put aside are not this model's vectors any more.

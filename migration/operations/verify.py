@@ -168,7 +168,7 @@ def _check_count(ledger: Ledger, run: RunRecord, name: str, count: int) -> Check
 def check_sample_again(embedder: Embedder, sample: Sequence[Sampled], population: int) -> list[CheckResult]:
     """Embed the sample's texts again, past the cache, and compare: cosine at least 0.999."""
     try:
-        again = embedder.embed([item.text for item in sample], past="all")
+        again = embedder.embed([item.text for item in sample], cache="bypass")
     except (ProviderStopped, Stopped) as error:
         # A provider that is gone says nothing about the vectors that stand there.
         return [CheckResult("sample embedded again", True, 0, 0, 0.0, f"not done: {error or 'stopped'}")]

@@ -126,7 +126,7 @@ class Outcome:
     Attributes:
         success: documents that carry a vector of the target now.
         written: how many of them this run wrote.
-        left_alone: how many had the right vector without the ledger knowing.
+        already_current: how many had the right vector without the ledger knowing.
         failures: by document id.
         passes: how often the collection was read.
         changing: documents that were still changing when the last pass ended.
@@ -146,7 +146,7 @@ class Outcome:
 
     success: int = 0
     written: int = 0
-    left_alone: int = 0
+    already_current: int = 0
     failures: dict[str, Failure] = field(default_factory=dict)
     passes: int = 0
     changing: int = 0

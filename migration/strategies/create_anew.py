@@ -15,7 +15,7 @@ from migration.strategies.context import Failure, Outcome, RunContext, StrategyS
 from migration.strategies.refusals import Refused
 from migration.strategies.restorable_curation import restorable
 from migration.strategies.shadow.references import WrongJoins, forget_old_numbers, renew_references_to
-from migration.strategies.shadow_state import MARK, own_metadata, role_of, shadow_name, standing
+from migration.strategies.shadow_state import MARK, get_exact, own_metadata, role_of, shadow_name
 
 
 class CreateAnew:
@@ -97,7 +97,7 @@ class CreateAnew:
         Raises:
             StrategyStopped: somebody else has created one of that name.
         """
-        found = standing(self._context.server, self._name)
+        found = get_exact(self._context.server, self._name)
         if found is not None and role_of(found) != "restored":
             raise StrategyStopped(
                 f"a collection {self._name!r} was created meanwhile, by the application perhaps; delete it, or restore "

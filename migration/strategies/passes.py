@@ -50,7 +50,7 @@ class _PageWork:
 
     seen: int = 0
     current: int = 0
-    left_alone: int = 0
+    already_current: int = 0
     lines: dict[str, bytes] = field(default_factory=dict)
     rows: dict[str, DocumentRecord] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
@@ -275,7 +275,7 @@ class Passes:
                 work.failures[document.id] = failure
             elif (landed := self._landed_all_the_same(document)) is not None:
                 work.rows[document.id] = landed
-                work.left_alone += 1
+                work.already_current += 1
             elif self._has_no_vector(document):
                 work.failing.add(document.id)
             elif (stored := source.current(document, known.get(document.id))) is not None:
@@ -295,7 +295,7 @@ class Passes:
                 work.failures[document.id] = vector
             elif source.carries(document, vector, again=self._catching_up):
                 record = known.get(document.id)
-                work.left_alone += record is None or record.run_id != context.run.id
+                work.already_current += record is None or record.run_id != context.run.id
                 stored_by_id[document.id] = document.vector_bytes() or b""
             else:
                 to_write.append(document)
@@ -372,7 +372,7 @@ class Passes:
         tally.seen += work.seen
         tally.success += work.current + len(work.rows)
         tally.wrote += len(written.written)
-        tally.nothing_to_do &= not (written.written or written.gone or work.left_alone or new_failures)
+        tally.nothing_to_do &= not (written.written or written.gone or work.already_current or new_failures)
         tally.other_fields_changed += work.other_fields_changed
         if self._catching_up:
             tally.written.extend(written.written)

@@ -26,6 +26,7 @@ from migration.strategies.shadow_state import (
     MarkKeeper,
     find,
     find_shadow,
+    get_exact,
     is_foreign,
     own_metadata,
     past_the_drop,
@@ -33,7 +34,6 @@ from migration.strategies.shadow_state import (
     role_of,
     set_role,
     shadow_name,
-    standing,
 )
 from migration.strategies.sources import VectorSource
 
@@ -200,12 +200,12 @@ class Recreate:
                 raise CannotCopy(f"the shadow is not as it should be: {'; '.join(wrong)}")
 
     def _wrong(self) -> list[str]:
-        live = standing(self._server, self._name)
+        live = get_exact(self._server, self._name)
         return [f"collection {self._name!r} is gone"] if live is None else self._builder.check(live)
 
     def _account(self) -> None:
         self.outcome.failures = dict(self._builder.failures)
-        self.outcome.written = self._builder.standing
+        self.outcome.written = self._builder.held
 
     def _undo(self) -> None:
         """Leave the server as it was: no shadow, no mark."""
@@ -236,7 +236,7 @@ def settle_leftover(context: RunContext, plan: CollectionPlan, source: VectorSou
         if shadow is not None and not is_foreign(shadow, plan.schema):
             remove_shadow(context, plan.name)
         return False
-    if past_the_drop(mark, standing(context.server, plan.name)):
+    if past_the_drop(mark, get_exact(context.server, plan.name)):
         Recreate(context, plan, source, outcome).run(plan.eligible)
     else:
         remove_shadow(context, plan.name)
@@ -251,7 +251,7 @@ def remove_shadow(context: RunContext, name: str) -> None:
     """
     server = context.server
     server.settle()
-    live = standing(server, name)
+    live = get_exact(server, name)
     shadow = server.collection(shadow_name(name))
     mark = read_mark(shadow) if shadow else None
     if live is None or past_the_drop(mark, live) or (shadow and is_foreign(shadow, live)):

@@ -236,7 +236,7 @@ def unfinished_refill(schema: Schema) -> dict[str, Any] | None:
     return None
 
 
-def standing(server: Typesense, name: str) -> Schema | None:
+def get_exact(server: Typesense, name: str) -> Schema | None:
     """The collection of this very name; an alias of the name is none."""
     found = server.collection(name)
     return found if found is not None and found["name"] == name else None
@@ -251,7 +251,7 @@ def clone(server: Typesense, source: str, name: str) -> Schema:
     return send_until_it_shows(
         server,
         lambda: server.clone_collection(source, name),
-        lambda: standing(server, name),
+        lambda: get_exact(server, name),
         claim=f"that it cloned {source!r} as {name!r}",
     )
 
@@ -293,7 +293,7 @@ def drop(
         gone_at = time.time()
 
     def look() -> bool | None:
-        found = standing(server, name)
+        found = get_exact(server, name)
         return True if found is None or role_of(found) != role else None
 
     send_until_it_shows(

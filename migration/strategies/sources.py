@@ -21,7 +21,7 @@ from migration.backup.old_vectors import OldVectors
 from migration.documents.eligible import eligible_of
 from migration.documents.fetch import Document, Page
 from migration.embedding.cache import CacheError, VectorCache
-from migration.embedding.embed import Cached, Embedder, TextFailure, text_hash
+from migration.embedding.embed import CacheUse, Embedder, TextFailure, text_hash
 from migration.ledger import DocumentRecord, ModelRecord
 from migration.runtime.console import named
 from migration.strategies.context import Failure, RunContext
@@ -156,8 +156,8 @@ class Embedded:
     def wanted(self, page: Page, known: Known, *, again: bool = False) -> Wanted:
         """The vectors of the documents' texts, each distinct one embedded once."""
         texts = {document.id: self.collection.text_of(document.fields) for document in page}
-        past: Cached = "old" if self._context.options.force and not again else "none"
-        vectors = self._embedder.embed((text for text in texts.values() if text), past=past)
+        cache: CacheUse = "refresh" if self._context.options.force and not again else "use"
+        vectors = self._embedder.embed((text for text in texts.values() if text), cache=cache)
         result: Wanted = {}
         for document_id, text in texts.items():
             vector = vectors.get(text, TextFailure(NO_TEXT))

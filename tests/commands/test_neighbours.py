@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 
-from migration.operations.overlap import Lot, Vector, nearest, overlap
+from migration.operations.overlap import HashSample, Vector, nearest, overlap
 
 
 def vectors(count: int, dimensions: int = 16, seed: int = 1) -> dict[str, Vector]:
@@ -90,20 +90,20 @@ def test_a_lot_is_the_same_in_whichever_order_the_documents_come() -> None:
     lots = []
     for seed in range(3):
         random.Random(seed).shuffle(ids)  # noqa: S311
-        lot = Lot(limit=100)
+        drawn = HashSample(limit=100)
         for id_ in ids:
-            lot.draw(id_)
-        lots.append(set(lot.vectors))
-        assert lot.turned_away
+            drawn.draw(id_)
+        lots.append(set(drawn.vectors))
+        assert drawn.truncated
     assert lots[0] == lots[1] == lots[2]
     assert len(lots[0]) == 100
 
 
 def test_a_lot_keeps_the_first_vector_of_a_document_and_only_what_is_allowed() -> None:
-    lot = Lot(limit=10, allowed=["a", "b"])
+    drawn = HashSample(limit=10, allowed=["a", "b"])
     first, second = np.ones(2, np.float32), np.zeros(2, np.float32)
     for id_, vector in (("a", first), ("a", second), ("c", first)):
-        lot.draw(id_, vector)
-    assert list(lot.vectors) == ["a"]
-    assert lot.vectors["a"] is first
-    assert not lot.turned_away
+        drawn.draw(id_, vector)
+    assert list(drawn.vectors) == ["a"]
+    assert drawn.vectors["a"] is first
+    assert not drawn.truncated

@@ -116,11 +116,11 @@ def test_compare_takes_a_sample_of_the_size_asked_for(ask: Invoke) -> None:
 def test_of_a_large_collection_a_sample_is_looked_at(twice: World) -> None:
     from kai.settings import load_settings
     from kai.typesense import Typesense
-    from migration.operations.overlap import Places, compare_neighbours
+    from migration.operations.overlap import VectorOrigins, compare_neighbours
 
     settings = load_settings(environ=twice.environment(), needs=["typesense"])
     with Ledger.open(None, twice.home) as ledger, Typesense(settings.typesense) as server:
-        places = Places(ledger, twice.home, server, {"context_stores": "prompt_embedding"})
+        places = VectorOrigins(ledger, twice.home, server, {"context_stores": "prompt_embedding"})
         one, two = ledger.find_run("one"), ledger.find_run("two")
         assert one
         assert two

@@ -80,8 +80,8 @@ def test_what_another_thread_bought_between_the_look_and_the_claim_is_not_bought
 def test_a_repeated_text_is_bought_once_even_if_all_are_to_be_bought_afresh(seller: Seller, cache: VectorCache) -> None:
     cache.put_many("space", [(text_hash("x"), np.full(4, 9, np.float32))])
     shared = embedder(seller, cache)
-    first = shared.embed(["x"], past="old")
-    second = shared.embed(["x", "yy"], past="old")
+    first = shared.embed(["x"], cache="refresh")
+    second = shared.embed(["x", "yy"], cache="refresh")
     assert seller.sold == ["x", "yy"]
     assert np.array_equal(first["x"], second["x"])  # type: ignore[arg-type]
     assert np.array_equal(first["x"], np.ones(4))  # type: ignore[arg-type]
@@ -92,6 +92,6 @@ def test_a_comparison_with_what_the_provider_gives_now_asks_it_whatever_was_boug
 ) -> None:
     shared = embedder(seller, cache)
     shared.embed(["x"])
-    shared.embed(["yy"], past="old")
-    shared.embed(["x", "yy"], past="all")
+    shared.embed(["yy"], cache="refresh")
+    shared.embed(["x", "yy"], cache="bypass")
     assert seller.sold == ["x", "yy", "x", "yy"]

@@ -109,7 +109,7 @@ class ShadowBuilder:
         self._advance: Callable[[int], object] = lambda _: None
 
     @property
-    def standing(self) -> int:
+    def held(self) -> int:
         """How many documents should stand in the shadow."""
         return len(self._known) - len(self.refused)
 

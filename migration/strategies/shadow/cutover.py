@@ -36,7 +36,7 @@ from migration.strategies.shadow.keeping import keep_collection, kept_name, writ
 from migration.strategies.shadow.references import WrongJoins, counts_refused, forget_old_numbers, renew_references_to
 from migration.strategies.shadow.referring import Referring
 from migration.strategies.shadow.watching import Watch
-from migration.strategies.shadow_state import MARK, clone, drop, own_metadata, role_of, set_role, standing
+from migration.strategies.shadow_state import MARK, clone, drop, get_exact, own_metadata, role_of, set_role
 
 _LAST_CATCH_UPS: Final = 8
 _EMBEDDING_CATCH_UPS: Final = 4
@@ -104,7 +104,7 @@ class CutOver:
             self._keep_old()
         take_along(server, self._name, self._shadow)
         self._referring().keep()
-        live = standing(server, self._name)
+        live = get_exact(server, self._name)
         if live is None or not (builder.keeper and builder.keeper.is_ours()):
             raise CutOverStopped(f"{self._name!r} or its shadow is in other hands meanwhile; nothing was dropped")
         own = own_metadata(live)
@@ -118,7 +118,7 @@ class CutOver:
             return False
         if builder.refused:
             self._write_refused(builder.refused, builder.refused_documents)
-        known = builder.standing + len(builder.refused)
+        known = builder.held + len(builder.refused)
         with server.unstoppable():
             counted, dropped = drop(server, self._name, "original", before_again=self._refuse_what_came)
         unseen = 0 if counted is None else counted - known
@@ -153,7 +153,7 @@ class CutOver:
         for number in range(_LAST_CATCH_UPS):
             self._server.settle()
             shadow = self._server.collection(self._shadow)
-            if shadow is None or shadow["num_documents"] != builder.standing:
+            if shadow is None or shadow["num_documents"] != builder.held:
                 # Documents went with what they referred to, say.
                 builder.learn()
             read = looked = time.time()
@@ -277,7 +277,7 @@ class CutOver:
             if not is_welcome:
                 is_late = forget_old_numbers(self._server, self._name)
                 is_welcome = True
-            found = standing(self._server, self._name)
+            found = get_exact(self._server, self._name)
             if found is None:
                 self._watch.forget()
                 clone(self._server, self._shadow, self._name)
@@ -421,7 +421,7 @@ class CutOver:
     def _check(self) -> None:
         """The schema is the wanted one, and nothing of the shadow's is missing but what was deleted since."""
         self._server.settle()
-        found, wanted = standing(self._server, self._name), self._server.collection(self._shadow)
+        found, wanted = get_exact(self._server, self._name), self._server.collection(self._shadow)
         if found is None or wanted is None:
             raise CutOverStopped(f"collection {self._name!r} or its shadow went away during the cut-over")
         if differences := schema_differences(wanted, found):
@@ -443,7 +443,7 @@ class CutOver:
     def _clean_up(self) -> None:
         """No mark on the collection, no shadow: the last steps, in this order."""
         self._server.settle()
-        found = standing(self._server, self._name)
+        found = get_exact(self._server, self._name)
         if found is None:
             raise CutOverStopped(f"collection {self._name!r} went away during the cut-over; its shadow is kept")
         if MARK in (found.get("metadata") or {}):
