@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -42,7 +43,7 @@ Wanted: TypeAlias = dict[str, AnyVector | Failure | None]
 be left as it is."""
 
 
-class VectorSource(Protocol):
+class VectorSource(ABC):
     """What the documents of one collection should carry.
 
     Attributes:
@@ -52,24 +53,32 @@ class VectorSource(Protocol):
         collection: text template and embedding field.
     """
 
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def model_id(self) -> str | None: ...
-    @property
-    def filter_by(self) -> str: ...
-    @property
-    def collection(self) -> EmbeddedCollection: ...
+    fingerprint: str
+    model_id: str | None = None
+    filter_by: str = ""
+    collection: EmbeddedCollection
+
+    def everywhere(self) -> VectorSource:
+        """The same for every document of the collection, where a vector is required of all of them."""
+        return self
 
     def text_hash(self, document: Document, record: DocumentRecord | None = None) -> bytes:
         """Hash of the text that the document's vector is of; `record` is what the ledger knows of it."""
+        return text_hash(self.collection.text_of(document.fields))
 
     def failing(self, document: Document) -> Failure | None:
         """Why the document can have no vector, where the document alone says so."""
+        return None
 
+    def notes(self) -> list[str]:
+        """What the operator should know of documents that have not what they should."""
+        return []
+
+    @abstractmethod
     def current(self, document: Document, record: DocumentRecord | None) -> bytes | None:
         """The float32 bytes of the vector that stands there, if the ledger alone says that it is the right one."""
 
+    @abstractmethod
     def wanted(self, page: Page, known: Known, *, again: bool = False) -> Wanted:
         """What these documents should carry.
 
@@ -79,9 +88,11 @@ class VectorSource(Protocol):
             again: whether an earlier pass of this run has brought their vectors already.
         """
 
+    @abstractmethod
     def carries(self, document: Document, vector: AnyVector | None, *, again: bool) -> bool:
         """Whether the document has this vector already, as exactly as the source can tell."""
 
+    @abstractmethod
     def rows(
         self, page: Page, stored: Mapping[str, bytes], contents: Mapping[str, bytes | None], known: Known
     ) -> dict[str, DocumentRecord]:
@@ -94,14 +105,8 @@ class VectorSource(Protocol):
             known: what the ledger knew of them.
         """
 
-    def everywhere(self) -> VectorSource:
-        """The same for every document of the collection, where a vector is required of all of them."""
 
-    def notes(self) -> list[str]:
-        """What the operator should know of documents that have not what they should."""
-
-
-class Embedded:
+class Embedded(VectorSource):
     """Vectors that a model makes of the documents' texts.
 
     Args:
@@ -133,10 +138,6 @@ class Embedded:
         """Documents outside the filter are embedded too."""
         everything = replace(self.collection, filter_by="")
         return Embedded(self._context, everything, self._embedder, self._embedding, self._model)
-
-    def text_hash(self, document: Document, record: DocumentRecord | None = None) -> bytes:
-        """By the template."""
-        return text_hash(self.collection.text_of(document.fields))
 
     def failing(self, document: Document) -> Failure | None:
         """A document without a text has no vector."""
@@ -192,10 +193,6 @@ class Embedded:
             if document.id in stored
         }
 
-    def notes(self) -> list[str]:
-        """Nothing: what failed is named one by one."""
-        return []
-
 
 class KnownModels:
     """Which model has made a vector, where the vector cache remembers that it gave this one for this text.
@@ -222,7 +219,7 @@ class KnownModels:
         return found
 
 
-class PutBack:
+class PutBack(VectorSource):
     """The vectors of a backup, bit for bit, without an embedding call.
 
     A document deleted since stays deleted; one added since has no old vector, and one whose text changed since
@@ -238,9 +235,6 @@ class PutBack:
         collection: as the application embeds it; None where it is not described.
         embedding_field: where the vectors go.
     """
-
-    model_id: str | None = None
-    filter_by = ""
 
     def __init__(
         self,
@@ -263,19 +257,11 @@ class PutBack:
         self._added: dict[str, None] = {}
         self._changed: dict[str, None] = {}
 
-    def everywhere(self) -> PutBack:
-        """The same: a backup knows no filter."""
-        return self
-
     def text_hash(self, document: Document, record: DocumentRecord | None = None) -> bytes:
         """By the template; of a collection that is not described, what the ledger knows."""
         if self._described:
-            return text_hash(self.collection.text_of(document.fields))
+            return super().text_hash(document)
         return record.text_hash if record is not None else text_hash("")
-
-    def failing(self, document: Document) -> Failure | None:
-        """None: a document that has no old vector is left as it is."""
-        return None
 
     def current(self, document: Document, record: DocumentRecord | None) -> bytes | None:
         """What this run has put there, or found there to be the old one."""
