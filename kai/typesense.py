@@ -339,7 +339,7 @@ def nameable(document_id: str) -> bool:
 
 def _document_line(line: bytes) -> bytes:
     if not line.startswith(b"{"):
-        raise TypesenseError(f"a line of the export is no document: {line[:120]!r}", transient=True)
+        raise TypesenseError(f"a line of the export cannot be read: {line[:120]!r}", transient=True)
     return line
 
 

@@ -22,18 +22,21 @@ FILES = {"ledger": "ledger.sqlite", "cache": "vectors.sqlite"}
 @contextlib.contextmanager
 def full_disk(home: Path, store: Store, room: int) -> Iterator[None]:
     """No more room than this for one of the stores: pages beyond the present ones for a database, else bytes."""
-    with _full_database(FILES[store], room) if store in FILES else _full_folder(home / "backups", room):
+    with _full_database(home / FILES[store], room) if store in FILES else _full_folder(home / "backups", room):
         yield
 
 
 @contextlib.contextmanager
-def _full_database(name: str, pages: int) -> Iterator[None]:
+def _full_database(file: Path, pages: int) -> Iterator[None]:
     """SQLite itself says that the disk is full, at the page where it would be."""
     connect = sqlite3.connect
+    if file.exists():
+        with contextlib.closing(connect(file)) as database:
+            database.execute("VACUUM")  # Pages that an upgrade has freed would be room, too.
 
     def limited(database: Any, *args: Any, **options: Any) -> sqlite3.Connection:
         connection: sqlite3.Connection = connect(database, *args, **options)
-        if Path(str(database)).name == name:
+        if Path(str(database)).name == file.name:
             count = connection.execute("PRAGMA page_count").fetchone()[0]
             connection.execute(f"PRAGMA max_page_count={max(count, 1) + pages}")
         return connection

@@ -103,10 +103,10 @@ def test_references_by_an_alias_are_renewed_too(small: SmallWorld, tmp_path: Pat
     assert set(small.world.documents("marks")) == set(small.expected) - {"n20"}
 
 
-def test_a_collection_that_refers_to_itself_is_refused(small: SmallWorld, tmp_path: Path) -> None:
+def test_a_collection_that_refers_to_itself_is_refused(small_29: SmallWorld, tmp_path: Path) -> None:
     altered = {"fields": [field("parent", reference=f"{NAME}.id", optional=True)]}
-    small.world.http.patch(f"/collections/{NAME}", json=altered).raise_for_status()
-    ended = run(small, tmp_path)
+    small_29.world.http.patch(f"/collections/{NAME}", json=altered).raise_for_status()
+    ended = run(small_29, tmp_path)
     assert ended.status == 2, ended.text
     assert "refers to itself by parent" in ended.text
 
