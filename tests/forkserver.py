@@ -22,7 +22,7 @@ from tests.hurry import hurried
 _HANGS_AFTER = 200.0
 """Seconds after which a run that does not end says where it is, and is ended."""
 
-PACKAGES = ("migration.cli.exits", "migration.operations.migrate", "migration.ledger.ledger", "langchain_openai")
+PACKAGES = ("migration.cli.exits", "migration.operations.migrate", "langchain_openai", "tests.warm")
 """What a run loads, and what takes its time."""
 
 _CONTEXT = multiprocessing.get_context("forkserver")

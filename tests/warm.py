@@ -1,0 +1,20 @@
+"""What a run loads at its first request and its first ledger, loaded before it is forked."""
+
+from __future__ import annotations
+
+import alembic.command
+import alembic.config
+import dotenv.main
+import httpx
+import openai.resources.embeddings
+
+import migration.cli.run
+import migration.operations.backup
+import migration.operations.history
+import migration.operations.rollback
+
+__all__ = ["alembic", "dotenv", "httpx", "migration", "openai"]
+
+# Their transports are imported when the first client is made.
+httpx.Client().close()
+openai.OpenAI(api_key="none").close()
