@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -13,7 +14,7 @@ import pytest
 
 from tests.providers.standin import StandIn
 from tests.sandbox.server import RunningCluster
-from tests.world import EMBEDDING_FIELDS, Finished, World, as_float32, made_up, openai, text_of
+from tests.world import EMBEDDING_FIELDS, Document, Finished, World, as_float32, made_up, openai, text_of
 
 NAME = "context_stores"
 OLD_DIMENSIONS = 16
@@ -97,6 +98,36 @@ class Clustered:
             return world.run("--collections", NAME, *arguments, **openai(self._provider, dimensions), **variables)
         finally:
             world.close()
+
+    def environment(self, dimensions: int) -> dict[str, str]:
+        """Of a run that knows a single follower."""
+        world = World(self.follower, self.cluster.api_key, self._home)
+        world.close()
+        return world.environment(**openai(self._provider, dimensions))
+
+    @contextlib.contextmanager
+    def written_to(self) -> Iterator[dict[str, Document]]:
+        """An application adds questions at the leader, meanwhile; those that were acknowledged, by id."""
+        acknowledged: dict[str, Document] = {}
+        ended = threading.Event()
+        like = next(iter(self._before[NAME][1].values()))
+
+        def write() -> None:
+            with httpx.Client(base_url=self._world.url, headers=dict(self._world.http.headers), timeout=60) as http:
+                while not ended.wait(0.05):
+                    new = {**like, "id": f"new{len(acknowledged)}", "prompt_text": f"a new one, {len(acknowledged)}"}
+                    del new[EMBEDDING_FIELDS[NAME]]
+                    if http.post(f"/collections/{NAME}/documents", json=new).status_code == 201:
+                        acknowledged[new["id"]] = new
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            yield acknowledged
+        finally:
+            ended.set()
+            writer.join()
+            self._before[NAME][1].update(acknowledged)
 
     def check_untouched(self) -> None:
         """Everything is as it was filled."""
