@@ -16,7 +16,7 @@ import numpy as np
 
 from kai.collections import EmbeddedCollection
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field, nameable
-from migration.documents.fetch import Selection, export_pages, id_filter, other_vector_fields
+from migration.documents.fetch import Selection, export_pages, fetch_documents, id_filter, other_vector_fields
 from migration.embedding.embed import Embedder, TextFailure, text_hash
 from migration.embedding.provider import ProviderStopped
 from migration.embedding.throttle import Stopped
@@ -69,7 +69,7 @@ def check_run(
     if sample and outcome.written >= WORTH_PAYING_FOR:
         checks += check_sample_again(embedder, sample, outcome.count)
     if sample and (embedding_field(schema, field_name) or {}).get("num_dim"):
-        checks.append(check_found(context.server, name, field_name, sample, outcome.count))
+        checks.append(check_found_while_written(context.server, name, field_name, sample, outcome.count))
     return checks
 
 
@@ -199,6 +199,27 @@ def check_found(
     detail = f"not found: {', '.join(missed)}" if missed else ""
     confidence = len(sample) / max(population, len(sample))
     return CheckResult("sample found by its vector", not missed, len(sample), len(missed), confidence, detail)
+
+
+def check_found_while_written(
+    server: Typesense, name: str, field_name: str, sample: Sequence[Sampled], population: int
+) -> CheckResult:
+    """As `check_found`, without what the application, which may be writing on, has changed or deleted meanwhile.
+
+    That is a few of a sample, at most: where more than half of it does not stand as it was sampled, that is told.
+    """
+    check = check_found(server, name, field_name, sample, population)
+    if check.passed:
+        return check
+    try:
+        now = fetch_documents(server, name, Selection(field_name, fields=()), [item.id for item in sample])
+    except TypesenseError:
+        return check
+    vectors = {document.id: document.vector_bytes() for document in now}
+    standing = [item for item in sample if not nameable(item.id) or vectors.get(item.id) == item.vector]
+    if len(standing) == len(sample) or 2 * len(standing) < len(sample):
+        return check
+    return check_found_while_written(server, name, field_name, standing, population)
 
 
 def _search_by_vector(name: str, field_name: str, item: Sampled, *, exact: bool = False) -> dict[str, object]:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSandbox]:
     folder: Path = tmp_path_factory.mktemp("client")
-    with RunningSandbox(folder / "data", "--sample", "--sample-num-dim", "4") as running:
+    with RunningSandbox(folder / "data", "--sample", "--sample-num-dim", "4", version=29) as running:
         yield running
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -44,7 +45,7 @@ def add(server: FakeTypesense, **schema: Any) -> Told:
     plan: Any = SimpleNamespace(
         name="notes", collection=collection, schema=schema, old_dimensions=OLD, new_dimensions=NEW
     )
-    context: Any = SimpleNamespace(server=server, console=told)
+    context: Any = SimpleNamespace(server=server, console=told, control=SimpleNamespace(stopped=threading.Event()))
     source: Any = SimpleNamespace(fingerprint="x")
     Refill(context, plan, source, Outcome())._add(dict(WANTED))
     return told
