@@ -11,6 +11,7 @@ write from now on at which the leader is killed (default 0: at once), `moment` o
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import get_args
 
 from starlette.applications import Starlette
@@ -24,23 +25,15 @@ from kai.sandbox.cluster.cluster import Cluster, Moment, Node, Trap
 def control_app(cluster: Cluster) -> Starlette:
     """The application that controls `cluster`; its answers come when what was asked for is done."""
 
-    def node_of(request: Request) -> Node | None:
-        number: int = request.path_params["number"]
-        return cluster.nodes[number] if number < len(cluster.nodes) else None
+    def on_node(change: Callable[[Node], Awaitable[None]], done: str) -> Callable[[Request], Awaitable[Response]]:
+        async def handle(request: Request) -> Response:
+            number: int = request.path_params["number"]
+            if number >= len(cluster.nodes):
+                return Response(status_code=404)
+            await change(cluster.nodes[number])
+            return JSONResponse({done: number})
 
-    async def kill(request: Request) -> Response:
-        node = node_of(request)
-        if node is None:
-            return Response(status_code=404)
-        await cluster.kill(node)
-        return JSONResponse({"killed": request.path_params["number"]})
-
-    async def start(request: Request) -> Response:
-        node = node_of(request)
-        if node is None:
-            return Response(status_code=404)
-        await cluster.start(node)
-        return JSONResponse({"started": request.path_params["number"]})
+        return handle
 
     async def kill_leader(request: Request) -> Response:
         after_writes = request.query_params.get("after_writes", "0")
@@ -55,8 +48,8 @@ def control_app(cluster: Cluster) -> Starlette:
 
     return Starlette(
         routes=[
-            Route("/sandbox/nodes/{number:int}/kill", kill, methods=["POST"]),
-            Route("/sandbox/nodes/{number:int}/start", start, methods=["POST"]),
+            Route("/sandbox/nodes/{number:int}/kill", on_node(cluster.kill, "killed"), methods=["POST"]),
+            Route("/sandbox/nodes/{number:int}/start", on_node(cluster.start, "started"), methods=["POST"]),
             Route("/sandbox/kill-leader", kill_leader, methods=["POST"]),
         ]
     )
