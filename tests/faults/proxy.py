@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
 
+from kai.sandbox.serving import bound_socket
 from tests.faults.script import Fault, Script
 
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of zero seconds: closing sends RST."""
 _LONGEST_SILENCE = 30.0
 _HTML = b"<html><body><h1>Bad gateway</h1></body></html>"
-_FIRST_PORT, _LAST_PORT = 21_000, 30_000
-"""Below the ports that systems give to outgoing connections, so that a closed port can be opened again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,9 @@ class FaultyProxy:
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._reopening: asyncio.TimerHandle | None = None
         self.script = Script()
-        self.port = 0
+        # Bound for good, so that nobody else gets the port while it is closed.
+        self._reserved = bound_socket(0)
+        self.port: int = self._reserved.getsockname()[1]
 
     @property
     def url(self) -> str:
@@ -67,18 +68,15 @@ class FaultyProxy:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        for port in range(_FIRST_PORT, _LAST_PORT):
-            self.port = port
-            with contextlib.suppress(OSError):
-                self.open()
-                return self
-        raise RuntimeError("no port is free")
+        self.open()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._run(self._close(abort=True))
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=10)
         self._loop.close()
+        self._reserved.close()
 
     def open(self) -> None:
         """Listen (again)."""
@@ -101,7 +99,7 @@ class FaultyProxy:
 
     async def _open(self) -> None:
         if self._server is None:
-            self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
+            self._server = await asyncio.start_server(self._connected, sock=bound_socket(self.port))
 
     async def _close(self, *, abort: bool) -> None:
         if self._reopening is not None:
