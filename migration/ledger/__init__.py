@@ -20,6 +20,7 @@ from migration.ledger.records import (
     RunRecord,
     RunSummary,
     VerificationRecord,
+    vector_hash,
 )
 from migration.ledger.trends import Trend, trend
 
@@ -39,4 +40,5 @@ __all__ = [
     "Trend",
     "VerificationRecord",
     "trend",
+    "vector_hash",
 ]

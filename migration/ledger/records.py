@@ -4,6 +4,7 @@ Ids are UUIDs as strings of 36 characters. Times carry a time zone; they come ou
 bytes of a SHA-256.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -152,6 +153,15 @@ class DocumentRecord:
     tenant: str | None = None
     content_hash: bytes | None = None
     embedded_at: datetime | None = None
+
+    def has_vector(self, stored: bytes | None) -> bool:
+        """Whether a vector, as float32 bytes, is the one that the document is known to carry; none never is."""
+        return stored is not None and self.vector_hash == vector_hash(stored)
+
+
+def vector_hash(stored: bytes) -> bytes:
+    """The name under which the ledger knows a vector: SHA-256 of its float32 bytes."""
+    return hashlib.sha256(stored).digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +26,7 @@ from migration.ledger import (
     Trend,
     VerificationRecord,
     trend,
+    vector_hash,
 )
 from migration.ledger.trends import WINDOW
 from migration.strategies.refusals import Refused
@@ -285,7 +285,7 @@ def explain_document(
     model = ledger.find_model(record.model_id) if record and record.model_id else None
     text, vector = collection.text_of(document), document.get(collection.embedding_field)
     text_now = text_hash(text) if text else None
-    vector_now = hashlib.sha256(np.asarray(vector, np.float32).tobytes()).digest() if vector else None
+    vector_now = vector_hash(np.asarray(vector, np.float32).tobytes()) if vector else None
     wanted = fingerprint(configured, "") if configured else None
     known = model is not None and record is not None and vector_now == record.vector_hash
     return Explanation(

@@ -273,7 +273,7 @@ def _draw_standing(places: VectorOrigins, source: str, collection: str, model: M
         known = places.ledger.documents(source, collection, some)
         for document in fetch_documents(server, collection, selection, some):
             stored = document.vector_bytes()
-            if stored and hashlib.sha256(stored).digest() == known[document.id].vector_hash:
+            if stored and known[document.id].has_vector(stored):
                 drawn.draw(document.id, np.frombuffer(stored, np.float32))
 
 

@@ -7,7 +7,6 @@ the server's index has what its documents have.
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
@@ -119,7 +118,7 @@ def check_collection(
                 unknown += came_back
                 other_model += not came_back
                 continue
-            overwritten += record.vector_hash != vector_hash(stored)
+            overwritten += not record.has_vector(stored)
             text_changed += record.text_hash != text_hash(text)
             if record.content_hash is not None:
                 compared += 1
@@ -247,11 +246,6 @@ def cosine(one: np.ndarray, other: np.ndarray) -> float:
         return -1.0
     scale = float(np.linalg.norm(one) * np.linalg.norm(other))
     return float(np.dot(one, other)) / scale if scale else -1.0
-
-
-def vector_hash(vector: bytes) -> bytes:
-    """The name under which the ledger knows a vector: SHA-256 of its float32 bytes."""
-    return hashlib.sha256(vector).digest()
 
 
 def _is_found(document_id: str, answer: dict[str, object]) -> bool:

@@ -6,7 +6,6 @@ should carry, compares that with what stands there, and tells the ledger what it
 
 from __future__ import annotations
 
-import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
@@ -23,7 +22,7 @@ from migration.documents.eligible import eligible_of
 from migration.documents.fetch import Document, Page
 from migration.embedding.cache import CacheError, VectorCache
 from migration.embedding.embed import CacheUse, Embedder, TextFailure, text_hash
-from migration.ledger import DocumentRecord, ModelRecord
+from migration.ledger import DocumentRecord, ModelRecord, vector_hash
 from migration.runtime.console import named
 from migration.strategies.context import Failure, RunContext
 
@@ -152,7 +151,7 @@ class Embedded(VectorSource):
         if record.text_hash != self.text_hash(document):
             return None
         stored = document.vector_bytes()
-        return stored if stored is not None and record.vector_hash == hashlib.sha256(stored).digest() else None
+        return stored if record.has_vector(stored) else None
 
     def wanted(self, page: Page, known: Known, *, again: bool = False) -> Wanted:
         """The vectors of the documents' texts, each distinct one embedded once."""
@@ -268,7 +267,7 @@ class PutBack(VectorSource):
         if record is None or record.run_id != self._context.run.id:
             return None
         stored = document.vector_bytes()
-        return stored if stored is not None and record.vector_hash == hashlib.sha256(stored).digest() else None
+        return stored if record.has_vector(stored) else None
 
     def wanted(self, page: Page, known: Known, *, again: bool = False) -> Wanted:
         """The very numbers that stood there, where anything did."""
@@ -320,7 +319,7 @@ class PutBack(VectorSource):
         new = []
         for document in page:
             stored, record = document.vector_bytes(), known.get(document.id)
-            if record is not None and stored is not None and record.vector_hash == hashlib.sha256(stored).digest():
+            if record is not None and record.has_vector(stored):
                 continue
             if self.collection.text_of(document.fields) if self._described else stored is not None:
                 new.append(document.id)
@@ -367,7 +366,7 @@ def _row(
     return DocumentRecord(
         document.id,
         digest,
-        hashlib.sha256(stored).digest(),
+        vector_hash(stored),
         model_id=model_id if stored else None,
         run_id=run_id,
         tenant=str(tenant) if tenant is not None else None,

@@ -421,7 +421,7 @@ class ShadowBuilder:
                 if (
                     record is None
                     or self._known.get(document.id) != document.content_hash()
-                    or record.vector_hash != hashlib.sha256(stored).digest()
+                    or not record.has_vector(stored)
                     or (stored and len(stored) != 4 * self._dimensions)
                 ):
                     strange.append(document.id)
