@@ -41,9 +41,9 @@ def command(
 
     def work(settings: Settings, console: Console) -> int:
         if pruning and keep is None and older_than is None and not runs:
-            raise Refused(["--prune needs --keep, --older-than or --run, so that not everything goes by mistake"])
+            raise Refused("--prune needs --keep, --older-than or --run, so that not everything goes by mistake")
         if not pruning and (keep is not None or older_than is not None or runs):
-            raise Refused(["--keep, --older-than and --run go with --prune"])
+            raise Refused("--keep, --older-than and --run go with --prune")
         shown = (
             prune(settings.home, keep, older_than, _named(settings, runs)) if pruning else list_backups(settings.home)
         )
@@ -70,7 +70,7 @@ def _named(settings: Settings, asked: tuple[str, ...]) -> tuple[str, ...]:
     with open_ledger(settings) as ledger:
         found = {name: name if name in there else getattr(ledger.find_run(name), "name", None) for name in asked}
     if unknown := [name for name, run in found.items() if run not in there]:
-        raise Refused([f"--run: there is no backup of a run {name!r}" for name in unknown])
+        raise Refused(*[f"--run: there is no backup of a run {name!r}" for name in unknown])
     return tuple(run for run in found.values() if run)
 
 

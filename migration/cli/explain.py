@@ -49,11 +49,11 @@ def command(
             known = _find(load_collections(collections_file), collection, server)
             schema = server.collection(known.name)
             if schema is None:
-                raise Refused([f"COLLECTION: {collection!r} does not exist on {server.url}"])
+                raise Refused(f"COLLECTION: {collection!r} does not exist on {server.url}")
             name = str(schema["name"])
             document = server.document(name, document_id)
             if document is None:
-                raise Refused([f"DOCUMENT_ID: collection {name!r} has no document {document_id!r}"])
+                raise Refused(f"DOCUMENT_ID: collection {name!r} has no document {document_id!r}")
             eligible = not known.filter_by or _is_let_through(server, name, document_id, known.filter_by)
             with open_ledger(settings) as ledger:
                 found = explain_document(
@@ -81,7 +81,7 @@ def _find(known: dict[str, EmbeddedCollection], name: str, server: Typesense) ->
     found = described_as(known, name, server.aliases())
     if found is not None:
         return found
-    raise Refused([f"COLLECTION: unknown collection {name!r}; known: {', '.join(known)}; see --collections-file"])
+    raise Refused(f"COLLECTION: unknown collection {name!r}; known: {', '.join(known)}; see --collections-file")
 
 
 def _is_let_through(server: Typesense, name: str, document_id: str, filter_by: str) -> bool:

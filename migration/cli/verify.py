@@ -105,10 +105,10 @@ def _verify(
             collection = described_as(known, each, aliases)
             schema = server.collection(each)
             if undone := unfinished(server.collections(), each):
-                raise Refused([f"{undone}; run the migration again, which finishes it, and verify then"])
+                raise Refused(f"{undone}; run the migration again, which finishes it, and verify then")
             if collection is None or schema is None:
                 what = "is not described; give --collections-file" if schema else "is not on the server any more"
-                raise Refused([f"collection {each!r} {what}"])
+                raise Refused(f"collection {each!r} {what}")
             with console.progress(f"  Verifying {each}", server.count(each, collection.filter_by)) as bar:
                 checks = check_collection(
                     server,
@@ -149,7 +149,7 @@ def _chosen(
 
     run = ledger.find_run(name, kinds=MIGRATIONS)
     if run is None:
-        raise Refused([f"there is no run {name!r} in the ledger" if name else "the ledger has no run to verify"])
+        raise Refused(f"there is no run {name!r} in the ledger" if name else "the ledger has no run to verify")
     refuse_another_server(run, address)
     superseded = _superseded(ledger, writers, run)
     if not superseded or _done(ledger, run) - superseded.keys():
@@ -161,7 +161,7 @@ def _chosen(
         if _done(ledger, earlier) - theirs.keys():
             console.warn(f"{next(iter(superseded.values()))}; run {earlier.name} is verified.")
             return earlier, theirs
-    raise Refused(list(dict.fromkeys(superseded.values())))
+    raise Refused(*dict.fromkeys(superseded.values()))
 
 
 def _done(ledger: Ledger, run: RunRecord) -> set[str]:

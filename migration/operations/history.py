@@ -175,7 +175,7 @@ def find_run(ledger: Ledger, name: str) -> RunRecord:
     run = ledger.find_run(name)
     if run is None:
         problem = "no run at all" if not ledger.runs(1) else f"no run {name!r}; `kai-migrate history` lists them"
-        raise Refused([f"RUN: the ledger {ledger.place} holds {problem}"])
+        raise Refused(f"RUN: the ledger {ledger.place} holds {problem}")
     return run
 
 

@@ -289,7 +289,7 @@ def _affordable_tokens(embedding: EmbeddingSettings, max_cost: float | None) -> 
         return None
     million = estimate_cost(embedding.model, 1_000_000)
     if million is None:
-        raise Refused([f"--max-cost: the price of {embedding.model!r} is not known, so its cost cannot be bounded"])
+        raise Refused(f"--max-cost: the price of {embedding.model!r} is not known, so its cost cannot be bounded")
     return int(max_cost / million * 1_000_000) if million else None
 
 
@@ -313,7 +313,7 @@ def _refuse_taken_alias(options: MigrationOptions, settings: Settings, plan: Pla
     if options.alias is None:
         return
     if options.alias == LATEST:
-        raise Refused([f"--alias: {LATEST!r} always names the latest run; choose another"])
+        raise Refused(f"--alias: {LATEST!r} always names the latest run; choose another")
     place = resolve(settings.ledger_url, settings.home)
     if place.get_backend_name() != "sqlite" or not Path(place.database or "").is_file():
         return
@@ -332,7 +332,7 @@ def _refuse_what_loses(plan: Plan, options: MigrationOptions) -> None:
         if item.strategy in ("recreate", "rebuild", "alter")
     ]
     if whole and (options.limit or options.until):
-        raise Refused([f"--limit, --until: {', '.join(whole)} can only be migrated as a whole"])
+        raise Refused(f"--limit, --until: {', '.join(whole)} can only be migrated as a whole")
     problems = [
         f"the field {field['name']!r} of {item.name!r} has `store: false`: recreating the collection would lose its "
         "values; give --allow-partial if that is all right"
@@ -342,7 +342,7 @@ def _refuse_what_loses(plan: Plan, options: MigrationOptions) -> None:
         if field.get("store") is False
     ]
     if problems:
-        raise Refused(problems)
+        raise Refused(*problems)
 
 
 # -- the ledger's side -----------------------------------------------------------------------------------

@@ -24,10 +24,8 @@ def refuse_another_server(run: RunRecord, address: str) -> None:
     theirs = str(run.source.get("server") or "")
     if theirs and theirs != address:
         raise Refused(
-            [
-                f"TYPESENSE_HOST, TYPESENSE_PORT: run {run.name} was over the server {theirs}, and these name "
-                f"{address}; set them to that server"
-            ]
+            f"TYPESENSE_HOST, TYPESENSE_PORT: run {run.name} was over the server {theirs}, and these name "
+            f"{address}; set them to that server"
         )
 
 
@@ -134,10 +132,8 @@ def refuse_out_of_order(writers: Writers, run: RunRecord, collections: Iterable[
     if later:
         names = [each.name for each in sorted(later.values(), key=lambda each: each.number, reverse=True)]
         raise Refused(
-            [
-                f"{len(names)} later run{'s' * (len(names) > 1)} wrote to the same collections after run {run.name}; "
-                f"roll back the latest first, in this order: {', '.join([*names, run.name])}"
-            ]
+            f"{len(names)} later run{'s' * (len(names) > 1)} wrote to the same collections after run {run.name}; "
+            f"roll back the latest first, in this order: {', '.join([*names, run.name])}"
         )
     return [
         f"Run {each.name} wrote to {name!r} later and has no backup: documents that run {run.name} did not write keep "

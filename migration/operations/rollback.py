@@ -72,7 +72,7 @@ def rollback(
         wanted = {aliases.get(name, name): name for name in collections if name != "all"}
         if unknown := [name for real, name in wanted.items() if real not in every]:
             raise Refused(
-                [
+                *[
                     f"--collections: run {target.name} has no backup of {name!r}; there are: {', '.join(sorted(every))}"
                     for name in unknown
                 ]
@@ -81,12 +81,12 @@ def rollback(
             name: folder for name, folder in every.items() if not wanted or "all" in collections or name in wanted
         }
         if not folders:
-            raise Refused([f"run {target.name} has no backup of any collection"])
+            raise Refused(f"run {target.name} has no backup of any collection")
         for warning in refuse_out_of_order(Writers(ledger, server.address), target, folders):
             console.warn(warning)
         if removed := [folder for folder in folders.values() if not (folder / MANIFEST).exists()]:
             raise Refused(
-                [
+                *[
                     f"the backup {folder} of run {target.name} was removed, by kai-migrate backups --prune or by hand, "
                     "and so the run cannot be rolled back"
                     for folder in removed
@@ -131,7 +131,7 @@ def _target(ledger: Ledger, name: str | None) -> RunRecord:
     if name is not None:
         found = ledger.find_run(name)
         if found is None:
-            raise Refused([f"there is no run {name!r} in the ledger; kai-migrate history lists them"])
+            raise Refused(f"there is no run {name!r} in the ledger; kai-migrate history lists them")
         return found
     for run in ledger.runs():
         if run.kind == "rollback" and run.state in UNFINISHED and run.reverts_run_id:
@@ -143,12 +143,10 @@ def _target(ledger: Ledger, name: str | None) -> RunRecord:
             return run
         if run.parameters.get("backup") is False and any(each.done for each in done):
             raise Refused(
-                [
-                    f"the latest run, {run.name}, was made with --no-backup and cannot be undone; name an earlier run "
-                    "to go back to what that one replaced"
-                ]
+                f"the latest run, {run.name}, was made with --no-backup and cannot be undone; name an earlier run "
+                "to go back to what that one replaced"
             )
-    raise Refused(["no run in the ledger has a backup to go back to; kai-migrate backups lists those on disk"])
+    raise Refused("no run in the ledger has a backup to go back to; kai-migrate backups lists those on disk")
 
 
 def _go_back(
@@ -168,7 +166,7 @@ def _go_back(
         if way.is_gone:
             console.warn(f"Collection {way.plan.name!r} does not exist on {server.url}: it will be created.")
     if not confirmed(_announcement(ways, server.address, reverts)):
-        raise Refused(["not confirmed; give --yes to go back without being asked"])
+        raise Refused("not confirmed; give --yes to go back without being asked")
     options = MigrationOptions()
     server.patience = options.patience
     names = [way.plan.name for way in ways]
@@ -272,30 +270,26 @@ def _way(server: Typesense, name: str, backup: Backup, described: EmbeddedCollec
     schema, shadow = server.collection(name), find_shadow(server.collections(), name)
     mark = read_mark(shadow) if shadow else None
     if mark is not None and mark.held_elsewhere:
-        raise Refused([mark.holder])
+        raise Refused(mark.holder)
     collection = described or EmbeddedCollection(name, field_name, UNDESCRIBED)
     new = _length(backup.schema, field_name)
     refill = unfinished_refill(schema) if schema else None
     # One of this very way back is gone on with.
     if refill and refill.get("fingerprint") != fingerprint_before(backup.manifest.run, new or 0, collection.template):
         raise Refused(
-            [
-                f"run {refill.get('run')} took the vector field of {name!r} out and did not finish; run that "
-                "migration again, which puts it back, and go back then"
-            ]
+            f"run {refill.get('run')} took the vector field of {name!r} out and did not finish; run that "
+            "migration again, which puts it back, and go back then"
         )
     if schema is not None and not refill and embedding_field(schema, field_name) is None:
         raise Refused(
-            [
-                f"collection {name!r} has no field {field_name!r}, which the backup "
-                f"{backup.folder} of {backup.manifest.collection!r} holds the vectors of"
-            ]
+            f"collection {name!r} has no field {field_name!r}, which the backup "
+            f"{backup.folder} of {backup.manifest.collection!r} holds the vectors of"
         )
     backup.verify()
     is_gone = schema is None and shadow is None
     if is_gone and backup.manifest.kind == "vectors":
         raise Refused(
-            [f"collection {name!r} does not exist on {server.url}, and the backup holds vectors, not documents"]
+            f"collection {name!r} does not exist on {server.url}, and the backup holds vectors, not documents"
         )
     old = refill["old_dimensions"] if refill else _length(schema, field_name)
     standing = shadow if schema is None or past_the_drop(mark, schema) else schema

@@ -58,11 +58,11 @@ def selected_collections(names: Sequence[str], file: Path | None) -> list[Embedd
     """
     known = load_collections(file)
     if names and not any(name.strip(" ,") for name in names):
-        raise Refused([f"--collections: no name is given; known: {', '.join(known)}, or all"])
+        raise Refused(f"--collections: no name is given; known: {', '.join(known)}, or all")
     collections, unknown = select_collections(known, names)
     if unknown:
         raise Refused(
-            [f"--collections: unknown collection {name!r}; known: {', '.join(known)}, or all" for name in unknown]
+            *[f"--collections: unknown collection {name!r}; known: {', '.join(known)}, or all" for name in unknown]
         )
     return collections
 
@@ -87,7 +87,7 @@ def open_server(
     try:
         client = Typesense(settings.typesense, patience=patience, on_wait=waiting, stopped=stopped)
     except (ImportError, OSError, ValueError) as error:
-        raise Refused([f"{_NETWORK}: no connection can be made as these ask for: {error}"]) from error
+        raise Refused(f"{_NETWORK}: no connection can be made as these ask for: {error}") from error
     with client as server:
         yield server
 
@@ -103,9 +103,9 @@ def open_ledger(settings: Settings, patience: float = LOCK_PATIENCE) -> Iterator
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         ledger = Ledger.open(settings.ledger_url, settings.home, patience=min(patience, LOCK_PATIENCE))
     except OSError as error:
-        raise Refused([f"MIGRATION_HOME: {settings.home} cannot be used: {error.strerror}"]) from error
+        raise Refused(f"MIGRATION_HOME: {settings.home} cannot be used: {error.strerror}") from error
     except LedgerError as error:
-        raise Refused([str(error)]) from error
+        raise Refused(str(error)) from error
     with ledger:
         yield ledger
 
@@ -127,16 +127,16 @@ def make_embedder(
     """
     if settings.embedding.family == "google" and os.environ.get("GOOGLE_GENAI_USE_VERTEXAI", "").lower() in _TRUE:
         raise Refused(
-            ["GOOGLE_GENAI_USE_VERTEXAI: Vertex AI is not supported; unset it, the Gemini API takes GOOGLE_API_KEY"]
+            "GOOGLE_GENAI_USE_VERTEXAI: Vertex AI is not supported; unset it, the Gemini API takes GOOGLE_API_KEY"
         )
     try:
         embeddings = cast(ArrayEmbeddings, make_embeddings(settings, timeout=PROVIDER_TIMEOUT))
     except MissingPackageError as error:
-        raise Refused([f"EMBEDDING_FAMILY: {error}"]) from error
+        raise Refused(f"EMBEDDING_FAMILY: {error}") from error
     except ModelNotAvailableError as error:
-        raise Refused([f"EMBEDDING_MODEL: {error}"]) from error
+        raise Refused(f"EMBEDDING_MODEL: {error}") from error
     except (ImportError, OSError, ValueError) as error:
-        raise Refused([f"{_NETWORK}: no connection can be made as these ask for: {error}"]) from error
+        raise Refused(f"{_NETWORK}: no connection can be made as these ask for: {error}") from error
     provider = Provider(
         embeddings,
         settings.embedding.dimensions,
@@ -163,11 +163,11 @@ def probe(embedder: Embedder, settings: Settings) -> None:
         embedder.probe()
     except WrongLength as error:
         raise Refused(
-            [f"EMBEDDING_DIMENSIONS: {error}; set the length that {embedding.model} gives, or another model"]
+            f"EMBEDDING_DIMENSIONS: {error}; set the length that {embedding.model} gives, or another model"
         ) from error
     except WrongVectors as error:
         raise Refused(
-            [f"EMBEDDING_MODEL: {error} for the probe; look into the provider, or set another model"]
+            f"EMBEDDING_MODEL: {error} for the probe; look into the provider, or set another model"
         ) from error
     except ProbeFailed as error:
         fault, family = error.fault, embedding.family
@@ -184,4 +184,4 @@ def probe(embedder: Embedder, settings: Settings) -> None:
         if fault.kind == "not_found" and family == "openai":
             hint = "; the address usually ends in /v1"
         unreachable = f"{where}: the provider does not answer as it should: {fault.message}{hint}"
-        raise Refused([explained.get(fault.kind, unreachable)]) from error
+        raise Refused(explained.get(fault.kind, unreachable)) from error

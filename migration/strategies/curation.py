@@ -52,7 +52,7 @@ def refuse_unusable(server: Typesense, schemas: Iterable[Schema], *, contents: b
         gone, forbidden = _problems(server, schema, contents=contents)
         problems += gone if preview else [*forbidden, *gone]
     if problems:
-        raise Refused(problems)
+        raise Refused(*problems)
 
 
 def take_along(server: Typesense, source: str, target: str) -> None:

@@ -173,10 +173,10 @@ def make_plan(
                     f"--collections-file: filter_by {collection.filter_by!r} of {collection.name!r}: {error}"
                 )
                 continue
-            raise Refused([explain(server, error)]) from error
+            raise Refused(explain(server, error)) from error
     problems += _asked_twice(plans)
     if problems:
-        raise Refused(problems)
+        raise Refused(*problems)
     version = server_version(server)
     return Plan(embedding, tuple(plans), version, hazards_of_version(version))
 
@@ -196,10 +196,8 @@ def refuse_unwritable(server: Typesense, plan: Plan) -> None:
         except TypesenseError as error:
             if error.unauthorized:
                 raise Refused(
-                    [
-                        f"TYPESENSE_API_KEY: the key may read collection {item.name!r} but not write its documents "
-                        f"({error}); use one with all actions; documents:* and collections:* are the least it needs"
-                    ]
+                    f"TYPESENSE_API_KEY: the key may read collection {item.name!r} but not write its documents "
+                    f"({error}); use one with all actions; documents:* and collections:* are the least it needs"
                 ) from error
 
 
@@ -236,27 +234,23 @@ def plan_collection(
     shadow = find_shadow(everything, name)
     mark = read_mark(shadow) if shadow else None
     if mark is not None and mark.held_elsewhere:
-        raise Refused([mark.holder])
+        raise Refused(mark.holder)
     is_dropped = past_the_drop(mark, schema)
     if is_dropped:
         schema = shadow  # A dead run dropped the original: the shadow is the full copy, whatever has its name.
     if schema is None:
         raise Refused(
-            [
-                f"collection {collection.name!r} does not exist on {server.url}; "
-                "check TYPESENSE_HOST and TYPESENSE_PORT, or name the collections to migrate with --collections"
-            ]
+            f"collection {collection.name!r} does not exist on {server.url}; "
+            "check TYPESENSE_HOST and TYPESENSE_PORT, or name the collections to migrate with --collections"
         )
     rebuilding = unfinished_refill(schema)
     if rebuilding is not None and (other := rebuilding["field"].get("name")) != collection.embedding_field:
         raise Refused(
-            [
-                f"run {rebuilding.get('run')} took the vector field {other!r} of collection {name!r} out and did not "
-                f"finish; run that migration again before {collection.embedding_field!r} is migrated"
-            ]
+            f"run {rebuilding.get('run')} took the vector field {other!r} of collection {name!r} out and did not "
+            f"finish; run that migration again before {collection.embedding_field!r} is migrated"
         )
     if rebuilding is None and (problem := field_problem(collection, schema)):
-        raise Refused([problem])
+        raise Refused(problem)
     vector_field = embedding_field(schema, collection.embedding_field) or (rebuilding or {}).get("field", {})
     old = rebuilding["old_dimensions"] if rebuilding else vector_field.get("num_dim")
     dimensions = embedding.dimensions
@@ -264,24 +258,20 @@ def plan_collection(
     if is_dropped:
         decided = "recreate"
     if rebuilding is None and (problem := way_problem(collection, schema, decided)):
-        raise Refused([problem])
+        raise Refused(problem)
     if decided == "recreate" and shadow is not None and is_foreign(shadow, schema):
         raise Refused(
-            [f"a collection {shadow['name']!r} is there that this tool did not make; rename or delete it first"]
+            f"a collection {shadow['name']!r} is there that this tool did not make; rename or delete it first"
         )
     if decided == "recreate" and (own := referring_fields([schema], name, itself=True)):
         raise Refused(
-            [
-                f"collection {name!r} refers to itself by {', '.join(own[name])}: its documents cannot be copied in "
-                "any order that the server would take; use --strategy alter"
-            ]
+            f"collection {name!r} refers to itself by {', '.join(own[name])}: its documents cannot be copied in "
+            "any order that the server would take; use --strategy alter"
         )
     if decided == "recreate" and not is_dropped and server.lags and not allow_lag:
         raise Refused(
-            [
-                f"TYPESENSE_HOST, TYPESENSE_PORT: {lagging(server)}; a recreate of {name!r} could lose what an "
-                "application writes right before the drop: name the nodes, use --strategy alter, or give --allow-lag"
-            ]
+            f"TYPESENSE_HOST, TYPESENSE_PORT: {lagging(server)}; a recreate of {name!r} could lose what an "
+            "application writes right before the drop: name the nodes, use --strategy alter, or give --allow-lag"
         )
     if decided in ("recreate", "rebuild", "alter") and not is_dropped:
         refuse_without_text(server, collection, schema)
@@ -391,7 +381,7 @@ def _check_server(server: Typesense) -> list[Schema]:
         server.health()
         return server.collections()
     except TypesenseError as error:
-        raise Refused([explain(server, error)]) from error
+        raise Refused(explain(server, error)) from error
 
 
 def _asked_twice(plans: Sequence[CollectionPlan]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Literal
 
 from kai.collections import EmbeddedCollection
@@ -17,7 +16,7 @@ Strategy = Literal["in place", "recreate", "rebuild", "alter", "create", "skippe
 class Refused(Exception):  # noqa: N818 - the run is refused, nothing is broken
     """Nothing was changed, and nothing will be before this is mended. One message per problem."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = list(problems)
 
@@ -40,10 +39,8 @@ def refuse_without_text(server: Typesense, collection: EmbeddedCollection, schem
         missing = [f"{{{name}}}" for name in collection.text_fields if name not in found]
         which = f"no document has {', '.join(missing)}" if missing else "all of its fields are empty"
         raise Refused(
-            [
-                f"collection {schema['name']!r}: none of {documents} documents has a text by the template "
-                f"{collection.template!r} ({which}), and all vectors would be lost; correct the template"
-            ]
+            f"collection {schema['name']!r}: none of {documents} documents has a text by the template "
+            f"{collection.template!r} ({which}), and all vectors would be lost; correct the template"
         )
 
 

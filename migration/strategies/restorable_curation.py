@@ -103,7 +103,7 @@ def restorable(server: Typesense, backup: Backup, name: str) -> Restorable:
         elif found is not None and known is not None and _compared(found) != _compared(known):
             differing.append(f"{what} on the server is not as it is in the backup; it was left as it is")
     if problems:
-        raise Refused(problems)
+        raise Refused(*problems)
     return Restorable(curation, {str(kind): some for kind, some in names.items()}, tuple(differing))
 
 
@@ -125,7 +125,7 @@ def _own_parts(curation: Curation) -> Curation:
         Refused: version 29 would not take them as they are.
     """
     if problems := [problem for kind in SET_KINDS for problem in _unfit(kind, curation)]:
-        raise Refused(problems)
+        raise Refused(*problems)
     return Curation.made_of({ITEMS_OF[kind]: [part for _, part in _items(kind, curation)] for kind in SET_KINDS})
 
 
