@@ -53,11 +53,11 @@ _log = logging.getLogger(__name__)
 class BackupWriter:
     """A backup that is being written; made by `BackupWriter.open`.
 
-    Every method may be called from any thread. Leaving a `with` block closes it as not complete, unless it
-    was closed before.
+    Every method may be called from any thread. Leaving a `with` block closes it, unless it was closed before.
 
     Attributes:
         folder: where it is.
+        is_complete: whether everything that was to be backed up is in it, as leaving the block notes; False at first.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, file: int, end: int, lock: FileLock) -> None:
@@ -68,6 +68,7 @@ class BackupWriter:
         self._held = lock
         self._lock = threading.Lock()
         self._open = True
+        self.is_complete = False
 
     @property
     def kind(self) -> Kind:
@@ -221,7 +222,11 @@ class BackupWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close(complete=False)
+        try:
+            self.close(complete=self.is_complete)
+        except BackupError:
+            if error is None:  # What ends the block is worth more to know.
+                raise
 
     def _append(self, lines: Sequence[bytes], ids: Sequence[str], contents: Sequence[bytes | None] | None) -> None:
         if len(ids) != len(lines) or (contents is not None and len(contents) != len(lines)):

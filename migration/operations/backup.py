@@ -120,7 +120,7 @@ def _back_up_one(
     totals: dict[str, int],
 ) -> Path:
     name, documents = str(schema["name"]), int(schema["num_documents"])
-    writer = BackupWriter.open(
+    opened = BackupWriter.open(
         settings.home,
         run,
         name,
@@ -131,17 +131,12 @@ def _back_up_one(
         curation=read_curation(server, schema),
         free_space_needed=documents * _BYTES_A_DOCUMENT,
     )
-    try:
-        with console.progress(f"  Backing up {name}", documents) as bar:
-            for page in _pages(server, name):
-                writer.add(page)
-                totals[name] = totals.get(name, 0) + len(page)
-                bar.update(len(page))
-    except BaseException:
-        with contextlib.suppress(BackupError):  # What stopped it is worth more to know.
-            writer.close(complete=False)
-        raise
-    writer.close(complete=True)
+    with opened as writer, console.progress(f"  Backing up {name}", documents) as bar:
+        for page in _pages(server, name):
+            writer.add(page)
+            totals[name] = totals.get(name, 0) + len(page)
+            bar.update(len(page))
+        writer.is_complete = True
     console.line(f"{name}: {totals.get(name, 0)} documents in {writer.folder}")
     return writer.folder
 

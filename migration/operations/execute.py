@@ -275,7 +275,7 @@ def _carry_out(context: RunContext, work: Work) -> CollectionResult:
             if settle_leftover(context, plan, source, outcome):
                 context.server.settle()
                 plan = work.plan_anew(context)
-            _migrate(context, plan, source, outcome, identity)
+            _migrate(context, stack, plan, source, outcome, identity)
         if outcome.complete:
             work.conclude(context, plan, outcome)
     except Stopped:
@@ -295,13 +295,20 @@ def _carry_out(context: RunContext, work: Work) -> CollectionResult:
     return CollectionResult(plan.collection.name, status, outcome, cause)
 
 
-def _migrate(context: RunContext, plan: CollectionPlan, source: VectorSource, outcome: Outcome, identity: str) -> None:
+def _migrate(
+    context: RunContext,
+    stack: contextlib.ExitStack,
+    plan: CollectionPlan,
+    source: VectorSource,
+    outcome: Outcome,
+    identity: str,
+) -> None:
     """By the plan's strategy. A collection that cannot be dropped without losing writes is emptied and filled."""
     options = context.options
 
     def opened(kind: Kind) -> BackupWriter:
         old = plan.old_dimensions or plan.new_dimensions
-        return open_backup(context, plan.schema, plan.collection.embedding_field, old, kind, identity)
+        return open_backup(context, stack, plan.schema, plan.collection.embedding_field, old, kind, identity)
 
     opener = (lambda: opened("vectors")) if options.backup else None
     if plan.strategy == "in place":
@@ -332,7 +339,7 @@ def _migrate(context: RunContext, plan: CollectionPlan, source: VectorSource, ou
     except KeepsWriting as reason:
         if problem := way_problem(plan.collection, plan.schema, "alter"):
             if backup is not None:
-                backup.close(complete=True)
+                backup.is_complete = True
             raise StrategyStopped(
                 f"{reason}; stop it and run again, or give --strategy recreate. It cannot be emptied and filled "
                 f"instead: {problem}"

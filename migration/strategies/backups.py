@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any, Final
 
 import orjson
@@ -13,7 +14,6 @@ from kai.typesense_schemas import signature_of
 from kai.vectors import AnyVector
 from migration.backup import BackupWriter, Kind
 from migration.documents.fetch import Document, Page
-from migration.ledger import LedgerError
 from migration.strategies.context import RunContext
 from migration.strategies.curation import read_curation
 
@@ -24,12 +24,19 @@ _BYTES_TO_SPARE: Final = 64_000_000
 
 
 def open_backup(
-    context: RunContext, schema: Schema, embedding_field: str, dimensions: int, kind: Kind, identity: str
+    context: RunContext,
+    stack: ExitStack,
+    schema: Schema,
+    embedding_field: str,
+    dimensions: int,
+    kind: Kind,
+    identity: str,
 ) -> BackupWriter:
     """The backup of what this run overwrites in a collection, noted in the ledger before anything is overwritten.
 
     Args:
         context: the tools of the run.
+        stack: closes the backup at its end.
         schema: the collection as it stands.
         embedding_field: the field that is about to be overwritten.
         dimensions: of the vectors that stand there.
@@ -42,24 +49,22 @@ def open_backup(
     server, name, documents = context.server, str(schema["name"]), int(schema.get("num_documents", 0))
     whole = kind == "documents"
     vectors = documents * dimensions * _BYTES_A_NUMBER
-    writer = BackupWriter.open(
-        context.home,
-        context.run.name,
-        name,
-        kind=kind,
-        embedding_field=embedding_field,
-        server=server.address,
-        schema=schema,
-        curation=read_curation(server, schema) if whole else NOTHING,
-        free_space_needed=vectors + (documents * _BYTES_A_DOCUMENT if whole else 0) + _BYTES_TO_SPARE,
-        model=signature_of(schema).get("model"),
+    writer = stack.enter_context(
+        BackupWriter.open(
+            context.home,
+            context.run.name,
+            name,
+            kind=kind,
+            embedding_field=embedding_field,
+            server=server.address,
+            schema=schema,
+            curation=read_curation(server, schema) if whole else NOTHING,
+            free_space_needed=vectors + (documents * _BYTES_A_DOCUMENT if whole else 0) + _BYTES_TO_SPARE,
+            model=signature_of(schema).get("model"),
+        )
     )
-    try:
-        # A way back must be found even if this process ends at the next line.
-        context.ledger.update_collection(identity, backup_path=str(writer.folder.absolute()))
-    except LedgerError:
-        writer.close(complete=False)
-        raise
+    # A way back must be found even if this process ends at the next line.
+    context.ledger.update_collection(identity, backup_path=str(writer.folder.absolute()))
     return writer
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from kai.typesense import Schema
-from migration.backup import BackupError, BackupWriter
+from migration.backup import BackupWriter
 from migration.documents.fetch import (
     PAGE_SIZE,
     Document,
@@ -144,16 +144,10 @@ class Passes:
             total: eligible documents, for the progress bar.
         """
         self.outcome.complete = False
-        try:
-            with self._read_back or contextlib.nullcontext():
-                self._passes(total)
-        except BaseException:
-            if self._backup is not None:
-                with contextlib.suppress(BackupError):  # What stopped the run is worth more to know.
-                    self._backup.close(complete=False)
-            raise
+        with self._read_back or contextlib.nullcontext():
+            self._passes(total)
         if self._backup is not None:
-            self._backup.close(complete=self.outcome.complete)
+            self._backup.is_complete = self.outcome.complete
         return self.outcome
 
     def _passes(self, total: int) -> None:

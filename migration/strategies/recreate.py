@@ -10,12 +10,11 @@ far a run got, and all that this needs.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Set
 from typing import Final
 
 from kai.typesense import Schema
-from migration.backup import BackupError, BackupWriter
+from migration.backup import BackupWriter
 from migration.strategies.context import Failure, Outcome, RunContext
 from migration.strategies.plan import CollectionPlan
 from migration.strategies.shadow.builder import CannotCopy, ShadowBuilder
@@ -48,8 +47,7 @@ class Recreate:
         plan: what to do.
         source: what each document should carry.
         outcome: what was done so far; added to.
-        backup: takes each page, durably, before it goes to the shadow; None for no backup. It is closed, unless
-            the application keeps writing.
+        backup: takes each page, durably, before it goes to the shadow; None for no backup.
         insists: whether it is recreated although the application keeps writing, and writes may be lost.
     """
 
@@ -90,22 +88,6 @@ class Recreate:
             KeepsWriting: the application never stood still; nothing was dropped, and the shadow is removed.
         """
         self.outcome.complete = False
-        try:
-            self._run(total)
-        except KeepsWriting:
-            raise
-        except BaseException:
-            with contextlib.suppress(BackupError):  # What stopped the run is worth more to know.
-                self._close_backup()
-            raise
-        self._close_backup()
-        return self.outcome
-
-    def _close_backup(self) -> None:
-        if self._backup is not None:
-            self._backup.close(complete=self.outcome.downtime_seconds is not None)
-
-    def _run(self, total: int) -> Outcome:
         self._server.settle()
         everything = self._server.collections()
         shadow, live = find_shadow(everything, self._name), find(everything, self._name)
@@ -132,6 +114,8 @@ class Recreate:
             with self._keeper:
                 is_dropped = self._fill() and cut_over.drop()
                 if is_dropped:
+                    if self._backup is not None:
+                        self._backup.is_complete = True
                     cut_over.finish()
         except (CannotCopy, KeepsWriting):
             self._undo()

@@ -15,7 +15,6 @@ finish what a dead run began: is the field missing? add it; then passes.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Collection, Iterable
 from itertools import count
@@ -24,7 +23,7 @@ from typing import Any, Final
 from kai.typesense import Schema, TypesenseError, embedding_field, nameable
 from kai.typesense_changes import alter_fields_until, wait_for_alters
 from kai.typesense_schemas import vector_field
-from migration.backup import BackupError, BackupWriter
+from migration.backup import BackupWriter
 from migration.documents.eligible import eligible_of
 from migration.documents.fetch import (
     Page,
@@ -205,28 +204,20 @@ class Refill:
                 back_up(backup, self._field, new, {document.id: document.content_hash() for document in new})
             return seen
 
-        try:
-            with context.console.progress(
-                f"  Embedding {self._name}", self._plan.documents if backup else total
-            ) as bar:
+        with context.console.progress(f"  Embedding {self._name}", self._plan.documents if backup else total) as bar:
 
-                def advance(documents: int) -> None:
-                    context.status.add(documents)
-                    bar.update(documents)
+            def advance(documents: int) -> None:
+                context.status.add(documents)
+                bar.update(documents)
 
-                run_pages(
-                    export_pages(self._server, self._name, lean),
-                    prepare,
-                    lambda documents: documents,
-                    advance,
-                    workers=context.options.concurrency,
-                    stopped=context.control.stopped.is_set,
-                )
-        except BaseException:
-            if backup is not None:
-                with contextlib.suppress(BackupError):  # What stopped the run is worth more to know.
-                    backup.close(complete=False)
-            raise
+            run_pages(
+                export_pages(self._server, self._name, lean),
+                prepare,
+                lambda documents: documents,
+                advance,
+                workers=context.options.concurrency,
+                stopped=context.control.stopped.is_set,
+            )
         if backup is not None:
             backup.close(complete=not context.control.stopped.is_set())
         return failing
