@@ -15,10 +15,10 @@ from __future__ import annotations
 import hashlib
 import struct
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import orjson
@@ -98,6 +98,17 @@ Page = list[Document]
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """One document as the export has it: its id, and the line, which an import takes."""
+
+    id: str
+    content: bytes
+
+
+R = TypeVar("R", Document, Line)
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """What to read of a collection.
 
@@ -156,43 +167,74 @@ def export_pages(
 ) -> Iterator[Page]:
     """The selected documents by the export stream, in insertion order, from one snapshot.
 
-    A stream that breaks off is opened again and read on after the last document that was delivered; so is one
-    that ends without a sign of damage (a proxy cut it between two lines) but brought fewer documents than the
-    server counts before and after it. Without `is_counted` such an end is believed: for a collection of which the
-    server counts documents that it refused.
+    A stream that breaks off is opened again and read on after the last document that was delivered. Without
+    `is_counted` its end is believed: for a collection of which the server counts documents that it refused.
     """
+    return _export(server, collection, selection, partial(_document_of, selection=selection), is_counted=is_counted)
+
+
+def export_line_pages(server: Typesense, collection: str, after: str | None = None) -> Iterator[list[Line]]:
+    """Whole documents as an import takes them, read as by `export_pages`; with `after`, those behind that document.
+
+    If that document is not there any more, all of them.
+    """
+    return _export(server, collection, Selection(""), _line_of, after)
+
+
+def whole_export(server: Typesense, collection: str, selection: Selection) -> Iterator[bytes]:
+    """The lines of one export.
+
+    Raises:
+        TypesenseError: transient if it broke off, or ended without a sign of damage (a proxy cut it between two
+            lines) but brought fewer documents than the server counts before and after it.
+    """
+    seen, expected = 0, _count(server, collection, selection.filter_by)
+    for line in server.export_lines(collection, selection.parameters()):
+        seen += 1
+        yield line
+    if seen < expected and seen < (counted := _count(server, collection, selection.filter_by)):
+        raise TypesenseError(f"the export ended after {seen} documents; the server counts {counted}", transient=True)
+
+
+def _export(
+    server: Typesense,
+    collection: str,
+    selection: Selection,
+    read: Callable[[bytes], R],
+    after: str | None = None,
+    *,
+    is_counted: bool = True,
+) -> Iterator[list[R]]:
     server.settle()
-    delivered: str | None = None
-    broken = seen = 0
+    broken = 0
     while True:
         try:
-            expected = _count(server, collection, selection.filter_by) if is_counted else 0
-            lines = server.export_lines(collection, selection.parameters())
-            for page in _pages_of_lines(lines, selection, after=delivered):
+            if after is not None and not _is_selected(server, collection, selection, after):
+                # Deleted meanwhile, or not selected any more: start over; seeing documents twice is harmless.
+                after = None
+            if is_counted:
+                lines = whole_export(server, collection, selection)
+            else:
+                lines = server.export_lines(collection, selection.parameters())
+            for page in _pages_of_lines(lines, read, after):
                 yield page
-                seen += len(page)
-                delivered, broken = page[-1].id, 0
-            if seen < expected and seen < (counted := _count(server, collection, selection.filter_by)):
-                raise TypesenseError(
-                    f"the export ended after {seen} documents; the server counts {counted}", transient=True
-                )
+                after, broken = page[-1].id, 0
         except TypesenseError as error:
             broken += 1
             if not error.transient or broken >= _BROKEN_STREAMS:
                 raise
-            if delivered is not None and not _is_selected(server, collection, selection, delivered):
-                # Deleted meanwhile, or not selected any more: start over; seeing documents twice is harmless.
-                delivered, seen = None, 0
         else:
             return
 
 
 def _is_selected(server: Typesense, collection: str, selection: Selection, document_id: str) -> bool:
-    """Whether an export will have the document again; what no filter can name is taken for gone."""
+    """Whether an export will have the document again; one that no filter can name only where there is none."""
     if not nameable(document_id):
-        return False
-    condition = f"id:=`{document_id}`"
-    return server.count(collection, f"({selection.filter_by}) && {condition}" if selection.filter_by else condition) > 0
+        return not selection.filter_by and server.document(collection, document_id) is not None
+    wanted = f"id:=`{document_id}`"
+    if selection.filter_by:
+        wanted = f"({selection.filter_by}) && {wanted}"
+    return _count(server, collection, wanted) > 0
 
 
 def _count(server: Typesense, collection: str, filter_by: str) -> int:
@@ -204,11 +246,11 @@ def _count(server: Typesense, collection: str, filter_by: str) -> int:
         raise
 
 
-def _pages_of_lines(lines: Iterator[bytes], selection: Selection, after: str | None) -> Iterator[Page]:
-    page: Page = []
+def _pages_of_lines(lines: Iterator[bytes], read: Callable[[bytes], R], after: str | None) -> Iterator[list[R]]:
+    page: list[R] = []
     for line in lines:
         try:
-            document = _document(read_line(line, selection.embedding_field), selection)
+            document = read(line)
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise TypesenseError(f"a line of the export cannot be read: {line[:80]!r}", transient=True) from error
         if after is not None:
@@ -285,6 +327,14 @@ def fetch_again(server: Typesense, collection: str, selection: Selection, page: 
             kept = {name: value for name, value in fields.items() if name in wanted and name not in selection.excluded}
             found.append(_document(kept, selection))
     return found
+
+
+def _line_of(line: bytes) -> Line:
+    return Line(str(orjson.loads(line)["id"]), line)
+
+
+def _document_of(line: bytes, selection: Selection) -> Document:
+    return _document(read_line(line, selection.embedding_field), selection)
 
 
 def _document(fields: dict[str, Any], selection: Selection) -> Document:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ from kai.collections import EmbeddedCollection
 from kai.settings import Settings, load_settings
 from kai.typesense import Schema, Typesense, TypesenseError
 from migration.backup import BackupError, BackupWriter
-from migration.documents.fetch import PAGE_SIZE
+from migration.documents.fetch import PAGE_SIZE, Selection, whole_export
 from migration.ledger.errors import LedgerError
 from migration.operations.execute import DONE, STOPPED
 from migration.operations.setup import (
@@ -132,20 +132,11 @@ def _back_up_one(
         free_space_needed=documents * _BYTES_A_DOCUMENT,
     )
     with opened as writer, console.progress(f"  Backing up {name}", documents) as bar:
-        for page in _pages(server, name):
+        lines = whole_export(server, name, Selection(""))
+        while page := list(islice(lines, PAGE_SIZE)):
             writer.add(page)
             totals[name] = totals.get(name, 0) + len(page)
             bar.update(len(page))
         writer.is_complete = True
     console.line(f"{name}: {totals.get(name, 0)} documents in {writer.folder}")
     return writer.folder
-
-
-def _pages(server: Typesense, name: str) -> Iterator[list[bytes]]:
-    expected, seen = server.count(name), 0
-    lines = server.export_lines(name)
-    while page := list(islice(lines, PAGE_SIZE)):
-        seen += len(page)
-        yield page
-    if seen < expected and seen < (counted := server.count(name)):
-        raise TypesenseError(f"the export ended after {seen} documents; the server counts {counted}; try again")

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 
+from kai.typesense import Typesense
+from migration.documents.fetch import Selection, whole_export
 from migration.strategies.context import MigrationOptions
 from tests.killing import Ended, run_command_forked, run_forked
 from tests.providers import OpenAIStandIn
@@ -246,13 +250,11 @@ def test_a_restore_of_a_dropped_collection_is_gone_on_with_after_a_kill(world: W
 def test_a_restore_from_a_backup_that_is_not_complete_says_so(world: World, tmp_path: Path) -> None:
     world.fill(made_up(questions=600), 64)
 
-    def killed_after_a_page(server: object, name: str) -> object:
-        yield next(iter(pages(server, name)))  # type: ignore[arg-type]
+    def killed_after_a_page(server: Typesense, name: str, selection: Selection) -> Iterator[bytes]:
+        yield from islice(whole_export(server, name, selection), 250)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    from migration.operations.backup import _pages as pages
-
-    with patch("migration.operations.backup._pages", killed_after_a_page):
+    with patch("migration.operations.backup.whole_export", killed_after_a_page):
         assert run_command_forked(["backup", *ONLY], world.environment(), tmp_path / "work").killed
     backup = next(world.home.glob(f"backups/backup-*/{NAME}"))
     world.http.delete(f"/collections/{NAME}").raise_for_status()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
-import orjson
-
-from kai.typesense import Typesense, TypesenseError, nameable
-from migration.documents.fetch import PAGE_SIZE, Page, Selection, export_pages, fetch_documents
+from kai.typesense import Typesense, nameable
+from migration.documents.fetch import PAGE_SIZE, Page, Selection, export_line_pages, export_pages, fetch_documents
 from migration.documents.pipeline import run_pages
 from migration.documents.update import Written, import_documents, update_line
 from migration.runtime.status import Status
@@ -18,9 +16,6 @@ from migration.strategies.shadow.references import forget_old_numbers, is_old_nu
 from migration.strategies.shadow.watching import Watch
 from migration.strategies.shadow_state import MarkKeeper
 from migration.strategies.sources import VectorSource
-
-_BROKEN_EXPORTS: Final = 8
-"""How often in a row an export may break off without bringing a new page before it is given up."""
 
 _BETWEEN_LOOKS: Final = 50
 """Documents that are copied between two looks at what the application has written: a real server inserts as many
@@ -33,8 +28,8 @@ Lines = dict[str, bytes]
 def copy_everything(server: Typesense, source: str, target: str) -> dict[str, str]:
     """Copy every document, vectors and all; id -> the server's words for those that it does not take."""
     failed: dict[str, str] = {}
-    for page in _pages(server, source):
-        failed |= import_documents(server, target, page, "upsert").failed
+    for page in export_line_pages(server, source):
+        failed |= import_documents(server, target, {line.id: line.content for line in page}, "upsert").failed
     return failed
 
 
@@ -86,29 +81,18 @@ class CopyBack:
         Raises:
             TypesenseError: the server could not be read or written within its patience.
         """
-        broken = 0
 
         def record(done: tuple[Lines, Written]) -> None:
             advance(self._record(*done))
 
-        while True:
-            before = self._copied_to
-            try:
-                pages = _pages(self._server, self._shadow, after=self._copied_to)
-                run_pages(
-                    pages,
-                    lambda page: page,
-                    self._write,
-                    record,
-                    workers=1,
-                    stopped=lambda: False,
-                )
-            except TypesenseError as error:
-                broken = broken + 1 if self._copied_to == before else 0
-                if not error.transient or broken >= _BROKEN_EXPORTS:
-                    raise
-            else:
-                break
+        run_pages(
+            export_line_pages(self._server, self._shadow, self._copied_to or None),
+            lambda page: {line.id: line.content for line in page},
+            self._write,
+            record,
+            workers=1,
+            stopped=lambda: False,
+        )
         while self.refused and self._try_again():
             pass
 
@@ -255,36 +239,3 @@ class Adoption:
                 fits = old is not None and len(old) == self._dimensions
                 lines[document.id] = line_of(document, self._field, old.tolist() if old and fits else None)
         return lines
-
-
-def _pages(server: Typesense, source: str, after: str = "") -> Iterator[Lines]:
-    """Pages of up to 250 documents as the export gives them; with `after`, those behind that document.
-
-    If that document is not there any more, all of them.
-
-    Raises:
-        TypesenseError: the export broke off, or ended before all documents that the server counts were there.
-    """
-    server.settle()
-    skipping = bool(after)
-    page: Lines = {}
-    expected, seen = server.count(source), 0
-    for line in server.export_lines(source):
-        seen += 1
-        try:
-            document_id = str(orjson.loads(line)["id"])
-        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-            raise TypesenseError(f"a line of the export cannot be read: {line[:80]!r}", transient=True) from error
-        if skipping:
-            skipping = document_id != after
-            continue
-        page[document_id] = line
-        if len(page) == PAGE_SIZE:
-            yield page
-            page = {}
-    if page:
-        yield page
-    if seen < expected and seen < (counted := server.count(source)):
-        raise TypesenseError(f"the export ended after {seen} documents; the server counts {counted}", transient=True)
-    if skipping:
-        yield from _pages(server, source)
