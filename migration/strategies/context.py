@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -108,6 +109,19 @@ class Failure:
     stage: str
     reason: str
     text_hash: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A document that a collection does not take: the server's words, and the line as it was sent."""
+
+    reason: str
+    line: bytes
+
+
+def failures_of(rejected: Mapping[str, Rejected]) -> dict[str, Failure]:
+    """What could not be copied, by id, as failures."""
+    return {document_id: Failure("copy", each.reason) for document_id, each in rejected.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Final
 
 from kai.typesense import Schema
 from migration.backup import BackupWriter
-from migration.strategies.context import Failure, Outcome, RunContext
+from migration.strategies.context import Outcome, RunContext, failures_of
 from migration.strategies.plan import CollectionPlan
 from migration.strategies.shadow.builder import CannotCopy, ShadowBuilder
 from migration.strategies.shadow.cutover import CutOver, CutOverStopped, KeepsWriting
@@ -199,10 +199,7 @@ class Recreate:
         if keeper.mark.phase != "building":
             keeper.write(phase="building")
         remove_shadow(self._context, self._name)
-        self.outcome.failures = {
-            **self._builder.failures,
-            **{id_: Failure("copy", reason) for id_, reason in self._builder.refused.items()},
-        }
+        self.outcome.failures = self._builder.failures | failures_of(self._builder.refused)
 
 
 def settle_leftover(context: RunContext, plan: CollectionPlan, source: VectorSource, outcome: Outcome) -> bool:

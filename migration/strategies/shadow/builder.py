@@ -32,7 +32,7 @@ from migration.documents.fetch import (
 from migration.documents.pipeline import run_pages
 from migration.documents.update import import_documents
 from migration.strategies.backups import back_up
-from migration.strategies.context import Failure, RunContext, StrategyStopped
+from migration.strategies.context import Failure, Rejected, RunContext, StrategyStopped
 from migration.strategies.plan import CollectionPlan
 from migration.strategies.shadow.pages import PagePreparer, Prepared
 from migration.strategies.shadow_state import Mark, MarkKeeper, clone, own_metadata, read_mark, shadow_name
@@ -66,8 +66,7 @@ class ShadowBuilder:
         saw_changes: whether there was one.
         keeper: of the shadow's mark, once there is one.
         whole: selects whole documents with their vectors.
-        refused: id -> the server's words, for documents that the shadow does not take.
-        refused_documents: the same documents as they were sent.
+        refused: documents that the shadow does not take, by id.
         failures: documents that came along without a vector.
     """
 
@@ -85,8 +84,7 @@ class ShadowBuilder:
         self.name = plan.name
         self.shadow = shadow_name(plan.name)
         self.keeper: MarkKeeper | None = None
-        self.refused: dict[str, str] = {}
-        self.refused_documents: dict[str, bytes] = {}
+        self.refused: dict[str, Rejected] = {}
         self.failures: dict[str, Failure] = {}
         self._source = context.server.address
         self._field = plan.collection.embedding_field
@@ -175,7 +173,6 @@ class ShadowBuilder:
         self._known.clear()
         self._read.clear()
         self.refused.clear()
-        self.refused_documents.clear()
         context.ledger.forget_collection(self._source, self.shadow)
         for page in export_pages(context.server, self.shadow, self.whole):
             stored = {document.id: document.vector_bytes() or b"" for document in page}
@@ -332,14 +329,12 @@ class ShadowBuilder:
         for document_id, reason in written.failed.items():
             prepared.rows.pop(document_id, None)
             prepared.failures.pop(document_id, None)
-            self.refused[document_id] = reason
-            self.refused_documents[document_id] = prepared.lines[document_id]
+            self.refused[document_id] = Rejected(reason, prepared.lines[document_id])
         context.ledger.record_documents(self._source, self.shadow, list(prepared.rows.values()))
         with self._lock:
             for document_id in prepared.rows:
                 self.failures.pop(document_id, None)
-                if self.refused.pop(document_id, None):
-                    self.refused_documents.pop(document_id, None)
+                self.refused.pop(document_id, None)
             self.failures.update(prepared.failures)
             self._known.update(prepared.contents)
             self._rewritten.update(prepared.contents)
@@ -386,7 +381,7 @@ class ShadowBuilder:
         return len(ids)
 
     def _forget(self, document_id: str) -> None:
-        for known in (self._known, self.failures, self.refused, self.refused_documents):
+        for known in (self._known, self.failures, self.refused):
             known.pop(document_id, None)
         self._rewritten.add(document_id)
 

@@ -11,7 +11,7 @@ from migration.documents.pipeline import run_pages
 from migration.documents.update import Written, import_documents, update_line
 from migration.runtime.status import Status
 from migration.strategies.backups import line_of
-from migration.strategies.context import Failure
+from migration.strategies.context import Failure, Rejected
 from migration.strategies.shadow.references import forget_old_numbers, is_old_number
 from migration.strategies.shadow.watching import Watch
 from migration.strategies.shadow_state import MarkKeeper
@@ -57,8 +57,7 @@ class CopyBack:
         status: told of every page.
 
     Attributes:
-        refused: id -> the server's words, for documents that it does not take.
-        refused_documents: the same documents as they were sent.
+        refused: documents that it does not take, by id.
         left_out: how many the application had written itself by then.
     """
 
@@ -71,8 +70,7 @@ class CopyBack:
         self._watch = watch
         self._status = status
         self._copied_to = keeper.mark.copied_to if keeper is not None else ""
-        self.refused: dict[str, str] = {}
-        self.refused_documents: Lines = {}
+        self.refused: dict[str, Rejected] = {}
         self.left_out = 0
 
     def run(self, advance: Callable[[int], object]) -> None:
@@ -113,8 +111,7 @@ class CopyBack:
     def _record(self, page: Lines, written: Written) -> int:
         for document_id, why in written.failed.items():
             if "already exists" not in why:
-                self.refused[document_id] = why
-                self.refused_documents[document_id] = page[document_id]
+                self.refused[document_id] = Rejected(why, page[document_id])
         self._copied_to = next(reversed(page))
         if self._keeper is not None and not self.refused:
             self._keeper.write(copied_to=self._copied_to)
@@ -124,19 +121,18 @@ class CopyBack:
     def _try_again(self) -> int:
         """Import what was refused once more, unless it is gone from the shadow; how many are settled by that."""
         ids = list(self.refused)
-        if any(map(is_old_number, self.refused.values())):
+        if any(is_old_number(each.reason) for each in self.refused.values()):
             forget_old_numbers(self._server, self._name)
         self._server.settle()
         for start in range(0, len(ids), PAGE_SIZE):
             some = ids[start : start + PAGE_SIZE]
             found = fetch_documents(self._server, self._shadow, Selection("", fields=(), with_vector=False), some)
             there = {document.id for document in found}
-            page = {id_: self.refused_documents[id_] for id_ in some if id_ in there or not nameable(id_)}
+            page = {id_: self.refused[id_].line for id_ in some if id_ in there or not nameable(id_)}
             failed = import_documents(self._server, self._name, page, "create").failed
             for document_id in some:
                 if "already exists" in failed.get(document_id, "already exists"):
                     self.refused.pop(document_id)
-                    self.refused_documents.pop(document_id)
         return len(ids) - len(self.refused)
 
 
@@ -156,8 +152,7 @@ class Adoption:
             it is a copy, and the shadow keeps its own. The server may count documents there that it refused.
 
     Attributes:
-        refused: id -> the server's words, for documents that the shadow does not take.
-        refused_documents: the same documents as they were sent.
+        refused: documents that the shadow does not take, by id.
     """
 
     def __init__(
@@ -183,8 +178,7 @@ class Adoption:
         self._selection = Selection(embedding_field, with_vector=not vector_is_optional)
         self._adopted: dict[str, bytes] = {}
         self._gone: set[str] = set()
-        self.refused: dict[str, str] = {}
-        self.refused_documents: Lines = {}
+        self.refused: dict[str, Rejected] = {}
 
     @property
     def count(self) -> int:
@@ -208,7 +202,6 @@ class Adoption:
         for document_id in gone:
             self._server.delete_document(self._shadow, document_id)
             self.refused.pop(document_id, None)
-            self.refused_documents.pop(document_id, None)
             self._adopted.pop(document_id, None)
         self._gone = (self._gone | gone) - there
         return changed + len(gone)
@@ -220,10 +213,8 @@ class Adoption:
             self._adopted[document.id] = document.content_hash()
             if (why := written.failed.get(document.id)) is None:
                 self.refused.pop(document.id, None)
-                self.refused_documents.pop(document.id, None)
             else:
-                self.refused[document.id] = why
-                self.refused_documents[document.id] = lines[document.id]
+                self.refused[document.id] = Rejected(why, lines[document.id])
 
     def _lines(self, page: Page) -> Lines:
         with_text = [d for d in page if self._source and self._source.failing(d) is None]

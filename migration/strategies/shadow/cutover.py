@@ -19,6 +19,7 @@ measured, and told; what the server's own count shows to be lost in it is a fail
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -26,7 +27,7 @@ from kai.typesense import Schema, TypesenseError
 from kai.typesense_schemas import schema_differences, set_dimensions
 from migration.backup.shelf import folder_name
 from migration.documents.fetch import Selection, export_pages
-from migration.strategies.context import Failure, Outcome, RunContext, StrategyStopped
+from migration.strategies.context import Outcome, Rejected, RunContext, StrategyStopped, failures_of
 from migration.strategies.curation import hand_on, take_along
 from migration.strategies.passes import Passes
 from migration.strategies.plan import CollectionPlan
@@ -83,7 +84,7 @@ class CutOver:
         self._builder = builder
         self._outcome = outcome
         self._name, self._shadow = plan.name, builder.shadow
-        self._uncopied: dict[str, str] = {}
+        self._uncopied: dict[str, Rejected] = {}
         self._watch = Watch(context.server, plan.name)
         self._insists = insists
 
@@ -117,7 +118,7 @@ class CutOver:
             set_role(server, self._name, own, None)
             return False
         if builder.refused:
-            self._write_refused(builder.refused, builder.refused_documents)
+            self._write_refused(builder.refused)
         known = builder.held + len(builder.refused)
         with server.unstoppable():
             counted, dropped = drop(server, self._name, "original", before_again=self._refuse_what_came)
@@ -217,10 +218,11 @@ class CutOver:
             f"(since {_clock(looked)} and {_clock(read)}; dropped by {_clock(dropped)})"
         )
 
-    def _write_refused(self, reasons: dict[str, str], documents: dict[str, bytes]) -> None:
+    def _write_refused(self, refused: Mapping[str, Rejected]) -> None:
         file = self._context.home / "runs" / self._context.run.name / f"refused-{folder_name(self._name)}.jsonl"
-        write_refused(file, reasons, documents)
-        self._outcome.notes.append(f"{len(documents)} documents that cannot be copied are in {file}")
+        write_refused(file, refused)
+        self._uncopied.update(refused)
+        self._outcome.notes.append(f"{len(refused)} documents that cannot be copied are in {file}")
 
     def _keep_old(self) -> None:
         kept = kept_name(self._name, self._context.run.name)
@@ -364,14 +366,13 @@ class CutOver:
             if not adoption.catch_up():
                 break
         if adoption.refused and not context.options.allow_partial:
-            document_id, why = next(iter(adoption.refused.items()))
+            document_id, why = _first(adoption.refused)
             raise CutOverStopped(
                 f"the application wrote {len(adoption.refused)} documents into its own {self._name!r} that the wanted "
                 f"schema does not take, {document_id!r} among them ({why}); mend them there and run again"
             )
         if adoption.refused:
-            self._uncopied.update(adoption.refused)
-            self._write_refused(adoption.refused, adoption.refused_documents)
+            self._write_refused(adoption.refused)
         _, gone = drop(self._server, self._name, "intruder")
         self._watch.forget()
         why = "the application had created {!r} with another schema" if copied is None else "{!r} had to be made anew"
@@ -396,15 +397,14 @@ class CutOver:
                 f"deleted stays deleted, unless both happened within {self._watch.longest_gap * 1000:.0f} ms"
             )
         if copying.refused and not context.options.allow_partial:
-            self._outcome.failures.update({id_: Failure("copy", why) for id_, why in copying.refused.items()})
-            document_id, why = next(iter(copying.refused.items()))
+            self._outcome.failures |= failures_of(copying.refused)
+            document_id, why = _first(copying.refused)
             raise CutOverStopped(
                 f"{len(copying.refused)} documents cannot be copied back, {document_id!r} among them ({why}); "
                 f"they are in {self._shadow!r} and in the backup; mend the cause and run again"
             )
         if copying.refused:
-            self._uncopied.update(copying.refused)
-            self._write_refused(copying.refused, copying.refused_documents)
+            self._write_refused(copying.refused)
 
     def _renew_references(self) -> None:
         """The joins of other collections lead to the right documents again."""
@@ -465,8 +465,13 @@ class CutOver:
         try:
             passes.run(self._server.count(self._name, source.filter_by))
         finally:
-            left_out = {**self._builder.refused, **self._uncopied}
-            outcome.failures |= {id_: Failure("copy", why) for id_, why in left_out.items()}
+            outcome.failures |= failures_of(self._uncopied)
+
+
+def _first(refused: Mapping[str, Rejected]) -> tuple[str, str]:
+    """Id and reason of one of them."""
+    document_id, rejected = next(iter(refused.items()))
+    return document_id, rejected.reason
 
 
 def _clock(moment: float) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 
 from kai.typesense import Schema, Typesense
+from migration.strategies.context import Rejected
 from migration.strategies.shadow.copying import copy_everything
 from migration.strategies.shadow_state import clone, own_metadata, role_of, set_role
 
@@ -38,13 +39,12 @@ def remove_unfinished_copies(server: Typesense, everything: Sequence[Schema], na
             server.delete_collection(str(schema["name"]))
 
 
-def write_refused(file: Path, reasons: Mapping[str, str], documents: Mapping[str, bytes]) -> None:
+def write_refused(file: Path, refused: Mapping[str, Rejected]) -> None:
     """Add documents and the server's words to a file that only its owner can read; durable."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with os.fdopen(descriptor, "ab") as stream:
-        for document_id, line in documents.items():
-            entry = {"reason": reasons[document_id], "document": orjson.loads(line)}
-            stream.write(orjson.dumps(entry) + b"\n")
+        for each in refused.values():
+            stream.write(orjson.dumps({"reason": each.reason, "document": orjson.loads(each.line)}) + b"\n")
         stream.flush()
         os.fsync(stream.fileno())
