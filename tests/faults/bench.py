@@ -8,6 +8,7 @@ import io
 import os
 import shutil
 import tempfile
+import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from migration.strategies.context import MigrationOptions
 from tests.faults.provider import PlannedAnswer, ScriptedProvider
 from tests.faults.proxy import FaultyProxy
 from tests.faults.script import Planned, Script
-from tests.sandbox.server import RunningSandbox
+from tests.sandbox.server import RunningCluster, RunningSandbox
 from tests.world import Document, Finished, World, made_up, openai
 
 DIMENSIONS: Final = 12
@@ -29,6 +30,8 @@ PATIENT: Final = 5.0
 IMPATIENT: Final = 0.15
 TIME_OUT: Final = 0.4
 """Seconds after which a call that is not answered is given up, in place of the product's minute."""
+LAG: Final = 0.03
+"""Seconds by which the follower lags, where one is read; a run assumes four times as much, not half a second."""
 SMALL: Final = made_up(questions=40, instructions=24)
 COLLECTIONS: Final = ("context_stores", "instructions")
 HANG: Final = 240.0
@@ -51,10 +54,12 @@ class Bench:
 
     Args:
         version: of Typesense that the server behaves as.
+        lags: whether a follower of a cluster is read, and all that is known; the world is looked at through its leader.
     """
 
-    def __init__(self, version: int = 30) -> None:
+    def __init__(self, version: int = 30, *, lags: bool = False) -> None:
         self._version = version
+        self._lags = lags
         self.folder = memory_folder()
         self._stack = contextlib.ExitStack()
         self._homes = 0
@@ -63,18 +68,29 @@ class Bench:
     def __enter__(self) -> Self:
         stack = self._stack
         stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
-        sandbox = stack.enter_context(RunningSandbox(self.folder / "data", version=self._version))
-        self.proxy = stack.enter_context(FaultyProxy(sandbox.url, sandbox.api_key))
+        address, leader, key = self._start()
+        self.proxy = stack.enter_context(FaultyProxy(address, key))
         self.provider = ScriptedProvider()
         stack.enter_context(self.provider)
-        self.world = World(sandbox.url, sandbox.api_key, self.folder)
+        self.world = World(leader, key, self.folder)
         stack.callback(self.world.close)
         # Reading the system's certificates takes as long as the rest of a run, and nothing here speaks TLS.
         stack.enter_context(patch("ssl.SSLContext.load_verify_locations", lambda *_args, **_options: None))
         stack.enter_context(patch("kai.typesense_connection.MINIMUM_READ_TIMEOUT", TIME_OUT))
         stack.enter_context(patch("migration.operations.setup.PROVIDER_TIMEOUT", 10 * TIME_OUT))
+        stack.enter_context(patch("kai.typesense_connection._ASSUMED_LAG", 4 * LAG))
         self.fill(SMALL)
         return self
+
+    def _start(self) -> tuple[str, str, str]:
+        """Start the server: the address to run against, the one to look at, and the key."""
+        if not self._lags:
+            sandbox = self._stack.enter_context(RunningSandbox(self.folder / "data", version=self._version))
+            return sandbox.url, sandbox.url, sandbox.api_key
+        cluster = self._stack.enter_context(RunningCluster(self.folder / "data", lag=LAG))
+        leader = cluster.leader()
+        follower = next(url for number, url in enumerate(cluster.nodes) if number != leader)
+        return follower, cluster.nodes[leader or 0], cluster.api_key
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
@@ -102,6 +118,8 @@ class Bench:
         else:
             self._restore(self._touched)
         self._touched.clear()
+        if self._lags:
+            time.sleep(8 * LAG)  # What was put back is to show where it is read.
 
     def _empty_ledger(self) -> Path:
         """A ledger without entries: making one takes longer than a run."""

@@ -23,6 +23,13 @@ def shared_bench_29() -> Iterator[Bench]:
         yield bench
 
 
+@pytest.fixture(scope="session")
+def shared_bench_lagging() -> Iterator[Bench]:
+    """The same, where all that is known of a cluster is a follower that lags."""
+    with Bench(lags=True) as bench:
+        yield bench
+
+
 @pytest.fixture
 def bench(shared_bench: Bench) -> Iterator[Bench]:
     """The small world as it was at first, and a new home."""
