@@ -113,14 +113,14 @@ class Selection:
     """What to read of a collection.
 
     Attributes:
-        embedding_field: its value goes to `Document.vector`.
+        embedding_field: its value goes to `Document.vector`; empty for documents without one.
         filter_by: Typesense filter; empty for every document.
         fields: the fields needed beside `id` and the embedding; None for whole documents.
         excluded: fields not to read, where whole documents are read (other vectors, say).
         with_vector: whether the embedding itself is needed.
     """
 
-    embedding_field: str
+    embedding_field: str = ""
     filter_by: str = ""
     fields: tuple[str, ...] | None = None
     excluded: tuple[str, ...] = ()
@@ -130,13 +130,17 @@ class Selection:
         """As search and export take them."""
         parameters = {"filter_by": self.filter_by} if self.filter_by else {}
         if self.fields is not None:
-            wanted = ["id", *self.fields, *([self.embedding_field] if self.with_vector else [])]
-            parameters["include_fields"] = ",".join(dict.fromkeys(wanted))
+            wanted = ["id", *self.fields, self.embedding_field if self.with_vector else ""]
+            parameters["include_fields"] = ",".join(filter(None, dict.fromkeys(wanted)))
         else:
             excluded = [*self.excluded, *([] if self.with_vector else [self.embedding_field])]
             if excluded:
                 parameters["exclude_fields"] = ",".join(excluded)
         return parameters
+
+
+IDS: Final = Selection(fields=())
+"""Nothing but the documents' ids."""
 
 
 def other_vector_fields(schema: Schema, embedding_field: str) -> tuple[str, ...]:
@@ -173,12 +177,18 @@ def export_pages(
     return _export(server, collection, selection, partial(_document_of, selection=selection), is_counted=is_counted)
 
 
+def values_of(server: Typesense, collection: str, field: str) -> set[str]:
+    """The values, as text, that the documents of a collection have in a field."""
+    pages = export_pages(server, collection, Selection(fields=(field,)))
+    return {str(document.fields.get(field)) for page in pages for document in page}
+
+
 def export_line_pages(server: Typesense, collection: str, after: str | None = None) -> Iterator[list[Line]]:
     """Whole documents as an import takes them, read as by `export_pages`; with `after`, those behind that document.
 
     If that document is not there any more, all of them.
     """
-    return _export(server, collection, Selection(""), _line_of, after)
+    return _export(server, collection, Selection(), _line_of, after)
 
 
 def whole_export(server: Typesense, collection: str, selection: Selection) -> Iterator[bytes]:

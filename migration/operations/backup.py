@@ -132,7 +132,7 @@ def _back_up_one(
         free_space_needed=documents * _BYTES_A_DOCUMENT,
     )
     with opened as writer, console.progress(f"  Backing up {name}", documents) as bar:
-        lines = whole_export(server, name, Selection(""))
+        lines = whole_export(server, name, Selection())
         while page := list(islice(lines, PAGE_SIZE)):
             writer.add(page)
             totals[name] = totals.get(name, 0) + len(page)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from kai.typesense import Typesense, nameable
-from migration.documents.fetch import PAGE_SIZE, Page, Selection, export_line_pages, export_pages, fetch_documents
+from migration.documents.fetch import IDS, PAGE_SIZE, Page, Selection, export_line_pages, export_pages, fetch_documents
 from migration.documents.pipeline import run_pages
 from migration.documents.update import Written, import_documents, update_line
 from migration.runtime.status import Status
@@ -126,7 +126,7 @@ class CopyBack:
         self._server.settle()
         for start in range(0, len(ids), PAGE_SIZE):
             some = ids[start : start + PAGE_SIZE]
-            found = fetch_documents(self._server, self._shadow, Selection("", fields=(), with_vector=False), some)
+            found = fetch_documents(self._server, self._shadow, IDS, some)
             there = {document.id for document in found}
             page = {id_: self.refused[id_].line for id_ in some if id_ in there or not nameable(id_)}
             failed = import_documents(self._server, self._name, page, "create").failed

@@ -26,7 +26,7 @@ from typing import Final
 from kai.typesense import Schema, TypesenseError
 from kai.typesense_schemas import schema_differences, set_dimensions
 from migration.backup.shelf import folder_name
-from migration.documents.fetch import Selection, export_pages
+from migration.documents.fetch import Selection, export_pages, values_of
 from migration.strategies.context import Outcome, Rejected, RunContext, StrategyStopped, failures_of
 from migration.strategies.curation import hand_on, take_along
 from migration.strategies.passes import Passes
@@ -426,16 +426,8 @@ class CutOver:
             raise CutOverStopped(f"collection {self._name!r} or its shadow went away during the cut-over")
         if differences := schema_differences(wanted, found):
             raise CutOverStopped(f"the schema of {self._name!r} is not as it was: {'; '.join(differences)}")
-        ids_only = Selection(self._plan.collection.embedding_field, fields=(), with_vector=False)
-        there = {document.id for page in export_pages(self._server, self._name, ids_only) for document in page}
-        there.update(self._uncopied)
-        missing = [
-            document.id
-            for page in export_pages(self._server, self._shadow, ids_only)
-            for document in page
-            if document.id not in there
-        ]
-        if missing:
+        there = values_of(self._server, self._name, "id") | self._uncopied.keys()
+        if missing := sorted(values_of(self._server, self._shadow, "id") - there):
             self._outcome.notes.append(
                 f"{len(missing)} documents were deleted while they were copied back, {missing[0]!r} among them"
             )

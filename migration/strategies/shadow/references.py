@@ -21,12 +21,11 @@ from typing import Any, Final
 import orjson
 
 from kai.typesense import Schema, Typesense, TypesenseError, nameable
-from migration.documents.fetch import Selection, export_pages, fetch_documents, id_filter
+from migration.documents.fetch import IDS, Selection, export_pages, fetch_documents, id_filter, values_of
 from migration.documents.update import import_documents
 from migration.strategies.hazards import referring_fields
 
 _NAMED: Final = 20
-_IDS: Final = Selection("", fields=(), with_vector=False)
 _OLD_NUMBER: Final = "Error while updating async reference field"
 
 
@@ -79,7 +78,7 @@ def counts_refused(server: Typesense, schema: Schema) -> bool:
     They are in its index, too, where searches find them and show nothing (recorded: 4 counted, 3 exported).
     """
     name = str(schema["name"])
-    there = sum(len(page) for page in export_pages(server, name, _IDS, is_counted=False))
+    there = sum(len(page) for page in export_pages(server, name, IDS, is_counted=False))
     return there < int(schema["num_documents"])
 
 
@@ -137,7 +136,7 @@ def renew_references(server: Typesense, referring: str, fields: list[str]) -> Re
     """Make every document of a collection look up the targets of these reference fields again."""
     result = Renewed()
     attributes = tuple(dict.fromkeys(name.split(".")[0] for name in fields))
-    selection = Selection("", fields=attributes, with_vector=False)
+    selection = Selection(fields=attributes)
     for exported in export_pages(server, referring, selection):
         # Read right before it is written: an older value must not replace one that the application changed.
         page = fetch_documents(server, referring, selection, [document.id for document in exported])
@@ -171,16 +170,13 @@ def wrong_joins(server: Typesense, referring: str, reference: str, fields: list[
     if not fields:
         return []
     target, target_field = reference.split(".", 1)
-    existing = {
-        str(document.fields.get(target_field))
-        for page in export_pages(server, target, Selection("", fields=(target_field,), with_vector=False))
-        for document in page
-    }
+    existing = values_of(server, target, target_field)
     wrong: list[str] = []
-    for ids in _ids(server, referring):
+    for page in export_pages(server, referring, IDS):
+        ids = [document.id for document in page]
         for document in _joined(server, referring, ids, fields, target, target_field):
-            named = {str(item) for name in fields for item in _as_list(document.get(name))}
-            found = (item for item in _as_list(document.get(target)) if isinstance(item, dict))
+            named = {str(item) for name in fields for item in as_list(document.get(name))}
+            found = (item for item in as_list(document.get(target)) if isinstance(item, dict))
             joined = {str(item.get(target_field)) for item in found}
             there = named & existing
             lost = there - joined if len(fields) == 1 else there and not joined
@@ -188,11 +184,6 @@ def wrong_joins(server: Typesense, referring: str, reference: str, fields: list[
             if joined - named or lost:
                 wrong.append(str(document["id"]))
     return wrong
-
-
-def _ids(server: Typesense, collection: str) -> Iterator[list[str]]:
-    for page in export_pages(server, collection, _IDS):
-        yield [document.id for document in page]
 
 
 def _joined(
@@ -219,7 +210,8 @@ def _line(fields: dict[str, Any], attributes: tuple[str, ...]) -> bytes:
     return orjson.dumps({"id": fields["id"], **values}) if values else b""
 
 
-def _as_list(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
+    """The values of a field, be it one, several or none."""
     if value is None:
         return []
     return value if isinstance(value, list) else [value]

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from io import BufferedWriter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
 from kai.typesense import Schema, Typesense
+from migration.backup.files import open_private, write_atomically
 from migration.backup.shelf import folder_name
-from migration.documents.fetch import Selection, export_pages
+from migration.documents.fetch import export_line_pages, values_of
 from migration.strategies.hazards import referring_fields
-
-_IDS: Final = Selection("", fields=(), with_vector=False)
+from migration.strategies.shadow.references import as_list
 
 
 class Referring:
@@ -42,9 +41,10 @@ class Referring:
         """Write them to disk, durably; nothing where no other collection refers to this one."""
         for schema, _ in self._collections():
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with self._open(self._file(schema)) as stream:
-                for page in export_pages(self._server, str(schema["name"]), Selection("")):
-                    stream.writelines(orjson.dumps(document.fields) + b"\n" for document in page)
+            with os.fdopen(open_private(self._file(schema)), "wb") as stream:
+                stream.truncate()
+                for page in export_line_pages(self._server, str(schema["name"])):
+                    stream.writelines(line.content + b"\n" for line in page)
                 stream.flush()
                 os.fsync(stream.fileno())
 
@@ -59,9 +59,9 @@ class Referring:
             if not kept.exists():
                 continue
             other = str(schema["name"])
-            there = {document.id for page in export_pages(self._server, other, _IDS) for document in page}
+            there = values_of(self._server, other, "id")
             targets = {each["name"]: str(each["reference"]) for each in schema["fields"] if each["name"] in fields}
-            existing = {reference: self._values(reference) for reference in set(targets.values())}
+            existing = {each: values_of(self._server, *each.split(".", 1)) for each in set(targets.values())}
             gone: dict[str, bytes] = {}
             with kept.open("rb") as lines:
                 for line in lines:
@@ -70,10 +70,7 @@ class Referring:
                         gone[str(document["id"])] = line
             file = self._folder / f"gone-{folder_name(other)}.jsonl"
             if gone:
-                with self._open(file) as stream:
-                    stream.writelines(gone.values())
-                    stream.flush()
-                    os.fsync(stream.fileno())
+                write_atomically(file, b"".join(gone.values()))
             kept.unlink()
             if not gone:
                 continue
@@ -99,22 +96,9 @@ class Referring:
     def _file(self, schema: Schema) -> Path:
         return self._folder / f"referring-{folder_name(str(schema['name']))}.jsonl"
 
-    def _open(self, file: Path) -> BufferedWriter:
-        return os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
-
-    def _values(self, reference: str) -> set[str]:
-        """Of the field that a reference names, in the documents that stand there now."""
-        target, field = reference.split(".", 1)
-        selection = Selection("", fields=(field,), with_vector=False)
-        pages = export_pages(self._server, target, selection)
-        return {str(document.fields.get(field)) for page in pages for document in page}
-
 
 def _all_there(document: Mapping[str, Any], targets: Mapping[str, str], existing: Mapping[str, set[str]]) -> bool:
     """Whether all that a document refers to is there; a field inside an object is not looked into."""
-    for name, reference in targets.items():
-        value = document.get(name)
-        values = value if isinstance(value, list) else [] if value is None else [value]
-        if any(str(each) not in existing[reference] for each in values):
-            return False
-    return True
+    return all(
+        str(each) in existing[reference] for name, reference in targets.items() for each in as_list(document.get(name))
+    )
