@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,9 +20,12 @@ class FakeTypesense:
         fields: of its schema.
         documents: by id, the oldest first.
         before_alter: called before each alter with its number, from 1: what an application does in that moment.
-        alters: how many there were.
+        before_import: the same for each import.
+        alters: how many alters there were.
+        imports: how many imports.
     """
 
+    address = "http://fake:8108"
     lags = False
     lag = 0.0
     patience = 5.0
@@ -30,7 +34,8 @@ class FakeTypesense:
         self.fields = list(fields)
         self.documents = {id_: {"id": id_, **document} for id_, document in documents.items()}
         self.before_alter: Callable[[int], object] = lambda _: None
-        self.alters = 0
+        self.before_import: Callable[[int], object] = lambda _: None
+        self.alters = self.imports = 0
 
     def settle(self) -> None:
         """Nothing lags."""
@@ -71,10 +76,19 @@ class FakeTypesense:
                 raise TypesenseError("Schema change is incompatible with the documents already stored", status=400)
         self.fields = [known for known in self.fields if known["name"] not in dropped] + added
 
-    def search(self, name: str, parameters: Mapping[str, Any], read: Callable[[bytes], Any]) -> Any:
-        """Its newest documents."""
-        newest = list(reversed(self.documents.values()))[: int(parameters["per_page"])]
-        return read(orjson.dumps({"found": len(self.documents), "hits": [{"document": each} for each in newest]}))
+    def search(
+        self, name: str, parameters: Mapping[str, Any], read: Callable[[bytes], Any] = orjson.loads
+    ) -> dict[str, Any]:
+        """A page of its documents, the newest first, or those of the ids that the filter names."""
+        found = list(reversed(self.documents.values()))
+        if wanted := parameters.get("filter_by"):
+            named = re.findall("`([^`]*)`", wanted)
+            found = [document for document in found if document["id"] in named]
+        size = int(parameters["per_page"])
+        first = (int(parameters.get("page", 1)) - 1) * size
+        hits = [{"document": each} for each in found[first : first + size]]
+        answer: dict[str, Any] = read(orjson.dumps({"found": len(found), "hits": hits}))
+        return answer
 
     def export_lines(self, name: str, parameters: Mapping[str, str] | None = None) -> Iterator[bytes]:
         """All of its documents."""
@@ -83,8 +97,13 @@ class FakeTypesense:
     def import_lines(self, name: str, lines: Sequence[bytes], action: str) -> list[ImportAnswer]:
         """Update what is there; null takes a value away."""
         assert action == "update"
-        for line in lines:
-            change = orjson.loads(line)
-            merged = self.documents[change["id"]] | change
-            self.documents[change["id"]] = {key: value for key, value in merged.items() if value is not None}
-        return [ImportAnswer(success=True)] * len(lines)
+        self.imports += 1
+        self.before_import(self.imports)
+        return [self._update(orjson.loads(line)) for line in lines]
+
+    def _update(self, change: dict[str, Any]) -> ImportAnswer:
+        if change["id"] not in self.documents:
+            return ImportAnswer(success=False, code=404, error=f"Could not find a document with id: {change['id']}")
+        merged = self.documents[change["id"]] | change
+        self.documents[change["id"]] = {key: value for key, value in merged.items() if value is not None}
+        return ImportAnswer(success=True)

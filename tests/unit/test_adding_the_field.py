@@ -91,7 +91,8 @@ def test_an_old_document_that_was_written_is_found_by_looking_through_all_of_the
     assert "vector" not in server.documents["n0"]
 
 
-def test_the_operator_is_told_once_that_an_application_keeps_it_away() -> None:
+def test_the_operator_is_told_once_that_an_application_keeps_it_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refill, "_BETWEEN_TRIES", 0.0)
     server = emptied()
 
     def write(number: int) -> None:
