@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 
 import pytest
 
+from kai.settings import ChosenStrategy
 from tests.killing import Ended, impatient, run_forked
 from tests.providers import OpenAIStandIn
 from tests.recreate.proxy import TROUBLES, Proxy, Trouble, at_random, once_for_every_kind
@@ -21,28 +23,35 @@ SEEDS = int(os.environ.get("TROUBLE_SEEDS", "3"))
 pytestmark = pytest.mark.usefixtures("warm")
 
 
-def run(small: SmallWorld, proxy: Proxy, folder: Path, home: str = "home") -> Ended:
+WAYS: dict[ChosenStrategy, int] = {"auto": TARGET, "alter": TARGET, "rebuild": OLD_DIMENSIONS}
+"""The length of the new vectors, by the strategy that is asked for."""
+
+
+def run(small: SmallWorld, proxy: Proxy, folder: Path, strategy: ChosenStrategy = "auto") -> Ended:
     """A run through the proxy."""
-    environment = small.environment(TARGET, folder / home) | {"TYPESENSE_PORT": str(proxy.port)}
-    return run_forked(small.options(), environment, folder, in_child=impatient)
+    environment = small.environment(WAYS[strategy], folder / "home") | {"TYPESENSE_PORT": str(proxy.port)}
+    return run_forked(small.options(strategy=strategy), environment, folder, in_child=impatient)
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_each_kind_of_call_may_fail_once(small: SmallWorld, tmp_path: Path, trouble: Trouble) -> None:
+@pytest.mark.parametrize("strategy", WAYS)
+def test_each_kind_of_call_may_fail_once(
+    small: SmallWorld, tmp_path: Path, strategy: ChosenStrategy, trouble: Trouble
+) -> None:
     with Proxy(small.world.url, once_for_every_kind(trouble)) as proxy:
-        ended = run(small, proxy, tmp_path)
+        ended = run(small, proxy, tmp_path, strategy)
     assert ended.status == 0, ended.text
     assert proxy.troubles == len(set(proxy.kinds)) - 1
-    small.check(TARGET)
+    small.check(WAYS[strategy])
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
-def test_a_fifth_of_all_calls_may_fail(small: SmallWorld, tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "strategy"), list(zip(range(SEEDS), cycle(WAYS))))
+def test_a_fifth_of_all_calls_may_fail(small: SmallWorld, tmp_path: Path, seed: int, strategy: ChosenStrategy) -> None:
     with Proxy(small.world.url, at_random(seed, 0.2)) as proxy:
-        ended = run(small, proxy, tmp_path)
+        ended = run(small, proxy, tmp_path, strategy)
     assert ended.status == 0, ended.text
     assert proxy.troubles
-    small.check(TARGET)
+    small.check(WAYS[strategy])
 
 
 @pytest.mark.parametrize("dimensions", [OLD_DIMENSIONS, TARGET], ids=["wrong dimensions", "right dimensions"])
