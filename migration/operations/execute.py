@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from kai.settings import Settings
 from kai.typesense import Typesense, TypesenseError
-from migration.backup import BackupError, BackupWriter, Kind
+from migration.backup import BackupError
 from migration.embedding.cache import CacheError
 from migration.embedding.provider import ProviderStopped
 from migration.embedding.throttle import Stopped
@@ -23,7 +23,6 @@ from migration.runtime.control import Control
 from migration.runtime.lock import hold
 from migration.runtime.meter import Meter
 from migration.runtime.status import Status, status_file
-from migration.strategies.backups import open_backup
 from migration.strategies.context import MigrationOptions, Outcome, RunContext, StrategyStopped
 from migration.strategies.create_anew import CreateAnew
 from migration.strategies.passes import Passes
@@ -32,8 +31,9 @@ from migration.strategies.recreate import Recreate, settle_leftover
 from migration.strategies.refill import Refill
 from migration.strategies.refusals import Refused, way_problem
 from migration.strategies.shadow.cutover import KeepsWriting
-from migration.strategies.shadow_state import past_the_drop, role_of
+from migration.strategies.shadow_state import past_the_drop
 from migration.strategies.sources import VectorSource
+from migration.strategies.task import Task
 
 DONE: Final = 0
 SOME_FAILED: Final = 1
@@ -271,11 +271,11 @@ def _carry_out(context: RunContext, work: Work) -> CollectionResult:
         if plan.strategy == "skipped":
             return CollectionResult(plan.collection.name, "skipped")
         with contextlib.ExitStack() as stack:
-            source = work.source(context, stack)
-            if settle_leftover(context, plan, source, outcome):
+            task = Task(context, plan, work.source(context, stack), outcome, identity, stack)
+            if settle_leftover(task):
                 context.server.settle()
                 plan = work.plan_anew(context)
-            _migrate(context, stack, plan, source, outcome, identity)
+            _migrate(replace(task, plan=plan))
         if outcome.complete:
             work.conclude(context, plan, outcome)
     except Stopped:
@@ -295,46 +295,26 @@ def _carry_out(context: RunContext, work: Work) -> CollectionResult:
     return CollectionResult(plan.collection.name, status, outcome, cause)
 
 
-def _migrate(
-    context: RunContext,
-    stack: contextlib.ExitStack,
-    plan: CollectionPlan,
-    source: VectorSource,
-    outcome: Outcome,
-    identity: str,
-) -> None:
+def _migrate(task: Task) -> None:
     """By the plan's strategy. A collection that cannot be dropped without losing writes is emptied and filled."""
-    options = context.options
-
-    def opened(kind: Kind) -> BackupWriter:
-        old = plan.old_dimensions or plan.new_dimensions
-        return open_backup(context, stack, plan.schema, plan.collection.embedding_field, old, kind, identity)
-
-    opener = (lambda: opened("vectors")) if options.backup else None
+    plan = task.plan
     if plan.strategy == "in place":
-        passes = Passes(
-            context,
-            source,
-            plan.name,
-            schema=plan.schema,
-            outcome=outcome,
-            open_backup=opener,
-            limit=options.limit_of(plan.eligible),
-        )
-        passes.run(plan.eligible)
-        return
-    if plan.backup is not None and plan.strategy == "create":
-        is_begun = role_of(plan.schema) == "restored"
-        CreateAnew(context, plan.name, plan.backup, outcome, is_begun=is_begun).run(plan.eligible)
-        return
-    if plan.strategy in ("rebuild", "alter"):
-        Refill(context, plan, source, outcome, opener).run(plan.eligible)
-        return
-    is_dropped = past_the_drop(plan.leftover, plan.schema)
-    backup = opened("documents") if options.backup and not is_dropped else None
-    recreate = Recreate(context, plan, source, outcome, backup, insists=options.strategy == "recreate")
+        limit = task.context.options.limit_of(plan.eligible)
+        Passes(task, plan.schema, backs_up=True, limit=limit).run(plan.eligible)
+    elif plan.strategy == "create" and plan.backup is not None:
+        CreateAnew(task, plan.backup).run()
+    elif plan.strategy in ("rebuild", "alter"):
+        Refill(task).run()
+    else:
+        _recreate(task)
+
+
+def _recreate(task: Task) -> None:
+    plan, outcome, console = task.plan, task.outcome, task.context.console
+    backup = None if past_the_drop(plan.leftover, plan.schema) else task.open_backup("documents")
+    recreate = Recreate(task, backup)
     try:
-        recreate.run(plan.eligible)
+        recreate.run()
         return
     except KeepsWriting as reason:
         if problem := way_problem(plan.collection, plan.schema, "alter"):
@@ -345,12 +325,11 @@ def _migrate(
                 f"instead: {problem}"
             ) from reason
         outcome.notes.append(f"{reason}: its vector field was emptied and filled instead (--strategy alter)")
-        context.console.warn(f"  {reason}; going on by emptying and filling its vector field (--strategy alter)")
-    context.ledger.update_collection(identity, strategy="alter")
+        console.warn(f"  {reason}; going on by emptying and filling its vector field (--strategy alter)")
+    task.context.ledger.update_collection(task.identity, strategy="alter")
     outcome.written, outcome.failures = 0, {}
-    refilled = replace(plan, strategy="alter", leftover=None)
-    reopened = None if backup is None else lambda: backup
-    Refill(context, refilled, source, outcome, reopened, recreate.backed_up).run(plan.eligible)
+    refilled = replace(task, plan=replace(plan, strategy="alter", leftover=None))
+    Refill(refilled, backup, recreate.backed_up).run()
 
 
 def _status_of(context: RunContext, outcome: Outcome, cause: str) -> str:

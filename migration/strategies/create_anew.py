@@ -11,51 +11,45 @@ from kai.typesense_changes import send_until_it_shows
 from kai.typesense_curation import SET_KINDS
 from migration.backup import Backup, creatable
 from migration.documents.update import import_documents
-from migration.strategies.context import Failure, Outcome, RunContext, StrategyStopped
+from migration.strategies.context import Failure, StrategyStopped
 from migration.strategies.refusals import Refused
 from migration.strategies.restorable_curation import restorable
 from migration.strategies.shadow.references import WrongJoins, forget_old_numbers, renew_references_to
 from migration.strategies.shadow_state import MARK, get_exact, own_metadata, role_of, shadow_name
+from migration.strategies.task import Task
 
 
 class CreateAnew:
     """Creates a collection from a backup: its documents, synonyms and curations included.
 
     Args:
-        context: the tools of the run.
-        name: of the collection.
+        task: whose plan's strategy is `create`.
         backup: of whole documents.
-        outcome: what was done so far; added to.
-        is_begun: whether a dead run has created the collection already, and not filled it.
     """
 
-    def __init__(self, context: RunContext, name: str, backup: Backup, outcome: Outcome, *, is_begun: bool) -> None:
-        self._context = context
-        self._name = name
+    def __init__(self, task: Task, backup: Backup) -> None:
+        self._task = task
+        self._name = task.name
         self._backup = backup
-        self._is_begun = is_begun
-        self.outcome = outcome
+        self._outcome = task.outcome
 
-    def run(self, total: int) -> Outcome:
+    def run(self) -> None:
         """From wherever it stands to the end.
-
-        Args:
-            total: documents of the backup.
 
         Raises:
             StrategyStopped: it could not be finished; run again.
         """
-        server, backup = self._context.server, self._backup
-        self._context.status.phase("restoring", collection=self._name, total=total)
+        server, backup = self._task.server, self._backup
+        self._task.enter("restoring", self._task.plan.eligible)
         try:
             curation = restorable(server, backup, self._name)
         except Refused as error:
             raise StrategyStopped(str(error)) from error
-        self.outcome.notes += curation.differing
+        self._outcome.notes += curation.differing
         curation.put_missing_sets(server)
-        if not self._is_begun:
+        if role_of(self._task.plan.schema) != "restored":
             own = own_metadata(backup.schema) or {}
-            mark = {MARK: {"role": "restored", "run": self._context.run.name}}
+            mark = {MARK: {"role": "restored", "run": self._task.context.run.name}}
             schema = {key: value for key, value in creatable(backup.schema).items() if key not in SET_KINDS}
             wanted = {**schema, **curation.names, "name": self._name, "metadata": {**own, **mark}}
             send_until_it_shows(
@@ -73,23 +67,22 @@ class CreateAnew:
             failed = import_documents(server, self._name, lines, "create").failed
             failed = {id_: why for id_, why in failed.items() if "already exists" not in why}
             restored.update(lines.keys() - failed.keys())
-            self.outcome.failures.update({id_: Failure("import", why) for id_, why in failed.items()})
-        self.outcome.success = len(restored)
-        self.outcome.missing = max(0, int(backup.schema.get("num_documents", 0)) - len(restored))
-        if self.outcome.missing and not backup.manifest.complete:
-            self.outcome.notes.append(
+            self._outcome.failures.update({id_: Failure("import", why) for id_, why in failed.items()})
+        self._outcome.success = len(restored)
+        self._outcome.missing = max(0, int(backup.schema.get("num_documents", 0)) - len(restored))
+        if self._outcome.missing and not backup.manifest.complete:
+            self._outcome.notes.append(
                 f"the backup is not complete: {len(restored)} documents are in it, of the "
                 f"{backup.schema.get('num_documents')} that the collection had when it was begun"
             )
         else:
-            self.outcome.missing = 0
+            self._outcome.missing = 0
         try:
-            self.outcome.notes += renew_references_to(server, self._name, but=shadow_name(self._name))
+            self._outcome.notes += renew_references_to(server, self._name, but=shadow_name(self._name))
         except WrongJoins as error:
             raise StrategyStopped(str(error)) from error
         server.set_metadata(self._name, own_metadata(server.collection(self._name) or {}) or {})
-        self.outcome.complete = True
-        return self.outcome
+        self._outcome.complete = True
 
     def _begun(self) -> Schema | None:
         """The collection, once it stands with this run's mark.
@@ -97,7 +90,7 @@ class CreateAnew:
         Raises:
             StrategyStopped: somebody else has created one of that name.
         """
-        found = get_exact(self._context.server, self._name)
+        found = get_exact(self._task.server, self._name)
         if found is not None and role_of(found) != "restored":
             raise StrategyStopped(
                 f"a collection {self._name!r} was created meanwhile, by the application perhaps; delete it, or restore "

@@ -34,10 +34,11 @@ from migration.documents.pipeline import run_pages
 from migration.documents.update import Written, import_documents, update_line
 from migration.ledger import DocumentRecord, FailureRecord
 from migration.strategies.backups import back_up
-from migration.strategies.context import Failure, Outcome, RunContext, Sampled
+from migration.strategies.context import Failure, Sampled
 from migration.strategies.limit import Limit
 from migration.strategies.read_back import ReadBack
-from migration.strategies.sources import TENANT_FIELD, VectorSource, float32_bytes
+from migration.strategies.sources import TENANT_FIELD, float32_bytes
+from migration.strategies.task import Task
 
 _PICKED: Final = 0.25
 """Share of the documents that may get into the sample; looking at each would cost more than it brings."""
@@ -80,13 +81,9 @@ class Passes:
     """The embedding field of one collection, brought to what its source says.
 
     Args:
-        context: the tools of the run.
-        source: what each document should carry.
-        name: the real collection's name.
+        task: whose vectors these are; its outcome is whole once `run` has returned.
         schema: the collection's, as the server gave it.
-        outcome: what was done so far; added to, and whole once `run` has returned.
-        open_backup: opens the backup, which takes each page's old vectors, durably, before the page is
-            written; called before the first page is. None for no backup.
+        backs_up: whether each page's old vectors go to a backup, durably, before the page is written.
         doing: what the first pass is called on the progress bar and in the status.
         limit: most documents to write; None for all.
         read_back: whether what the first pass writes is read again beside it; then the second one reads vectors only
@@ -95,36 +92,31 @@ class Passes:
 
     def __init__(
         self,
-        context: RunContext,
-        source: VectorSource,
-        name: str,
-        *,
+        task: Task,
         schema: Schema,
-        outcome: Outcome,
-        open_backup: Callable[[], BackupWriter] | None = None,
+        *,
+        backs_up: bool = False,
         doing: str = "Migrating",
         limit: int | None = None,
         read_back: bool = False,
     ) -> None:
-        self._context = context
-        self._source = source
-        self._name = name
-        self._open_backup = open_backup
+        self._task = task
+        self._context, self._source, self._name = task.context, task.source, task.name
         self._doing = doing
         self._limit_given = limit
         self._limit = Limit(limit)
         self._backup: BackupWriter | None = None
-        self._server = context.server.address
-        collection = source.collection
-        self._field = collection.embedding_field
+        self._server = task.server.address
+        source = task.source
+        self._field = source.collection.embedding_field
         tenant = (TENANT_FIELD,) if any(known["name"] == TENANT_FIELD for known in schema["fields"]) else ()
-        lean = Selection(self._field, source.filter_by, (*collection.text_fields, *tenant))
+        lean = Selection(self._field, source.filter_by, (*source.collection.text_fields, *tenant))
         # With a backup the whole document is read, so that its other fields can be shown to be unchanged.
         whole = Selection(self._field, source.filter_by, excluded=other_vector_fields(schema, self._field))
-        self._whole = open_backup is not None
+        self._whole = backs_up and task.context.options.backup
         self._selection = whole if self._whole else lean
-        self._read_back = ReadBack(context.server, name, self._selection, source) if read_back else None
-        self._random = random.Random(len(name))  # noqa: S311 - repeatable, not secret
+        self._read_back = ReadBack(task.server, task.name, self._selection, source) if read_back else None
+        self._random = random.Random(len(task.name))  # noqa: S311 - repeatable, not secret
         self._failures: dict[str, Failure] = {}
         self._on_record: set[str] = set()
         """Ids that the ledger holds as failed in this run, from an earlier leg of it or from this one."""
@@ -133,25 +125,24 @@ class Passes:
         self._lock = threading.Lock()
         self._tally = _Tally()
         self._catching_up = False
-        self.outcome = outcome
+        self._outcome = task.outcome
         self.first_ended_at: float | None = None
         """Unix time at which the first pass had read, and written, every document; None before."""
 
-    def run(self, total: int) -> Outcome:
+    def run(self, total: int) -> None:
         """Pass after pass, until one finds nothing to do, or the run is stopped.
 
         Args:
             total: eligible documents, for the progress bar.
         """
-        self.outcome.complete = False
+        self._outcome.complete = False
         with self._read_back or contextlib.nullcontext():
             self._passes(total)
         if self._backup is not None:
-            self._backup.is_complete = self.outcome.complete
-        return self.outcome
+            self._backup.is_complete = self._outcome.complete
 
     def _passes(self, total: int) -> None:
-        outcome = self.outcome
+        outcome = self._outcome
         earlier = self._context.ledger.failures(self._context.run.id, self._name)
         self._on_record = {failure.document_id for failure in earlier if failure.stage != "copy"}
         for number in range(1, MOST_PASSES + 1):
@@ -159,17 +150,17 @@ class Passes:
             self._tally = tally = _Tally()
             self._limit.left_out = False
             doing = "Checking" if self._catching_up else self._doing
-            self._context.status.phase(doing.lower(), collection=self._name, total=total)
+            self._task.enter(doing.lower(), total)
             whole = False
             try:
                 with self._context.console.progress(f"  {doing} {self._name}", total) as bar:
                     self._one_pass(self._pages(), bar.update)
-                whole = not self._stopped() and not self._limit.left_out
+                whole = not self._task.is_stopped and not self._limit.left_out
                 if whole:
                     self.first_ended_at = self.first_ended_at or time.time()
             finally:
                 self._account(whole)
-            if self._stopped():
+            if self._task.is_stopped:
                 return
             if self._limit.left_out:
                 if not self._limit.reached and number < MOST_PASSES:
@@ -200,7 +191,7 @@ class Passes:
         outcome.notes += self._source.notes()
 
     def _account(self, whole: bool) -> None:
-        outcome, tally = self.outcome, self._tally
+        outcome, tally = self._outcome, self._tally
         outcome.passes += 1
         outcome.written += tally.wrote
         # A later pass that was cut short has seen fewer documents than are done.
@@ -247,11 +238,8 @@ class Passes:
             self._write,
             record,
             workers=self._context.options.concurrency,
-            stopped=lambda: self._stopped() or self._limit.reached,
+            stopped=lambda: self._task.is_stopped or self._limit.reached,
         )
-
-    def _stopped(self) -> bool:
-        return self._context.control.stopped.is_set()
 
     # -- the steps of a page ---------------------------------------------------------------------------
 
@@ -309,8 +297,8 @@ class Passes:
 
     def _its_backup(self) -> BackupWriter | None:
         with self._lock:
-            if self._backup is None and self._open_backup is not None:
-                self._backup = self._open_backup()
+            if self._backup is None and self._whole:
+                self._backup = self._task.open_backup("vectors")
             return self._backup
 
     def _look_at(self, document: Document, record: DocumentRecord, stored: bytes, work: _PageWork) -> None:

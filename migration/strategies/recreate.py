@@ -15,8 +15,7 @@ from typing import Final
 
 from kai.typesense import Schema
 from migration.backup import BackupWriter
-from migration.strategies.context import Outcome, RunContext, failures_of
-from migration.strategies.plan import CollectionPlan
+from migration.strategies.context import RunContext, failures_of
 from migration.strategies.shadow.builder import CannotCopy, ShadowBuilder
 from migration.strategies.shadow.cutover import CutOver, CutOverStopped, KeepsWriting
 from migration.strategies.shadow.keeping import remove_unfinished_copies
@@ -34,7 +33,7 @@ from migration.strategies.shadow_state import (
     set_role,
     shadow_name,
 )
-from migration.strategies.sources import VectorSource
+from migration.strategies.task import Task
 
 CATCH_UPS: Final = 3
 
@@ -43,51 +42,32 @@ class Recreate:
     """The whole way of one collection to other dimensions; picks up where a dead run left it.
 
     Args:
-        context: the tools of the run.
-        plan: what to do.
-        source: what each document should carry.
-        outcome: what was done so far; added to.
+        task: whose plan's strategy is `recreate`.
         backup: takes each page, durably, before it goes to the shadow; None for no backup.
-        insists: whether it is recreated although the application keeps writing, and writes may be lost.
     """
 
-    def __init__(
-        self,
-        context: RunContext,
-        plan: CollectionPlan,
-        source: VectorSource,
-        outcome: Outcome,
-        backup: BackupWriter | None = None,
-        *,
-        insists: bool = True,
-    ) -> None:
-        self._context = context
-        self._server = context.server
-        self._plan = plan
-        self._name = plan.name
+    def __init__(self, task: Task, backup: BackupWriter | None = None) -> None:
+        self._task = task
+        self._server = task.server
+        self._name = task.name
         self._backup = backup
-        self._source = source
-        self._builder = ShadowBuilder(context, plan, source, backup)
-        self._insists = insists
-        self.outcome = outcome
+        self._builder = ShadowBuilder(task, backup)
+        self._outcome = task.outcome
 
     @property
     def backed_up(self) -> Set[str]:
         """Ids of the documents that are in the backup."""
         return self._builder.backed_up
 
-    def run(self, total: int) -> Outcome:
+    def run(self) -> None:
         """From wherever it stands to the end.
-
-        Args:
-            total: eligible documents, for the progress bar.
 
         Raises:
             CannotCopy: the live collection is untouched and the shadow is removed; or somebody else's is there.
             CutOverStopped: the shadow holds everything, and the next start goes on.
             KeepsWriting: the application never stood still; nothing was dropped, and the shadow is removed.
         """
-        self.outcome.complete = False
+        self._outcome.complete = False
         self._server.settle()
         everything = self._server.collections()
         shadow, live = find_shadow(everything, self._name), find(everything, self._name)
@@ -99,18 +79,18 @@ class Recreate:
                 f"a collection {shadow['name']!r} is there that this tool did not make; rename or delete it first"
             )
         remove_unfinished_copies(self._server, everything, self._name)
-        cut_over = CutOver(self._context, self._plan, self._builder, self.outcome, insists=self._insists)
+        cut_over = CutOver(self._task, self._builder)
         if mark is not None and past_the_drop(mark, live):
             self._builder.keeper = MarkKeeper(self._server, mark)
             with self._builder.keeper:
                 self._builder.keeper.write()
                 self._know_the_shadow(mark)
                 cut_over.finish()
-            return self.outcome
+            return
         if live is None:
             raise CannotCopy(f"collection {self._name!r} is gone, and its shadow is no full copy of it")
         try:
-            self._build(live, shadow, mark, total)
+            self._build(live, shadow, mark)
             with self._keeper:
                 is_dropped = self._fill() and cut_over.drop()
                 if is_dropped:
@@ -123,15 +103,14 @@ class Recreate:
         if not is_dropped:
             self._account()
             self._keeper.let_go()
-        return self.outcome
 
     def _know_the_shadow(self, mark: Mark) -> None:
         """Where the ledger knows nothing of this target, as on another machine, the shadow tells what it has."""
-        ledger, source = self._context.ledger, self._server.address
-        if mark.fingerprint != self._source.fingerprint:
+        ledger, source = self._task.context.ledger, self._task.source
+        if mark.fingerprint != source.fingerprint:
             return
         names = (mark.of, shadow_name(mark.of))
-        if not any(ledger.count_documents(source, name, self._source.model_id) for name in names):
+        if not any(ledger.count_documents(self._server.address, name, source.model_id) for name in names):
             self._builder.learn()
 
     @property
@@ -141,35 +120,35 @@ class Recreate:
             raise CannotCopy(f"the shadow {self._builder.shadow!r} carries no mark")
         return keeper
 
-    def _build(self, live: Schema, shadow: Schema | None, mark: Mark | None, total: int) -> None:
+    def _build(self, live: Schema, shadow: Schema | None, mark: Mark | None) -> None:
         """The shadow is there, of the wanted schema, and it is known what it holds."""
-        if mark is not None and mark.fingerprint != self._source.fingerprint:
-            remove_shadow(self._context, self._name)
+        if mark is not None and mark.fingerprint != self._task.source.fingerprint:
+            remove_shadow(self._task.context, self._name)
             shadow = None
-        self._context.status.phase("copying", collection=self._name, total=total)
+        self._task.enter("copying", self._task.plan.eligible)
         self._builder.create(live, shadow)
         self._builder.learn()
 
     def _fill(self) -> bool:
         """The shadow is complete, abreast and checked; False if the run was stopped before."""
-        context, builder = self._context, self._builder
-        with context.console.progress(f"  Migrating {self._name}", self._server.count(self._name)) as bar:
+        builder = self._builder
+        with self._task.context.console.progress(f"  Migrating {self._name}", self._server.count(self._name)) as bar:
             builder.build(bar.update)
-        if context.control.stopped.is_set():
+        if self._task.is_stopped:
             return False
-        context.status.phase("catching up", collection=self._name)
+        self._task.enter("catching up")
         for _ in range(CATCH_UPS):
-            if not (changed := builder.catch_up()) or context.control.stopped.is_set():
+            if not (changed := builder.catch_up()) or self._task.is_stopped:
                 break
         else:
-            self.outcome.notes.append(
+            self._outcome.notes.append(
                 f"the application keeps writing: {changed} documents changed during the last of {CATCH_UPS} catch-ups"
             )
-        if context.control.stopped.is_set():
+        if self._task.is_stopped:
             return False
         self._check()
         self._account()
-        return not context.control.stopped.is_set()
+        return not self._task.is_stopped
 
     def _check(self) -> None:
         """Read the shadow back.
@@ -177,8 +156,8 @@ class Recreate:
         Raises:
             CannotCopy: it is not as it should be, even after another catch-up.
         """
-        self._context.status.phase("checking", collection=self._name)
-        if self._wrong() and not self._context.control.stopped.is_set():
+        self._task.enter("checking")
+        if self._wrong() and not self._task.is_stopped:
             self._builder.catch_up()
             if wrong := self._wrong():
                 raise CannotCopy(f"the shadow is not as it should be: {'; '.join(wrong)}")
@@ -188,8 +167,8 @@ class Recreate:
         return [f"collection {self._name!r} is gone"] if live is None else self._builder.check(live)
 
     def _account(self) -> None:
-        self.outcome.failures = dict(self._builder.failures)
-        self.outcome.written = self._builder.held
+        self._outcome.failures = dict(self._builder.failures)
+        self._outcome.written = self._builder.held
 
     def _undo(self) -> None:
         """Leave the server as it was: no shadow, no mark."""
@@ -198,18 +177,18 @@ class Recreate:
             return
         if keeper.mark.phase != "building":
             keeper.write(phase="building")
-        remove_shadow(self._context, self._name)
-        self.outcome.failures = self._builder.failures | failures_of(self._builder.refused)
+        remove_shadow(self._task.context, self._name)
+        self._outcome.failures = self._builder.failures | failures_of(self._builder.refused)
 
 
-def settle_leftover(context: RunContext, plan: CollectionPlan, source: VectorSource, outcome: Outcome) -> bool:
+def settle_leftover(task: Task) -> bool:
     """Finish or remove what a dead run left, unless it serves this run's target.
 
     Returns:
         Whether anything was finished or removed; the collection must be planned anew.
     """
-    mark = plan.leftover
-    if plan.strategy == "recreate" and (mark is None or mark.fingerprint == source.fingerprint):
+    context, plan, mark = task.context, task.plan, task.plan.leftover
+    if plan.strategy == "recreate" and (mark is None or mark.fingerprint == task.source.fingerprint):
         return False
     if mark is None:
         # A run that died right after creating the shadow left it without a mark.
@@ -218,7 +197,7 @@ def settle_leftover(context: RunContext, plan: CollectionPlan, source: VectorSou
             remove_shadow(context, plan.name)
         return False
     if past_the_drop(mark, get_exact(context.server, plan.name)):
-        Recreate(context, plan, source, outcome).run(plan.eligible)
+        Recreate(task).run()
     else:
         remove_shadow(context, plan.name)
     return True

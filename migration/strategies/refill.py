@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from itertools import count
 from typing import Any, Final
 
@@ -37,11 +38,10 @@ from migration.documents.fetch import (
 from migration.documents.pipeline import run_pages
 from migration.documents.update import import_documents, update_line
 from migration.strategies.backups import back_up
-from migration.strategies.context import Failure, Outcome, RunContext, StrategyStopped
+from migration.strategies.context import Failure, StrategyStopped
 from migration.strategies.passes import Passes
-from migration.strategies.plan import CollectionPlan
 from migration.strategies.shadow_state import MARK, REFILLING, own_metadata, unfinished_refill
-from migration.strategies.sources import VectorSource
+from migration.strategies.task import Task
 
 _NEWEST: Final = 30
 """Documents that are looked at before each try to add the field: an application that keeps writing adds there."""
@@ -62,66 +62,51 @@ class Refill:
     """One collection, its vector field emptied and filled again.
 
     Args:
-        context: the tools of the run.
-        plan: what to do; its strategy is `rebuild` or `alter`.
-        source: what each document should carry.
-        outcome: what was done so far; added to.
-        open_backup: opens the backup of the old vectors; None for no backup.
-        backed_up: ids of documents that are in that backup already.
+        task: its plan's strategy is `rebuild` or `alter`.
+        backup: that is begun already; None to open one.
+        backed_up: ids of documents that are in it.
     """
 
-    def __init__(
-        self,
-        context: RunContext,
-        plan: CollectionPlan,
-        source: VectorSource,
-        outcome: Outcome,
-        open_backup: Callable[[], BackupWriter] | None = None,
-        backed_up: Collection[str] = (),
-    ) -> None:
-        self._context = context
-        self._server = context.server
-        self._plan = plan
-        self._name = plan.name
-        self._field = plan.collection.embedding_field
-        self._source = source
-        self._open_backup = open_backup
+    def __init__(self, task: Task, backup: BackupWriter | None = None, backed_up: Collection[str] = ()) -> None:
+        self._task = task
+        self._context = task.context
+        self._server = task.server
+        self._plan = task.plan
+        self._name, self._field = task.name, task.field
+        self._source = task.source
+        self._backup = backup
         self._backed_up = backed_up
-        self.outcome = outcome
+        self._outcome = task.outcome
 
-    def run(self, total: int) -> Outcome:
+    def run(self) -> None:
         """From wherever it stands to the end.
-
-        Args:
-            total: eligible documents, for the progress bars.
 
         Raises:
             StrategyStopped: nothing was changed yet; or the field stands, and documents keep it from being required.
         """
-        self.outcome.complete = False
+        self._outcome.complete = False
         self._server.settle()
-        schema = self._schema()
+        schema = self._task.schema()
         found = unfinished_refill(schema)
         wanted = self._wanted_field(schema, found)
         mark = self._taken_over(found, wanted) if found else None
         if not wanted.get("optional"):
             self._source = self._source.everywhere()
         if mark is None and self._nothing_to_write():
-            return self._passes("Checking", self._open_backup).run(total)
-        failing = self._get_vectors(total, back_up_too=mark is None)
-        if self._context.control.stopped.is_set():
-            return self.outcome
+            self._passes("Checking", backs_up=True).run(self._plan.eligible)
+            return
+        failing = self._get_vectors(back_up_too=mark is None)
+        if self._task.is_stopped:
+            return
         if failing and mark is None and not wanted.get("optional"):
             raise StrategyStopped(
                 f"the field {self._field!r} must have a value in every document, and {len(failing)} would have none, "
                 f"{failing[0]!r} among them, because they have no text or the provider refuses it; nothing was changed"
             )
         self._server.settle()
-        if unfinished_refill(self._schema()) != found:
+        if unfinished_refill(self._task.schema()) != found:
             raise StrategyStopped(f"another run is emptying or filling {self._name!r}; wait until it has ended")
-        mark = self._stand_empty(mark, wanted, total)
-        self._fill(mark, wanted, total)
-        return self.outcome
+        self._fill(self._stand_empty(mark, wanted), wanted)
 
     def _taken_over(self, found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
         """What a dead run wrote down, as this run's: of another target, it begins anew with the emptying."""
@@ -135,12 +120,6 @@ class Refill:
     @property
     def _changes_dimensions(self) -> bool:
         return self._plan.old_dimensions != self._plan.new_dimensions
-
-    def _schema(self) -> Schema:
-        schema = self._server.collection(self._name)
-        if schema is None:
-            raise StrategyStopped(f"collection {self._name!r} is gone")
-        return schema
 
     def _wanted_field(self, schema: Schema, mark: dict[str, Any] | None) -> dict[str, Any]:
         """The field as it is to stand in the end: its own attributes, the target's length."""
@@ -164,11 +143,11 @@ class Refill:
             for document in page:
                 if source.failing(document) is None and source.current(document, known.get(document.id)) is None:
                     return False
-            if context.control.stopped.is_set():
+            if self._task.is_stopped:
                 return False
         return True
 
-    def _get_vectors(self, total: int, *, back_up_too: bool) -> list[str]:
+    def _get_vectors(self, *, back_up_too: bool) -> list[str]:
         """Every vector is at hand, and every old one in the backup, before the search pauses.
 
         Returns:
@@ -176,7 +155,7 @@ class Refill:
         """
         failing: list[str] = []
         context, source = self._context, self._source
-        backup = self._open_backup() if back_up_too and self._open_backup is not None else None
+        backup = (self._backup or self._task.open_backup("vectors")) if back_up_too else None
         excluded = (
             other_vector_fields(self._plan.schema, self._field) if backup is None or backup.kind == "vectors" else ()
         )
@@ -184,7 +163,8 @@ class Refill:
         filter_by, texts = (source.filter_by, source.collection.text_fields) if backup is None else ("", ())
         lean = Selection(self._field, filter_by, texts, with_vector=False)
         selection = Selection(self._field, excluded=excluded)
-        context.status.phase("embedding", collection=self._name, total=total)
+        total = self._plan.documents if backup else self._plan.eligible
+        self._task.enter("embedding", self._plan.eligible)
 
         def prepare(page: Page) -> int:
             context.control.wait_while_paused()
@@ -204,7 +184,7 @@ class Refill:
                 back_up(backup, self._field, new, {document.id: document.content_hash() for document in new})
             return seen
 
-        with context.console.progress(f"  Embedding {self._name}", self._plan.documents if backup else total) as bar:
+        with context.console.progress(f"  Embedding {self._name}", total) as bar:
 
             def advance(documents: int) -> None:
                 context.status.add(documents)
@@ -216,10 +196,10 @@ class Refill:
                 lambda documents: documents,
                 advance,
                 workers=context.options.concurrency,
-                stopped=context.control.stopped.is_set,
+                stopped=lambda: self._task.is_stopped,
             )
         if backup is not None:
-            backup.close(complete=not context.control.stopped.is_set())
+            backup.close(complete=not self._task.is_stopped)
         return failing
 
     def _eligible(self, page: Page) -> Page:
@@ -229,16 +209,16 @@ class Refill:
 
     # -- the pause -------------------------------------------------------------------------------------
 
-    def _stand_empty(self, mark: dict[str, Any] | None, wanted: dict[str, Any], total: int) -> dict[str, Any]:
+    def _stand_empty(self, mark: dict[str, Any] | None, wanted: dict[str, Any]) -> dict[str, Any]:
         """The field stands with the target's length and without the old values; from wherever an earlier run was left.
 
         Without its field the collection has no vector search: no Ctrl-C ends the waiting for it.
         """
-        self._context.status.phase("emptying", collection=self._name, total=total)
+        self._task.enter("emptying", self._plan.eligible)
         with self._server.unstoppable():
             if mark is not None:
                 wait_for_alters(self._server, self._name)
-                if mark["phase"] == "filling" and self._is_back(self._schema()):
+                if mark["phase"] == "filling" and self._is_back(self._task.schema()):
                     return mark
             if mark is None or not mark.get("dropped_at"):
                 mark = self._mark(**(mark or {}) | {"phase": "emptying", "field": wanted, "dropped_at": time.time()})
@@ -246,8 +226,8 @@ class Refill:
                 self._alter(self._dropped, lambda now: not _length(now, self._field))
                 self._take_values_out()
                 mark = self._mark(**mark | {"phase": "adding"})
-            self._context.status.phase("indexing", collection=self._name, total=total)
-            if not self._is_back(self._schema()):
+            self._task.enter("indexing", self._plan.eligible)
+            if not self._is_back(self._task.schema()):
                 self._add(wanted)
             return self._mark(**mark | {"phase": "filling", "back_at": time.time()})
 
@@ -260,7 +240,7 @@ class Refill:
             "fingerprint": self._source.fingerprint,
             **values,
         }
-        self._server.set_metadata(self._name, {**(own_metadata(self._schema()) or {}), MARK: mark})
+        self._server.set_metadata(self._name, {**(own_metadata(self._task.schema()) or {}), MARK: mark})
         return mark
 
     def _take_values_out(self) -> None:
@@ -311,7 +291,7 @@ class Refill:
                         f"field {self._field!r} away; it is tried again until it stands. To have it sooner, pause what "
                         "writes them."
                     )
-                if attempt >= _TRIES_BEFORE_A_WORD and self._context.control.stopped.is_set():
+                if attempt >= _TRIES_BEFORE_A_WORD and self._task.is_stopped:
                     raise StrategyStopped(
                         f"the field {self._field!r} of {self._name!r} is out of the schema, because vectors of another "
                         "length keep coming; pause what writes them, and run again"
@@ -346,46 +326,36 @@ class Refill:
 
     # -- after the pause -------------------------------------------------------------------------------
 
-    def _fill(self, mark: dict[str, Any], wanted: dict[str, Any], total: int) -> None:
+    def _fill(self, mark: dict[str, Any], wanted: dict[str, Any]) -> None:
         """Passes in place, which are the proof; then the mark goes."""
-        outcome = self.outcome
+        outcome = self._outcome
         dropped_at, back_at = float(mark["dropped_at"]), float(mark["back_at"])
         outcome.downtime_seconds = back_at - dropped_at
         # A server that takes the old length still may get an old vector after the new one was read back.
         passes = self._passes("Filling", read_back=self._changes_dimensions)
         try:
-            passes.run(total)
+            passes.run(self._plan.eligible)
         finally:
             outcome.incomplete_seconds = (passes.first_ended_at or time.time()) - back_at
         if not outcome.complete:
             return
-        if not wanted.get("optional") and not self._is_required(self._schema()):
+        if not wanted.get("optional") and not self._is_required(self._task.schema()):
             with self._server.unstoppable():
-                self._require(wanted, total)
-        self._server.set_metadata(self._name, own_metadata(self._schema()) or {})
+                self._require(wanted)
+        self._server.set_metadata(self._name, own_metadata(self._task.schema()) or {})
         outcome.notes.append(
             f"vector search paused for {outcome.downtime_seconds:.2f} s, and told a part of the documents for "
             f"{outcome.incomplete_seconds:.2f} s; keyword search did not pause"
         )
 
-    def _passes(
-        self, doing: str, open_backup: Callable[[], BackupWriter] | None = None, *, read_back: bool = False
-    ) -> Passes:
-        return Passes(
-            self._context,
-            self._source,
-            self._name,
-            schema=self._schema(),
-            outcome=self.outcome,
-            open_backup=open_backup,
-            doing=doing,
-            read_back=read_back,
-        )
+    def _passes(self, doing: str, *, backs_up: bool = False, read_back: bool = False) -> Passes:
+        task = replace(self._task, source=self._source)
+        return Passes(task, self._task.schema(), doing=doing, backs_up=backs_up, read_back=read_back)
 
-    def _require(self, wanted: dict[str, Any], total: int) -> None:
+    def _require(self, wanted: dict[str, Any]) -> None:
         """The field must have a value in every document again: dropped and added once more, over all of its values."""
-        outcome = self.outcome
-        self._context.status.phase("indexing", collection=self._name, total=total)
+        outcome = self._outcome
+        self._task.enter("indexing", self._plan.eligible)
         for _ in range(_REQUIREMENTS):
             begun = time.time()
             try:
@@ -393,7 +363,7 @@ class Refill:
             except TypesenseError as error:
                 if error.status != 400 or not any(words in str(error) for words in _INCOMPLETE):
                     raise
-                self._passes("Filling").run(total)  # The application has added documents without one.
+                self._passes("Filling").run(self._plan.eligible)  # The application has added documents without one.
             else:
                 outcome.downtime_seconds = (outcome.downtime_seconds or 0.0) + time.time() - begun
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from kai.typesense import TypesenseError
 from migration.strategies import refill
 from migration.strategies.context import Outcome
 from migration.strategies.refill import Refill
+from migration.strategies.task import Task
 from tests.unit.fake_typesense import FakeTypesense
 
 OLD: Final = 2
@@ -47,7 +49,8 @@ def add(server: FakeTypesense, **schema: Any) -> Told:
     )
     context: Any = SimpleNamespace(server=server, console=told, control=SimpleNamespace(stopped=threading.Event()))
     source: Any = SimpleNamespace(fingerprint="x")
-    Refill(context, plan, source, Outcome())._add(dict(WANTED))
+    with ExitStack() as stack:
+        Refill(Task(context, plan, source, Outcome(), "", stack))._add(dict(WANTED))
     return told
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final, cast
 
 import numpy as np
@@ -23,7 +25,9 @@ from migration.runtime.meter import Meter
 from migration.runtime.status import Status
 from migration.strategies.context import MigrationOptions, Outcome, RunContext
 from migration.strategies.passes import MOST_PASSES, Passes
+from migration.strategies.plan import CollectionPlan
 from migration.strategies.sources import Embedded, KnownModels, PutBack, VectorSource
+from migration.strategies.task import Task
 from tests.unit.fake_typesense import FakeTypesense
 
 NOTES: Final = EmbeddedCollection("notes", "vector", "{text}")
@@ -108,8 +112,11 @@ class World:
     def run(self, source: VectorSource, limit: int | None = None, **options: Any) -> Outcome:
         """Passes until nothing is left to do."""
         schema = self.server.collection("notes") or {}
-        passes = Passes(self._context(**options), source, "notes", schema=schema, outcome=Outcome(), limit=limit)
-        return passes.run(len(self.server.documents))
+        plan = cast("CollectionPlan", SimpleNamespace(name="notes", collection=NOTES))
+        with ExitStack() as stack:
+            task = Task(self._context(**options), plan, source, Outcome(), "", stack)
+            Passes(task, schema, limit=limit).run(len(self.server.documents))
+        return task.outcome
 
     def vectors(self) -> dict[str, list[float] | None]:
         """What stands there."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from migration.strategies.context import Outcome
 from migration.strategies.plan import CollectionPlan
 from migration.strategies.shadow import cutover
 from migration.strategies.shadow.cutover import CutOver, KeepsWriting
+from migration.strategies.task import Task
 
 
 class Live:
@@ -51,10 +53,11 @@ def cut_over(live: Live, *, lag: float = 0.0) -> tuple[CutOver, threading.Event]
     context: Any = SimpleNamespace(
         server=SimpleNamespace(lag=lag),
         control=SimpleNamespace(stopped=stopped),
-        options=SimpleNamespace(keep_old=False),
+        options=SimpleNamespace(keep_old=False, strategy="auto"),
     )
     plan = cast("CollectionPlan", SimpleNamespace(name="notes"))
-    return CutOver(context, plan, cast("Any", live), Outcome(), insists=False), stopped
+    task = Task(context, plan, cast("Any", None), Outcome(), "", ExitStack())
+    return CutOver(task, cast("Any", live)), stopped
 
 
 @pytest.mark.parametrize(

@@ -32,11 +32,10 @@ from migration.documents.fetch import (
 from migration.documents.pipeline import run_pages
 from migration.documents.update import import_documents
 from migration.strategies.backups import back_up
-from migration.strategies.context import Failure, Rejected, RunContext, StrategyStopped
-from migration.strategies.plan import CollectionPlan
+from migration.strategies.context import Failure, Rejected, StrategyStopped
 from migration.strategies.shadow.pages import PagePreparer, Prepared
 from migration.strategies.shadow_state import Mark, MarkKeeper, clone, own_metadata, read_mark, shadow_name
-from migration.strategies.sources import VectorSource
+from migration.strategies.task import Task
 
 _BROKEN_EXPORTS: Final = 8
 _NEWEST: Final = 50
@@ -51,15 +50,12 @@ class ShadowBuilder:
     """Fills the shadow from the live collection and keeps it abreast.
 
     Args:
-        context: the tools of the run.
-        plan: what to do.
-        source: what each document should carry.
+        task: whose collection gets a shadow.
         backup: takes each page, durably, before it goes to the shadow; None for no backup.
 
     Attributes:
         name: the live collection.
         shadow: the shadow's name.
-        source: as it was given.
         vector_is_optional: whether a document may come without a vector.
         backed_up: ids of documents that are in the backup.
         quiet_since: monotonic time of the last change of the live collection that was seen, or of the first reading.
@@ -70,26 +66,19 @@ class ShadowBuilder:
         failures: documents that came along without a vector.
     """
 
-    def __init__(
-        self,
-        context: RunContext,
-        plan: CollectionPlan,
-        source: VectorSource,
-        backup: BackupWriter | None,
-    ) -> None:
-        self._context = context
-        self.source = source
-        self._dimensions = plan.new_dimensions
+    def __init__(self, task: Task, backup: BackupWriter | None) -> None:
+        self._task = task
+        self._context = task.context
         self._backup = backup
-        self.name = plan.name
-        self.shadow = shadow_name(plan.name)
+        self.name = task.name
+        self.shadow = shadow_name(task.name)
         self.keeper: MarkKeeper | None = None
         self.refused: dict[str, Rejected] = {}
         self.failures: dict[str, Failure] = {}
-        self._source = context.server.address
-        self._field = plan.collection.embedding_field
-        self._sorted_otherwise = bool(plan.schema.get("default_sorting_field"))
-        self._pages = PagePreparer(context, source, plan.name, plan.schema)
+        self._source = task.server.address
+        self._field = task.field
+        self._sorted_otherwise = bool(task.plan.schema.get("default_sorting_field"))
+        self._pages = PagePreparer(task)
         self.vector_is_optional = self._pages.vector_is_optional
         self.whole = Selection(self._field)
         self._without_vector = Selection(self._field, with_vector=False)
@@ -155,8 +144,8 @@ class ShadowBuilder:
             of=self.name,
             run=context.run.name,
             phase="building",
-            fingerprint=self.source.fingerprint,
-            dimensions=self._dimensions,
+            fingerprint=self._task.source.fingerprint,
+            dimensions=self._task.plan.new_dimensions,
             embedding_field=self._field,
             live_metadata=own_metadata(live),
         )
@@ -195,7 +184,7 @@ class ShadowBuilder:
             self._advance = advance
             self._pass(export_pages(self._context.server, self.name, self.whole), self._prepare_new)
             self._advance = lambda _: None
-            if not self._reconsider() or self._stopped():
+            if not self._reconsider() or self._task.is_stopped:
                 return
 
     def catch_up(self, *, embed: bool = True) -> int:
@@ -224,7 +213,7 @@ class ShadowBuilder:
                 if not error.transient or attempt == _BROKEN_EXPORTS:
                     raise
                 continue  # The export broke off: read it again from its beginning.
-            if self._stopped():
+            if self._task.is_stopped:
                 return 0
             if not self._whole_pass:
                 return max(self._changed, self._reconsider())
@@ -243,9 +232,6 @@ class ShadowBuilder:
             self.quiet_since, self.saw_changes = time.monotonic(), True
         return abreast
 
-    def _stopped(self) -> bool:
-        return self._context.control.stopped.is_set()
-
     def _pass(self, pages: Iterable[Page], prepare: Callable[[Page], Prepared]) -> None:
         context = self._context
         run_pages(
@@ -254,7 +240,7 @@ class ShadowBuilder:
             self._write,
             self._record,
             workers=context.options.concurrency,
-            stopped=lambda: self._stopped() or (bool(self.refused) and not context.options.allow_partial),
+            stopped=lambda: self._task.is_stopped or (bool(self.refused) and not context.options.allow_partial),
         )
 
     def _changes(self, seen: set[str]) -> Iterator[Page]:
@@ -349,7 +335,7 @@ class ShadowBuilder:
         Raises:
             CannotCopy: some are still refused, and `allow_partial` was not asked for.
         """
-        if not self.refused or self._stopped():
+        if not self.refused or self._task.is_stopped:
             return 0
         before = set(self.refused)
         ids = sorted(before)
@@ -410,7 +396,7 @@ class ShadowBuilder:
                     record is None
                     or self._known.get(document.id) != document.content_hash()
                     or not record.has_vector(stored)
-                    or (stored and len(stored) != 4 * self._dimensions)
+                    or (stored and len(stored) != 4 * self._task.plan.new_dimensions)
                 ):
                     strange.append(document.id)
         for document_ids, how in ((strange, "differ from what was copied"), (sorted(missing), "are gone from it")):

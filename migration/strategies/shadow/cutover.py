@@ -27,10 +27,9 @@ from kai.typesense import Schema, TypesenseError
 from kai.typesense_schemas import schema_differences, set_dimensions
 from migration.backup.shelf import folder_name
 from migration.documents.fetch import Selection, export_pages, values_of
-from migration.strategies.context import Outcome, Rejected, RunContext, StrategyStopped, failures_of
+from migration.strategies.context import Rejected, StrategyStopped, failures_of
 from migration.strategies.curation import hand_on, take_along
 from migration.strategies.passes import Passes
-from migration.strategies.plan import CollectionPlan
 from migration.strategies.shadow.builder import ShadowBuilder
 from migration.strategies.shadow.copying import Adoption, CopyBack, remove_vectors
 from migration.strategies.shadow.keeping import keep_collection, kept_name, write_refused
@@ -38,6 +37,7 @@ from migration.strategies.shadow.references import WrongJoins, counts_refused, f
 from migration.strategies.shadow.referring import Referring
 from migration.strategies.shadow.watching import Watch
 from migration.strategies.shadow_state import MARK, clone, drop, get_exact, own_metadata, role_of, set_role
+from migration.strategies.task import Task
 
 _LAST_CATCH_UPS: Final = 8
 _EMBEDDING_CATCH_UPS: Final = 4
@@ -68,25 +68,21 @@ class CutOver:
     """One collection's cut-over.
 
     Args:
-        context: the tools of the run.
-        plan: what to do.
+        task: whose collection it is.
         builder: the shadow, complete and checked.
-        outcome: where the run's facts go.
-        insists: whether it is dropped although the application keeps writing.
     """
 
-    def __init__(
-        self, context: RunContext, plan: CollectionPlan, builder: ShadowBuilder, outcome: Outcome, *, insists: bool
-    ) -> None:
-        self._context = context
-        self._server = context.server
-        self._plan = plan
+    def __init__(self, task: Task, builder: ShadowBuilder) -> None:
+        self._task = task
+        self._context = task.context
+        self._server = task.server
         self._builder = builder
-        self._outcome = outcome
-        self._name, self._shadow = plan.name, builder.shadow
+        self._outcome = task.outcome
+        self._name, self._shadow = task.name, builder.shadow
         self._uncopied: dict[str, Rejected] = {}
-        self._watch = Watch(context.server, plan.name)
-        self._insists = insists
+        self._watch = Watch(task.server, task.name)
+        # Dropped although the application keeps writing.
+        self._insists = task.context.options.strategy == "recreate"
 
     # -- up to the drop --------------------------------------------------------------------------------
 
@@ -98,7 +94,7 @@ class CutOver:
             KeepsWriting: the collection does not stand still.
         """
         context, server, builder = self._context, self._server, self._builder
-        context.status.phase("cut-over", collection=self._name)
+        self._task.enter("cut-over")
         if not self._insists:
             self._await_rest()
         if context.options.keep_old:
@@ -113,7 +109,7 @@ class CutOver:
         builder.keeper.write(phase="cutting over", live_metadata=own, dropped_at=time.time(), copied_to="")
         # A node that lags does not show what was written just before.
         read, looked = (moment - server.lag for moment in self._last_look())
-        if context.control.stopped.is_set():
+        if self._task.is_stopped:
             builder.keeper.write(phase="building")
             set_role(server, self._name, own, None)
             return False
@@ -149,7 +145,7 @@ class CutOver:
 
     def _last_look(self) -> tuple[float, float]:
         """Catch up until the live collection stands still; when it was read, and when its newest were looked at."""
-        builder, stopped = self._builder, self._context.control.stopped
+        builder = self._builder
         read = looked = 0.0
         for number in range(_LAST_CATCH_UPS):
             self._server.settle()
@@ -159,7 +155,7 @@ class CutOver:
                 builder.learn()
             read = looked = time.time()
             changed = builder.catch_up(embed=number < _EMBEDDING_CATCH_UPS)
-            if stopped.is_set():
+            if self._task.is_stopped:
                 return read, looked
             if changed:
                 continue
@@ -174,7 +170,7 @@ class CutOver:
         self._outcome.notes.append(f"the application kept writing: {_LAST_CATCH_UPS} last catch-ups each found changes")
         for _ in range(_LOOKS):
             looked = time.time()
-            if builder.is_abreast() or stopped.is_set():
+            if builder.is_abreast() or self._task.is_stopped:
                 return (looked if builder.sees_all else read), (looked if builder.sees_newest else read)
             read = time.time()
             builder.catch_up(embed=False)
@@ -189,7 +185,7 @@ class CutOver:
         for number in range(_LAST_CATCH_UPS):
             self._builder.catch_up(embed=number < _EMBEDDING_CATCH_UPS)
             self._wait_for_rest()
-            if self._has_rested or self._context.control.stopped.is_set():
+            if self._has_rested or self._task.is_stopped:
                 return
         raise self._keeps_writing()
 
@@ -201,7 +197,7 @@ class CutOver:
 
     def _wait_for_rest(self) -> None:
         """Until the collection has rested for long enough, or is seen to have changed."""
-        while not self._has_rested and not self._context.control.stopped.is_set() and self._builder.is_abreast():
+        while not self._has_rested and not self._task.is_stopped and self._builder.is_abreast():
             time.sleep(_BETWEEN_LOOKS)
 
     def _keeps_writing(self) -> KeepsWriting:
@@ -316,7 +312,7 @@ class CutOver:
 
         Nothing that the application writes meanwhile is lost by that: the server itself lets its writes wait.
         """
-        name = self._plan.collection.embedding_field
+        name = self._task.field
         if not self._builder.vector_is_optional or schema_differences(wanted, found, but=name):
             return False
         for _ in range(_CONVERSIONS):
@@ -336,7 +332,7 @@ class CutOver:
         return False
 
     def _contents_of_the_shadow(self) -> dict[str, bytes]:
-        selection = Selection(self._plan.collection.embedding_field, with_vector=False)
+        selection = Selection(self._task.field, with_vector=False)
         pages = export_pages(self._server, self._shadow, selection)
         return {document.id: document.content_hash() for page in pages for document in page}
 
@@ -347,13 +343,13 @@ class CutOver:
         """
         context = self._context
         set_role(self._server, self._name, own_metadata(found), "intruder", context.run.name)
-        source = self._builder.source
+        source = self._task.source
         of_this_target = self._builder.mark.fingerprint == source.fingerprint
         adoption = Adoption(
             self._server,
             self._name,
             self._shadow,
-            self._plan.collection.embedding_field,
+            self._task.field,
             source if of_this_target and not self._builder.vector_is_optional else None,
             vector_is_optional=self._builder.vector_is_optional,
             dimensions=self._builder.mark.dimensions,
@@ -386,7 +382,7 @@ class CutOver:
         """Copy the shadow's documents back, in their order; a document that is there already is the newer one."""
         context, builder = self._context, self._builder
         total = self._server.count(self._shadow)
-        context.status.phase("copying back", collection=self._name, total=total)
+        self._task.enter("copying back", total)
         copying = CopyBack(self._server, self._shadow, self._name, builder.keeper, self._watch, context.status)
         writes = bool(self._watch.seen)
         with context.console.progress(f"  Copying {self._name}", total) as bar:
@@ -447,13 +443,12 @@ class CutOver:
 
     def _bring_up_to_date(self) -> None:
         """Passes in place: proof that every eligible document has its vector, and vectors for what is new."""
-        context, source, outcome = self._context, self._builder.source, self._outcome
+        source, outcome = self._task.source, self._outcome
         if self._builder.mark.fingerprint != source.fingerprint:
             # An earlier run's target: finished as it was begun; the run then migrates to its own.
             outcome.complete = True
             return
-        schema = self._server.collection(self._name) or self._plan.schema
-        passes = Passes(context, source, self._name, schema=schema, outcome=outcome, doing="Checking")
+        passes = Passes(self._task, self._server.collection(self._name) or self._task.plan.schema, doing="Checking")
         try:
             passes.run(self._server.count(self._name, source.filter_by))
         finally:

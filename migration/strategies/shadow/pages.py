@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kai.typesense import Schema, embedding_field
+from kai.typesense import embedding_field
 from migration.documents.eligible import eligible_of
 from migration.documents.fetch import Page, other_vector_fields
 from migration.documents.update import Written
 from migration.ledger import DocumentRecord
 from migration.strategies.backups import line_of
-from migration.strategies.context import Failure, RunContext
-from migration.strategies.sources import Known, VectorSource, Wanted, content_of, float32_bytes
+from migration.strategies.context import Failure
+from migration.strategies.sources import Known, Wanted, content_of, float32_bytes
+from migration.strategies.task import Task
 
 
 @dataclass(slots=True)
@@ -30,23 +31,14 @@ class Prepared:
 class PagePreparer:
     """Makes pages of one collection ready.
 
-    Args:
-        context: the tools of the run.
-        source: what each document should carry.
-        name: the collection.
-        schema: of the collection.
-
     Attributes:
         vector_is_optional: whether a document may come without a vector.
     """
 
-    def __init__(self, context: RunContext, source: VectorSource, name: str, schema: Schema) -> None:
-        self._context = context
-        self._source = source
-        self._name = name
-        self._field = source.collection.embedding_field
-        self._others = other_vector_fields(schema, self._field)
-        self.vector_is_optional = bool((embedding_field(schema, self._field) or {}).get("optional"))
+    def __init__(self, task: Task) -> None:
+        self._context, self._source, self._name, self._field = task.context, task.source, task.name, task.field
+        self._others = other_vector_fields(task.plan.schema, task.field)
+        self.vector_is_optional = bool((embedding_field(task.plan.schema, task.field) or {}).get("optional"))
 
     def prepare(self, page: Page, *, get_vectors: bool = True) -> Prepared:
         """Give each document the vector that it should carry, if it should carry one."""

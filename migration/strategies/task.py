@@ -1,0 +1,112 @@
+"""One collection of a run, as every strategy takes it over."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Final
+
+from kai.typesense import Schema, Typesense
+from kai.typesense_curation import NOTHING
+from kai.typesense_schemas import signature_of
+from migration.backup import BackupWriter, Kind
+from migration.strategies.context import Outcome, RunContext, StrategyStopped
+from migration.strategies.curation import read_curation
+from migration.strategies.plan import CollectionPlan
+from migration.strategies.sources import VectorSource
+
+_BYTES_A_NUMBER: Final = 12
+"""Bytes that a number of a vector takes in a backup at most; zstd brings it to about half."""
+_BYTES_A_DOCUMENT: Final = 4096
+_BYTES_TO_SPARE: Final = 64_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is to become of one collection, and what that takes.
+
+    Attributes:
+        context: the tools of the run.
+        plan: what to do.
+        source: what each document should carry.
+        outcome: what was done so far; every step adds to it.
+        identity: of the collection's run in the ledger.
+        stack: closes at the end what is opened here.
+    """
+
+    context: RunContext
+    plan: CollectionPlan
+    source: VectorSource
+    outcome: Outcome
+    identity: str
+    stack: ExitStack
+
+    @property
+    def server(self) -> Typesense:
+        """Where the collection is."""
+        return self.context.server
+
+    @property
+    def name(self) -> str:
+        """Of the real collection."""
+        return self.plan.name
+
+    @property
+    def field(self) -> str:
+        """The embedding field."""
+        return self.plan.collection.embedding_field
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the run is to end."""
+        return self.context.control.stopped.is_set()
+
+    def enter(self, phase: str, total: int | None = None) -> None:
+        """Note for scripts which phase begins, and over how many documents."""
+        self.context.status.phase(phase, collection=self.name, total=total)
+
+    def schema(self) -> Schema:
+        """The collection as it stands.
+
+        Raises:
+            StrategyStopped: it is gone.
+        """
+        schema = self.server.collection(self.name)
+        if schema is None:
+            raise StrategyStopped(f"collection {self.name!r} is gone")
+        return schema
+
+    def open_backup(self, kind: Kind) -> BackupWriter | None:
+        """The backup of what is about to be overwritten, noted in the ledger before anything is.
+
+        Args:
+            kind: old vectors, or whole documents.
+
+        Returns:
+            None where none is wanted.
+
+        Raises:
+            BackupError: the disk has no room for it, say.
+        """
+        context, server, schema = self.context, self.server, self.plan.schema
+        if not context.options.backup:
+            return None
+        documents, whole = int(schema.get("num_documents", 0)), kind == "documents"
+        vectors = documents * (self.plan.old_dimensions or self.plan.new_dimensions) * _BYTES_A_NUMBER
+        writer = self.stack.enter_context(
+            BackupWriter.open(
+                context.home,
+                context.run.name,
+                str(schema["name"]),
+                kind=kind,
+                embedding_field=self.field,
+                server=server.address,
+                schema=schema,
+                curation=read_curation(server, schema) if whole else NOTHING,
+                free_space_needed=vectors + (documents * _BYTES_A_DOCUMENT if whole else 0) + _BYTES_TO_SPARE,
+                model=signature_of(schema).get("model"),
+            )
+        )
+        # A way back must be found even if this process ends at the next line.
+        context.ledger.update_collection(self.identity, backup_path=str(writer.folder.absolute()))
+        return writer
