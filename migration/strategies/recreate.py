@@ -81,9 +81,8 @@ class Recreate:
         remove_unfinished_copies(self._server, everything, self._name)
         cut_over = CutOver(self._task, self._builder)
         if mark is not None and past_the_drop(mark, live):
-            self._builder.keeper = MarkKeeper(self._server, mark)
+            self._builder.take_up(mark)
             with self._builder.keeper:
-                self._builder.keeper.write()
                 self._know_the_shadow(mark)
                 cut_over.finish()
             return
@@ -91,7 +90,7 @@ class Recreate:
             raise CannotCopy(f"collection {self._name!r} is gone, and its shadow is no full copy of it")
         try:
             self._build(live, shadow, mark)
-            with self._keeper:
+            with self._builder.keeper:
                 is_dropped = self._fill() and cut_over.drop()
                 if is_dropped:
                     if self._backup is not None:
@@ -102,7 +101,7 @@ class Recreate:
             raise
         if not is_dropped:
             self._account()
-            self._keeper.let_go()
+            self._builder.keeper.let_go()
 
     def _know_the_shadow(self, mark: Mark) -> None:
         """Where the ledger knows nothing of this target, as on another machine, the shadow tells what it has."""
@@ -112,13 +111,6 @@ class Recreate:
         names = (mark.of, shadow_name(mark.of))
         if not any(ledger.count_documents(self._server.address, name, source.model_id) for name in names):
             self._builder.learn()
-
-    @property
-    def _keeper(self) -> MarkKeeper:
-        keeper = self._builder.keeper
-        if keeper is None:
-            raise CannotCopy(f"the shadow {self._builder.shadow!r} carries no mark")
-        return keeper
 
     def _build(self, live: Schema, shadow: Schema | None, mark: Mark | None) -> None:
         """The shadow is there, of the wanted schema, and it is known what it holds."""
@@ -172,13 +164,13 @@ class Recreate:
 
     def _undo(self) -> None:
         """Leave the server as it was: no shadow, no mark."""
-        keeper = self._builder.keeper
-        if keeper is None or not keeper.is_ours():
+        builder = self._builder
+        if not builder.is_ours():
             return
-        if keeper.mark.phase != "building":
-            keeper.write(phase="building")
+        if builder.mark.phase != "building":
+            builder.keeper.write(phase="building")
         remove_shadow(self._task.context, self._name)
-        self._outcome.failures = self._builder.failures | failures_of(self._builder.refused)
+        self._outcome.failures = builder.failures | failures_of(builder.refused)
 
 
 def settle_leftover(task: Task) -> bool:

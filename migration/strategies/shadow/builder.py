@@ -60,7 +60,6 @@ class ShadowBuilder:
         backed_up: ids of documents that are in the backup.
         quiet_since: monotonic time of the last change of the live collection that was seen, or of the first reading.
         saw_changes: whether there was one.
-        keeper: of the shadow's mark, once there is one.
         whole: selects whole documents with their vectors.
         refused: documents that the shadow does not take, by id.
         failures: documents that came along without a vector.
@@ -72,7 +71,7 @@ class ShadowBuilder:
         self._backup = backup
         self.name = task.name
         self.shadow = shadow_name(task.name)
-        self.keeper: MarkKeeper | None = None
+        self._keeper: MarkKeeper | None = None
         self.refused: dict[str, Rejected] = {}
         self.failures: dict[str, Failure] = {}
         self._source = task.server.address
@@ -112,15 +111,24 @@ class ShadowBuilder:
         return self.sees_all or not self._sorted_otherwise
 
     @property
-    def mark(self) -> Mark:
-        """The shadow's mark.
+    def keeper(self) -> MarkKeeper:
+        """Of the shadow's mark.
 
         Raises:
             CannotCopy: it has none.
         """
-        if self.keeper is None:
+        if self._keeper is None:
             raise CannotCopy(f"the shadow {self.shadow!r} carries no mark")
+        return self._keeper
+
+    @property
+    def mark(self) -> Mark:
+        """The shadow's mark."""
         return self.keeper.mark
+
+    def is_ours(self) -> bool:
+        """Whether the shadow carries the mark that this run wrote."""
+        return self._keeper is not None and self._keeper.is_ours()
 
     # -- creating --------------------------------------------------------------------------------------
 
@@ -149,12 +157,16 @@ class ShadowBuilder:
             embedding_field=self._field,
             live_metadata=own_metadata(live),
         )
-        self.keeper = MarkKeeper(server, mark)
-        self.keeper.write()
+        self.take_up(mark)
         try:
             set_dimensions(server, self.shadow, self._field, mark.dimensions)
         except KeyError as error:
             raise CannotCopy(f"the shadow {self.shadow!r} has no field {self._field!r}") from error
+
+    def take_up(self, mark: Mark) -> None:
+        """Mark the shadow as this run's."""
+        self._keeper = MarkKeeper(self._task.server, mark)
+        self._keeper.write()
 
     def learn(self) -> None:
         """Know what the shadow holds from the shadow itself: a ledger may be lost, or speak of another shadow."""

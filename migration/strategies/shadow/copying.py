@@ -9,13 +9,12 @@ from kai.typesense import Typesense, nameable
 from migration.documents.fetch import IDS, PAGE_SIZE, Page, Selection, export_line_pages, export_pages, fetch_documents
 from migration.documents.pipeline import run_pages
 from migration.documents.update import Written, import_documents, update_line
-from migration.runtime.status import Status
 from migration.strategies.backups import line_of
 from migration.strategies.context import Failure, Rejected
 from migration.strategies.shadow.references import forget_old_numbers, is_old_number
 from migration.strategies.shadow.watching import Watch
-from migration.strategies.shadow_state import MarkKeeper
-from migration.strategies.sources import VectorSource
+from migration.strategies.shadow_state import Mark, MarkKeeper, shadow_name
+from migration.strategies.task import Task
 
 _BETWEEN_LOOKS: Final = 50
 """Documents that are copied between two looks at what the application has written: a real server inserts as many
@@ -49,27 +48,21 @@ class CopyBack:
     Nor does one that it wrote and deleted before: what was once seen there is not copied.
 
     Args:
-        server: where both are.
-        shadow: copied from.
-        name: copied to.
+        task: whose collection is copied to, from its shadow.
         keeper: of the shadow's mark.
         watch: on the collection of that name.
-        status: told of every page.
 
     Attributes:
         refused: documents that it does not take, by id.
         left_out: how many the application had written itself by then.
     """
 
-    def __init__(
-        self, server: Typesense, shadow: str, name: str, keeper: MarkKeeper | None, watch: Watch, status: Status
-    ) -> None:
-        self._server = server
-        self._shadow, self._name = shadow, name
+    def __init__(self, task: Task, keeper: MarkKeeper, watch: Watch) -> None:
+        self._status = task.context.status
+        self._server = task.server
+        self._shadow, self._name = shadow_name(task.name), task.name
         self._keeper = keeper
         self._watch = watch
-        self._status = status
-        self._copied_to = keeper.mark.copied_to if keeper is not None else ""
         self.refused: dict[str, Rejected] = {}
         self.left_out = 0
 
@@ -84,7 +77,7 @@ class CopyBack:
             advance(self._record(*done))
 
         run_pages(
-            export_line_pages(self._server, self._shadow, self._copied_to or None),
+            export_line_pages(self._server, self._shadow, self._keeper.mark.copied_to or None),
             lambda page: {line.id: line.content for line in page},
             self._write,
             record,
@@ -112,9 +105,8 @@ class CopyBack:
         for document_id, why in written.failed.items():
             if "already exists" not in why:
                 self.refused[document_id] = Rejected(why, page[document_id])
-        self._copied_to = next(reversed(page))
-        if self._keeper is not None and not self.refused:
-            self._keeper.write(copied_to=self._copied_to)
+        if not self.refused:
+            self._keeper.write(copied_to=next(reversed(page)))
         self._status.add(len(page), 0)
         return len(page)
 
@@ -140,13 +132,9 @@ class Adoption:
     """What an application wrote into a collection of its own making, into the shadow, as its newest content.
 
     Args:
-        server: where both are.
-        name: the application's collection.
-        shadow: the shadow.
-        embedding_field: the field that holds the vectors.
-        source: for a field that must have a vector; None leaves it out.
+        task: whose collection's name the application's has.
+        mark: of the shadow.
         vector_is_optional: whether a document may come without one.
-        dimensions: of the shadow's field.
         watch: on the application's collection.
         copied: id -> hash of the content of what the shadow has; where the application's collection has the same,
             it is a copy, and the shadow keeps its own. The server may count documents there that it refused.
@@ -157,25 +145,23 @@ class Adoption:
 
     def __init__(
         self,
-        server: Typesense,
-        name: str,
-        shadow: str,
-        embedding_field: str,
-        source: VectorSource | None,
+        task: Task,
+        mark: Mark,
+        watch: Watch,
         *,
         vector_is_optional: bool,
-        dimensions: int,
-        watch: Watch,
         copied: Mapping[str, bytes] | None = None,
     ) -> None:
-        self._server = server
-        self._name, self._shadow = name, shadow
+        self._server = task.server
+        self._name, self._shadow = task.name, shadow_name(task.name)
         self._watch = watch
         self._copied = copied
-        self._field = embedding_field
-        self._source = source
-        self._dimensions = dimensions
-        self._selection = Selection(embedding_field, with_vector=not vector_is_optional)
+        self._field = task.field
+        self._dimensions = mark.dimensions
+        # One that must have a vector gets it here; others from the passes at the end.
+        is_embedded = not vector_is_optional and mark.fingerprint == task.source.fingerprint
+        self._source = task.source if is_embedded else None
+        self._selection = Selection(task.field, with_vector=not vector_is_optional)
         self._adopted: dict[str, bytes] = {}
         self._gone: set[str] = set()
         self.refused: dict[str, Rejected] = {}

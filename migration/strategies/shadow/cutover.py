@@ -102,7 +102,7 @@ class CutOver:
         take_along(server, self._name, self._shadow)
         self._referring().keep()
         live = get_exact(server, self._name)
-        if live is None or not (builder.keeper and builder.keeper.is_ours()):
+        if live is None or not builder.is_ours():
             raise CutOverStopped(f"{self._name!r} or its shadow is in other hands meanwhile; nothing was dropped")
         own = own_metadata(live)
         set_role(server, self._name, own, "original", context.run.name)
@@ -249,7 +249,6 @@ class CutOver:
 
     def _put_in_place(self) -> None:
         mark, keeper = self._builder.mark, self._builder.keeper
-        assert keeper is not None  # noqa: S101 - the mark came from it
         if mark.phase != "done":
             if not mark.whole_at:
                 self._stand_up()
@@ -302,7 +301,7 @@ class CutOver:
     def _take_over(self, found: Schema) -> None:
         """Mark a collection of the wanted schema as the successor, with the metadata that belongs to it."""
         server, keeper = self._server, self._builder.keeper
-        if keeper is not None and keeper.mark.copied_to:
+        if keeper.mark.copied_to:
             keeper.write(copied_to="")  # Copied to a collection that is gone.
         metadata = {**(self._builder.mark.live_metadata or {}), **(own_metadata(found) or {})}
         set_role(server, self._name, metadata, "copy", self._context.run.name)
@@ -343,19 +342,8 @@ class CutOver:
         """
         context = self._context
         set_role(self._server, self._name, own_metadata(found), "intruder", context.run.name)
-        source = self._task.source
-        of_this_target = self._builder.mark.fingerprint == source.fingerprint
-        adoption = Adoption(
-            self._server,
-            self._name,
-            self._shadow,
-            self._task.field,
-            source if of_this_target and not self._builder.vector_is_optional else None,
-            vector_is_optional=self._builder.vector_is_optional,
-            dimensions=self._builder.mark.dimensions,
-            watch=self._watch,
-            copied=copied,
-        )
+        is_optional = self._builder.vector_is_optional
+        adoption = Adoption(self._task, self._builder.mark, self._watch, vector_is_optional=is_optional, copied=copied)
         read = time.time()
         for _ in range(_LAST_CATCH_UPS):
             read = time.time()
@@ -383,7 +371,7 @@ class CutOver:
         context, builder = self._context, self._builder
         total = self._server.count(self._shadow)
         self._task.enter("copying back", total)
-        copying = CopyBack(self._server, self._shadow, self._name, builder.keeper, self._watch, context.status)
+        copying = CopyBack(self._task, builder.keeper, self._watch)
         writes = bool(self._watch.seen)
         with context.console.progress(f"  Copying {self._name}", total) as bar:
             copying.run(bar.update)
