@@ -104,15 +104,7 @@ def _looked_at(
     collections = selected_collections(options.collections, options.collections_file)
     control = Control(pause_file=settings.home / "pause", nice=options.nice, announce=console.warn)
     with control.signals(), open_server(settings, console, options.patience, stopped=control.stopped) as server:
-        strategy = options.strategy or "auto"
-        plan = make_plan(
-            server,
-            settings.embedding,
-            collections,
-            strategy=strategy,
-            allow_lag=options.allow_lag,
-            wrote_lately=wrote_lately(settings.home),
-        )
+        plan = make_plan(server, settings.embedding, collections, options, wrote_lately=wrote_lately(settings.home))
         _refuse_what_loses(plan, options)
         refuse_unusable(server, plan.copied, contents=options.backup, preview=options.dry_run)
         _affordable_tokens(settings.embedding, options.max_cost)
@@ -221,9 +213,8 @@ class _Migration:
         return Embedded(context, self.plan.collection, self.embedder, self.embedding, self.model)
 
     def plan_anew(self, context: RunContext) -> CollectionPlan:
-        server, collection = context.server, self.plan.collection
-        strategy = self.options.strategy or "auto"
-        return plan_collection(server, self.embedding, collection, server.collections(), strategy)
+        server, options = context.server, replace(self.options, allow_lag=True)  # What was begun is finished.
+        return plan_collection(server, self.embedding, self.plan.collection, server.collections(), options)
 
     def conclude(self, context: RunContext, plan: CollectionPlan, outcome: Outcome) -> None:
         """The checks at the end; then the collection says which model its vectors are from."""

@@ -12,12 +12,13 @@ from typing import Final
 
 from kai.collections import EmbeddedCollection
 from kai.models import estimate_cost, estimate_tokens, fingerprint, request_limits
-from kai.settings import ChosenStrategy, EmbeddingSettings
+from kai.settings import EmbeddingSettings
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 from migration.backup import Backup
 from migration.documents.fetch import Selection, fetch_pages
 from migration.embedding.embed import text_hash
 from migration.embedding.throttle import Stopped
+from migration.strategies.context import MigrationOptions
 from migration.strategies.hazards import ADDS_A_SECOND, find_hazards, lagging, referring_fields
 from migration.strategies.refusals import (
     Refused,
@@ -131,9 +132,8 @@ def make_plan(
     server: Typesense,
     embedding: EmbeddingSettings,
     collections: Sequence[EmbeddedCollection],
+    options: MigrationOptions,
     *,
-    strategy: ChosenStrategy = "auto",
-    allow_lag: bool = False,
     wrote_lately: bool = False,
 ) -> Plan:
     """Inspect the collections and decide how each would be migrated. Only reads.
@@ -142,8 +142,7 @@ def make_plan(
         server: where they are.
         embedding: the target.
         collections: what to migrate.
-        strategy: what the user chose.
-        allow_lag: whether a collection may be recreated where reads lag.
+        options: what is asked for.
         wrote_lately: whether a run of this program wrote in the last seconds, which the server's figures still show.
 
     Raises:
@@ -154,17 +153,7 @@ def make_plan(
     problems: list[str] = []
     for collection in collections:
         try:
-            plans.append(
-                plan_collection(
-                    server,
-                    embedding,
-                    collection,
-                    everything,
-                    strategy,
-                    allow_lag=allow_lag,
-                    wrote_lately=wrote_lately,
-                )
-            )
+            plans.append(plan_collection(server, embedding, collection, everything, options, wrote_lately=wrote_lately))
         except Refused as refused:
             problems += refused.problems
         except TypesenseError as error:
@@ -206,9 +195,8 @@ def plan_collection(
     embedding: EmbeddingSettings,
     collection: EmbeddedCollection,
     everything: Sequence[Schema],
-    strategy: ChosenStrategy = "auto",
+    options: MigrationOptions,
     *,
-    allow_lag: bool = True,
     wrote_lately: bool = False,
 ) -> CollectionPlan:
     """Inspect one collection and decide how it would be migrated. Only reads.
@@ -218,8 +206,7 @@ def plan_collection(
         embedding: the target.
         collection: what to migrate.
         everything: the schemas of all collections.
-        strategy: what the user chose.
-        allow_lag: whether a collection may be recreated where reads lag; what was begun is finished all the same.
+        options: what is asked for.
         wrote_lately: whether a run of this program wrote in the last seconds.
 
     Raises:
@@ -253,7 +240,7 @@ def plan_collection(
         raise Refused(problem)
     vector_field = embedding_field(schema, collection.embedding_field) or (rebuilding or {}).get("field", {})
     old = rebuilding["old_dimensions"] if rebuilding else vector_field.get("num_dim")
-    dimensions = embedding.dimensions
+    dimensions, strategy = embedding.dimensions, options.strategy or "auto"
     decided = decide(old, dimensions, "alter" if rebuilding else strategy)
     if is_dropped:
         decided = "recreate"
@@ -268,7 +255,7 @@ def plan_collection(
             f"collection {name!r} refers to itself by {', '.join(own[name])}: its documents cannot be copied in "
             "any order that the server would take; use --strategy alter"
         )
-    if decided == "recreate" and not is_dropped and server.lags and not allow_lag:
+    if decided == "recreate" and not is_dropped and server.lags and not options.allow_lag:
         raise Refused(
             f"TYPESENSE_HOST, TYPESENSE_PORT: {lagging(server)}; a recreate of {name!r} could lose what an "
             "application writes right before the drop: name the nodes, use --strategy alter, or give --allow-lag"
