@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Select, Table, bindparam, delete, func, select, update
 
 from migration.ledger.errors import LedgerError
-from migration.ledger.models import Models
 from migration.ledger.records import DocumentRecord
 from migration.ledger.schema import (
     AnyText,
@@ -21,7 +20,7 @@ from migration.ledger.schema import (
     embedding_models,
     runs,
 )
-from migration.ledger.store import insert, now, upsert
+from migration.ledger.store import Store, insert, now, upsert
 
 T = TypeVar("T")
 
@@ -42,7 +41,7 @@ _fields = (
 )
 
 
-class Documents(Models):
+class Documents(Store):
     """Documents of the servers, by `source` (a server's canonical address, see `kai.address`), collection and id."""
 
     def documents(self, source: str, collection: str, ids: Iterable[str]) -> dict[str, DocumentRecord]:
