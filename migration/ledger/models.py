@@ -25,7 +25,7 @@ class Models(Store):
         moment = now()
         with self._writing() as connection:
             alone(connection, embedding_models)
-            statement = insert(connection, embedding_models).values(
+            statement = insert(connection.dialect, embedding_models).values(
                 id=new_id(),
                 number=next_number(embedding_models),
                 family=family,

@@ -44,7 +44,7 @@ class Outcomes(Runs):
         }
         if values:
             with self._writing() as connection:
-                statement = upsert(connection, failures, ("run_id", "collection", "document_id"))
+                statement = upsert(connection.dialect, failures, ("run_id", "collection", "document_id"))
                 connection.execute(statement, list(values.values()))
 
     def failures(self, run_id: str, collection: str | None = None, limit: int | None = None) -> list[FailureRecord]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from uuid import uuid4
 
-from sqlalchemy import URL, Connection, Engine, Insert, Row, ScalarSelect, Select, Table, func, select, text
+from sqlalchemy import URL, Connection, Dialect, Engine, Insert, Row, ScalarSelect, Select, Table, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from migration.ledger.database import PATIENCE, WRITES, connect, explained, place, resolve
@@ -108,14 +108,14 @@ def records_by_run(connection: Connection, kind: type[Record], query: Select[Any
     return found
 
 
-def insert(connection: Connection, table: Table) -> "sqlite.Insert | postgresql.Insert":
+def insert(dialect: Dialect | type[Dialect], table: Table) -> "sqlite.Insert | postgresql.Insert":
     """The dialect's own INSERT, which knows ON CONFLICT; both spell it alike."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    return postgresql.insert(table) if dialect.name == "postgresql" else sqlite.insert(table)
 
 
-def upsert(connection: Connection, table: Table, key: tuple[str, ...]) -> Insert:
+def upsert(dialect: Dialect | type[Dialect], table: Table, key: tuple[str, ...]) -> Insert:
     """An INSERT over all columns that replaces everything but `key` and the id where the key is taken."""
-    statement = insert(connection, table)
+    statement = insert(dialect, table)
     kept = {*key, "id"}
     changes = {name: value for name, value in statement.excluded.items() if name not in kept}
     return statement.on_conflict_do_update(index_elements=list(key), set_=changes)
