@@ -120,23 +120,17 @@ class Provider:
         )
         try:
             return retrying(self._probe_once)
-        except (ProbeFailed, WrongVectors) as error:
+        except (_Failed, WrongVectors) as error:
             if self._stopped.is_set():
                 raise Stopped from error
+            if isinstance(error, _Failed):
+                raise ProbeFailed(error.fault) from error
             raise
 
     def _probe_once(self) -> Vector:
         if self._stopped.is_set():
             raise Stopped
-        try:
-            self._probed = self._checked([PROBE_TEXT])[0]
-        except (Stopped, WrongVectors):
-            raise
-        except Exception as error:
-            fault = provider_fault(error, self._secrets)
-            if fault.kind == "bug":
-                raise
-            raise ProbeFailed(fault) from error
+        self._probed = self._checked([PROBE_TEXT])[0]
         return self._probed
 
     def vectors(self, texts: list[str]) -> Vector:
@@ -196,17 +190,12 @@ class Provider:
             vectors = self._checked(texts)
             self._check_equal_vectors(vectors, texts)
             self._check_not_repeated(vectors, texts)
-        except (Stopped, ProviderStopped):
-            raise
-        except (WrongVectors, MalformedAnswerError) as error:
+        except WrongVectors as error:
             raise _Failed(ProviderFault("transient", None, None, str(error)), malformed=True) from error
-        except Exception as error:
-            fault = provider_fault(error, self._secrets)
-            if fault.kind == "bug":
-                raise
-            if fault.kind in _WORTH_REPEATING:
-                self._throttle.overloaded(min(fault.retry_after or 0.0, MAX_RETRY_AFTER))
-            raise _Failed(fault) from error
+        except _Failed as failed:
+            if failed.fault.kind in _WORTH_REPEATING and not failed.malformed:
+                self._throttle.overloaded(min(failed.fault.retry_after or 0.0, MAX_RETRY_AFTER))
+            raise
         return vectors
 
     def _check_equal_vectors(self, vectors: Vector, texts: Sequence[str]) -> None:
@@ -247,9 +236,12 @@ class Provider:
             begun = time.monotonic()
             try:
                 vectors = self._embeddings.embed_array(texts)
-            except BaseException:
+            except BaseException as error:
                 self._meter.request(time.monotonic() - begun, texts=len(texts), tokens=tokens, failed=True)
-                raise
+                fault = provider_fault(error, self._secrets)
+                if fault.kind == "bug" or not isinstance(error, Exception):
+                    raise
+                raise _Failed(fault, malformed=isinstance(error, MalformedAnswerError)) from error
             seconds = time.monotonic() - begun
         self._meter.request(seconds, texts=len(texts), tokens=tokens, failed=False)
         self._throttle.succeeded(seconds)
