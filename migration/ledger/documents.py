@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import islice
 from operator import itemgetter
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from sqlalchemy import Connection, Select, Table, bindparam, delete, func, select, update
 
@@ -53,7 +53,7 @@ class Documents(Store):
             if collection_id is None:
                 return found
             for some in _pages(ids):
-                rows = connection.execute(_by_ids(), {"collection_id": collection_id, "ids": some}).all()
+                rows = connection.execute(_BY_IDS, {"collection_id": collection_id, "ids": some}).all()
                 found.update((record.document_id, record) for record in _records(connection, rows))
         return found
 
@@ -166,24 +166,16 @@ def _pages(values: Iterable[T]) -> Iterator[list[T]]:
 # structure anew for every page costs more than SQLite needs to answer.
 
 
-@cache
-def _by_ids() -> Select[Any]:
-    return select(*_fields).where(
-        _columns.collection_id == bindparam("collection_id"),
-        _columns.document_id.in_(bindparam("ids", expanding=True)),
-    )
-
-
-@cache
-def _collection() -> Select[Any]:
-    columns = document_collections.c
-    return select(columns.id).where(
-        columns.source == bindparam("source"), columns.collection == bindparam("collection")
-    )
+_BY_IDS: Final = select(*_fields).where(
+    _columns.collection_id == bindparam("collection_id"), _columns.document_id.in_(bindparam("ids", expanding=True))
+)
+_BY_NAME: Final = select(document_collections.c.id).where(
+    document_collections.c.source == bindparam("source"), document_collections.c.collection == bindparam("collection")
+)
 
 
 def _collection_id(connection: Connection, source: str, collection: str) -> int | None:
-    found: int | None = connection.execute(_collection(), {"source": source, "collection": collection}).scalar()
+    found: int | None = connection.execute(_BY_NAME, {"source": source, "collection": collection}).scalar()
     return found
 
 

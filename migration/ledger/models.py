@@ -38,14 +38,11 @@ class Models(Store):
                 first_used_at=moment,
                 last_used_at=moment,
             )
-            connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["fingerprint"],
-                    set_={name: statement.excluded[name] for name in ("tool_source", "tool_version", "last_used_at")},
-                )
+            upsert = statement.on_conflict_do_update(
+                index_elements=["fingerprint"],
+                set_={name: statement.excluded[name] for name in ("tool_source", "tool_version", "last_used_at")},
             )
-            found = connection.execute(select(embedding_models).where(embedding_models.c.fingerprint == fingerprint))
-            return record_of(ModelRecord, found.one())
+            return record_of(ModelRecord, connection.execute(upsert.returning(embedding_models)).one())
 
     def find_model(self, fingerprint_or_id: str) -> ModelRecord | None:
         """The model with that fingerprint or id."""

@@ -87,8 +87,8 @@ class Runs(Store):
 
     def _change_run(self, run_id: str, **changes: Any) -> RunRecord:
         with self._writing() as connection:
-            connection.execute(update(runs).where(runs.c.id == run_id).values(**changes))
-            row = connection.execute(select(runs).where(runs.c.id == run_id)).one_or_none()
+            changed = update(runs).where(runs.c.id == run_id).values(**changes).returning(runs)
+            row = connection.execute(changed).one_or_none()
         if row is None:
             raise LedgerError(f"the ledger {self.place} holds no run with the id {run_id}")
         return record_of(RunRecord, row)
@@ -202,16 +202,20 @@ def collections_of(connection: Connection, run_ids: Collection[str]) -> dict[str
 def _refuse_taken(connection: Connection, alias: str) -> None:
     if alias == LATEST:
         raise LedgerError(f"{LATEST!r} always names the latest run; choose another --alias")
-    taken = connection.execute(
-        select(runs.c.name).where(or_(runs.c.alias == alias, runs.c.name == alias)).limit(1)
-    ).scalar()
+    taken = _named(connection, alias)
     if taken is not None:
         raise LedgerError(f"the alias {alias!r} belongs to run {taken} already; choose another --alias")
 
 
+def _named(connection: Connection, name_or_alias: str) -> str | None:
+    """The name of the run that goes by this name or alias."""
+    query = select(runs.c.name).where(or_(runs.c.alias == name_or_alias, runs.c.name == name_or_alias)).limit(1)
+    return connection.execute(query).scalar()
+
+
 def _free_name(connection: Connection, name: str) -> str:
     free, count = name, 1
-    while connection.execute(select(runs.c.id).where(or_(runs.c.name == free, runs.c.alias == free)).limit(1)).first():
+    while _named(connection, free) is not None:
         count += 1
         free = f"{name}-{count}"
     return free
