@@ -8,7 +8,6 @@ from array import array
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from migration.backup.errors import BackupError
 from migration.backup.reader import Backup
@@ -56,9 +55,6 @@ class OldVectors:
             self._connection.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", rows)
             self._connection.execute("COMMIT")
 
-    def __len__(self) -> int:
-        return int(self._select("SELECT count(*) FROM vectors", ())[0][0])
-
     def get(self, ids: Sequence[str]) -> dict[str, array[float] | None]:
         """The old vectors of these documents; an id that the backup does not have is absent.
 
@@ -66,7 +62,12 @@ class OldVectors:
             BackupError: the file cannot be read.
         """
         marks = ",".join("?" * len(ids))
-        rows = self._select(f"SELECT id, vector FROM vectors WHERE id IN ({marks})", ids)  # noqa: S608
+        query = f"SELECT id, vector FROM vectors WHERE id IN ({marks})"  # noqa: S608
+        with self._lock:
+            try:
+                rows = self._connection.execute(query, ids).fetchall()
+            except sqlite3.Error as error:
+                raise self._explained(error) from error
         return {id_: None if blob is None else array("d", blob) for id_, blob in rows}
 
     def close(self) -> None:
@@ -74,13 +75,6 @@ class OldVectors:
         self._connection.close()
         with suppress(OSError):
             self._file.unlink(missing_ok=True)
-
-    def _select(self, query: str, values: Sequence[str]) -> list[tuple[Any, ...]]:
-        with self._lock:
-            try:
-                return self._connection.execute(query, values).fetchall()
-            except sqlite3.Error as error:
-                raise self._explained(error) from error
 
     def _explained(self, error: Exception) -> BackupError:
         what = (error.strerror if isinstance(error, OSError) else None) or error

@@ -119,7 +119,7 @@ class Backup:
             except OSError as error:
                 raise BackupError(f"{path} cannot be read: {error.strerror}") from error
         _ = self.schema, self.curation
-        records, distinct = self._count(with_lines=True)
+        records, distinct = self.count(with_lines=True)
         faults = self.damage if self.manifest.closed else self._damage
         if faults:
             raise BackupError(f"{self.folder / RECORDS} is damaged: {faults[0]}")
@@ -130,11 +130,8 @@ class Backup:
                 f"{expected[0]} of {expected[1]}"
             )
 
-    def count(self) -> tuple[int, int]:
-        """Records, and different ids among them, by what the pages say of themselves; fast."""
-        return self._count(with_lines=False)
-
-    def _count(self, *, with_lines: bool) -> tuple[int, int]:
+    def count(self, *, with_lines: bool = False) -> tuple[int, int]:
+        """Records, and different ids among them, by what the pages say of themselves; by their lines, too: slower."""
         records = 0
         with Seen() as seen:
             for page, lines in self._walk(with_lines=with_lines):

@@ -163,10 +163,7 @@ class VectorCache:
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            try:
-                connection.close()
-            except sqlite3.Error as error:
-                _log.warning("closing the vector cache %s: %s", self.path, error)
+            connection.close()
 
     def _undo(self) -> None:
         if self._connection is not None and self._connection.in_transaction:

@@ -16,14 +16,7 @@ from typing import Any, Final
 
 import orjson
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import (
-    ArgumentError,
-    DataError,
-    DBAPIError,
-    IntegrityError,
-    OperationalError,
-    SQLAlchemyError,
-)
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
 from migration.ledger.errors import LedgerError
 
@@ -168,7 +161,9 @@ def explained(url: URL) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise LedgerError(_explain_os_error(error, url)) from error
+        reason = f"{error.filename or place(url)}: {error.strerror or type(error).__name__}"
+        remedy = f"set {_setting(url)} to a place that can be written"
+        raise LedgerError(f"cannot open the ledger: {reason} ({remedy})") from error
     except (SQLAlchemyError, sqlite3.Error) as error:
         raise LedgerError(_explain(error, url)) from error
     except (ValueError, TypeError) as error:
@@ -177,12 +172,6 @@ def explained(url: URL) -> Iterator[None]:
 
 def _setting(url: URL) -> str:
     return "MIGRATION_HOME or MIGRATION_LEDGER_URL" if sqlite_file(url) else "MIGRATION_LEDGER_URL"
-
-
-def _explain_os_error(error: OSError, url: URL) -> str:
-    where = error.filename or place(url)
-    reason = error.strerror or type(error).__name__
-    return f"cannot open the ledger: {where}: {reason} (set {_setting(url)} to a place that can be written)"
 
 
 def _explain(error: SQLAlchemyError | sqlite3.Error, url: URL) -> str:

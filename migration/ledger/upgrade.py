@@ -88,12 +88,8 @@ def sql(dialect: Dialect, from_: str | None = None, to: str = "head") -> str:
     if start == end:
         return ""
     output = io.StringIO()
-    _go(
-        "upgrade" if end > start else "downgrade",
-        f"{_POSITIONS[start]}:{_POSITIONS[end]}",
-        output=output,
-        dialect_name=dialect,
-    )
+    direction: Direction = "upgrade" if end > start else "downgrade"
+    _go(direction, f"{_POSITIONS[start]}:{_POSITIONS[end]}", output=output, dialect_name=dialect)
     return output.getvalue()
 
 
