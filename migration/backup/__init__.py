@@ -18,9 +18,8 @@ Nothing here talks to a server.
 from migration.backup.errors import BackupError
 from migration.backup.guide import creatable
 from migration.backup.lines import vector_line
-from migration.backup.manifest import FileFacts, Kind, Manifest
+from migration.backup.manifest import Kind
 from migration.backup.reader import Backup
-from migration.backup.seen import Seen
 from migration.backup.shelf import BackupSummary, backup_folder, list_backups, prune
 from migration.backup.writer import BackupWriter
 
@@ -29,10 +28,7 @@ __all__ = [
     "BackupError",
     "BackupSummary",
     "BackupWriter",
-    "FileFacts",
     "Kind",
-    "Manifest",
-    "Seen",
     "backup_folder",
     "creatable",
     "list_backups",

@@ -34,17 +34,7 @@ no vector has `null`, which takes the vector away again. Where an id stands more
 the true old value; `tac` turns the order round, so that it is imported last and stays (`tail -r` on macOS).
 
 ```sh
-zstd -dc {records} | tac | split -a 5 -l 1000 - page.
-for page in page.*; do
-  curl -sS -X POST "$TYPESENSE_URL/collections/{path}/documents/import?action=update" \\
-    -H "X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY" -H "Content-Type: text/plain" --data-binary "@$page" \\
-    | grep -v '"success":true'
-  echo
-done
-rm page.*
-```
-
-What it prints are the lines that failed. `Could not find a document` means that it was deleted since; there is
+zstd -dc {records} | tac | {import_in_parts} `Could not find a document` means that it was deleted since; there is
 nothing to put back then. A vector of another length than the collection's field is refused: change the field
 first, see `schema.json` for how it was.
 """
@@ -77,9 +67,13 @@ zstd -dc {records} | curl -sS -X POST "$TYPESENSE_URL/collections/{path}/documen
 `curl` takes all of it into memory. A large collection goes in parts:
 
 ```sh
-zstd -dc {records} | split -a 5 -l 1000 - page.
+zstd -dc {records} | {import_in_parts} A document that the application changed while the backup was made
+stands in it twice; the later one, its newest content, counts.
+"""
+
+_IMPORT_IN_PARTS: Final = """split -a 5 -l 1000 - page.
 for page in page.*; do
-  curl -sS -X POST "$TYPESENSE_URL/collections/{path}/documents/import?action=upsert" \\
+  curl -sS -X POST "$TYPESENSE_URL/collections/{path}/documents/import?action={action}" \\
     -H "X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY" -H "Content-Type: text/plain" --data-binary "@$page" \\
     | grep -v '"success":true'
   echo
@@ -87,41 +81,30 @@ done
 rm page.*
 ```
 
-What it prints are the lines that failed. A document that the application changed while the backup was made
-stands in it twice; the later one, its newest content, counts.
-"""
+What it prints are the lines that failed."""
 
-_SETTINGS: Final = """
-## {title}
-
+_OF_THE_COLLECTION: Final = """\
 One line of `{file}` for each name below, in the same order. Up to Typesense 29; later ones know sets only, which
-`kai-migrate restore` makes of them.
+`kai-migrate restore` makes of them."""
 
-```sh
-n=0
-while IFS= read -r id; do
-  n=$((n + 1))
-  sed -n "${{n}}p" {file} | curl -sS -X PUT "$TYPESENSE_URL/collections/{path}/{kind}/$id" \\
-    -H "X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY" -H "Content-Type: application/json" --data-binary @-
-  echo
-done <<'NAMES'
-{names}
-NAMES
-```
+_OF_THE_SERVER: Final = """\
+They are the server's, from Typesense 30 on, and must be there before a collection that names them. Others may name
+them too, so one that is there is left as it is. One line of `{file}` for each name below, in the same order."""
+
+_UNLESS_THERE: Final = """\
+  curl -s -f -o /dev/null "$TYPESENSE_URL/{kind}/$name" -H "X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY" && continue
 """
 
-_SETS: Final = """
+_CURATION: Final = """
 ## {title}
 
-They are the server's, from Typesense 30 on, and must be there before a collection that names them. Others may name
-them too, so one that is there is left as it is. One line of `{file}` for each name below, in the same order.
+{about}
 
 ```sh
 n=0
 while IFS= read -r name; do
   n=$((n + 1))
-  curl -s -f -o /dev/null "$TYPESENSE_URL/{kind}/$name" -H "X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY" && continue
-  sed -n "${{n}}p" {file} | curl -sS -X PUT "$TYPESENSE_URL/{kind}/$name" \\
+{unless_there}  sed -n "${{n}}p" {file} | curl -sS -X PUT "$TYPESENSE_URL/{place}/$name" \\
     -H "X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY" -H "Content-Type: application/json" --data-binary @-
   echo
 done <<'NAMES'
@@ -129,12 +112,6 @@ done <<'NAMES'
 NAMES
 ```
 """
-_TITLES: Final = {
-    "synonyms": "Synonyms",
-    "overrides": "Overrides",
-    "synonym_sets": "Synonym sets",
-    "curation_sets": "Curation sets",
-}
 
 
 def creatable(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,34 +128,40 @@ def restore_guide(manifest: Manifest, curation: Curation) -> str:
     """The text of `RESTORE.md`. It has no key in it."""
     vectors = manifest.kind == "vectors"
     path = quote(manifest.collection, safe="")
-    names = {
+    facts = {
+        "what": "Old vectors" if vectors else "The whole content",
+        "name": json.dumps(manifest.collection),
+        "server": manifest.server,
+        "run": json.dumps(manifest.run),
+        "url": _url(manifest.server),
         "records": RECORDS,
         "create": CREATE,
         "path": path,
         "field": json.dumps(manifest.embedding_field),
+        "import_in_parts": _IMPORT_IN_PARTS.format(path=path, action="update" if vectors else "upsert"),
     }
     parts = [
-        _HEAD.format(
-            what="Old vectors" if vectors else "The whole content",
-            name=json.dumps(manifest.collection),
-            server=manifest.server,
-            run=json.dumps(manifest.run),
-            url=_url(manifest.server),
-            records=RECORDS,
-        ),
-        *_curation(SET_KINDS, _SETS, curation, path),
-        (_VECTORS if vectors else _DOCUMENTS).format(**names),
+        _HEAD.format(**facts),
+        *_curation(SET_KINDS, curation, path),
+        (_VECTORS if vectors else _DOCUMENTS).format(**facts),
     ]
     if vectors and curation != NOTHING:
         parts.append("\nSynonyms and curations were not changed by the run; they are here in case they are needed.\n")
-    return "".join([*parts, *_curation(PART_KINDS, _SETTINGS, curation, path)])
+    return "".join([*parts, *_curation(PART_KINDS, curation, path)])
 
 
-def _curation(kinds: Sequence[PartKind | SetKind], text: str, curation: Curation, path: str) -> Iterator[str]:
+def _curation(kinds: Sequence[PartKind | SetKind], curation: Curation, path: str) -> Iterator[str]:
     for kind in kinds:
         if items := curation.of(kind):
-            names = "\n".join(quote(str(item.get("name", item.get("id", ""))), safe="") for item in items)
-            yield text.format(title=_TITLES[kind], file=CURATION[kind], kind=kind, path=path, names=names)
+            is_set, file = kind in SET_KINDS, CURATION[kind]
+            yield _CURATION.format(
+                title=kind.replace("_", " ").capitalize(),
+                about=(_OF_THE_SERVER if is_set else _OF_THE_COLLECTION).format(file=file),
+                unless_there=_UNLESS_THERE.format(kind=kind) if is_set else "",
+                file=file,
+                place=kind if is_set else f"collections/{path}/{kind}",
+                names="\n".join(quote(str(item.get("name", item.get("id", ""))), safe="") for item in items),
+            )
 
 
 def _url(server: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import orjson
@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 Vector = Sequence[float] | NDArray[np.floating[Any]]
 """The numbers of one vector."""
-
-_SERIALIZE_NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
 
 
 def vector_line(document_id: str, field: str, vector: Vector | bytes | None) -> bytes:
@@ -39,7 +37,7 @@ def vector_line(document_id: str, field: str, vector: Vector | bytes | None) -> 
         else:
             # An array goes through float64: the short form of a float32 would read back as another float64.
             exact = vector if isinstance(vector, list | tuple) else np.ascontiguousarray(vector, np.float64)
-            numbers = orjson.dumps(exact, option=_SERIALIZE_NUMPY)
+            numbers = orjson.dumps(exact, option=orjson.OPT_SERIALIZE_NUMPY)
             if b"null" in numbers:  # what orjson makes of NaN and infinity
                 raise ValueError(f"the vector of document {document_id!r} has a number that is not finite")
         return b'{"id":%b,%b:%b}' % (orjson.dumps(document_id), orjson.dumps(field), numbers)

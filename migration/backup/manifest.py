@@ -119,13 +119,10 @@ def _manifest(found: dict[str, Any]) -> Manifest:
         raise ValueError(f"kind {values['kind']!r}")
     if datetime.fromisoformat(values["created"]).tzinfo is None:
         raise ValueError("created")
-    for name in ("server", "collection", "embedding_field", "run"):
-        if not isinstance(values[name], str):
-            raise TypeError(name)
+    types = {str: ("server", "collection", "embedding_field", "run"), int: ("records", "bytes"), bool: ("complete",)}
+    for kind, names in types.items():
+        for name in names:
+            if not isinstance(values[name], kind):
+                raise TypeError(name)
     values["server"] = canonical_address(values["server"])  # an older version wrote it as it was given
-    for name in ("records", "bytes"):
-        if not isinstance(values[name], int):
-            raise TypeError(name)
-    if not isinstance(values["complete"], bool):
-        raise TypeError("complete")
     return Manifest(**values)

@@ -6,9 +6,8 @@ import sqlite3
 import threading
 from array import array
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from migration.backup.errors import BackupError
 from migration.backup.reader import Backup
@@ -34,33 +33,27 @@ class OldVectors:
         self.complete = backup.manifest.complete
         self._file = file
         self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
         try:
-            self._connection = self._filled(backup)
-        except BaseException as error:
-            self.close()
-            if isinstance(error, sqlite3.Error | OSError):
-                raise self._explained(error) from error
-            raise
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file.unlink(missing_ok=True)
+            self._connection = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
+            try:
+                self._fill(backup)
+            except BaseException:
+                self.close()
+                raise
+        except (sqlite3.Error, OSError) as error:
+            raise self._explained(error) from error
 
-    def _filled(self, backup: Backup) -> sqlite3.Connection:
-        file = self._file
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file.unlink(missing_ok=True)
-        self._connection = connection = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
-        file.chmod(0o600)
-        connection.execute("PRAGMA journal_mode = OFF")
-        connection.execute("CREATE TABLE vectors (id TEXT PRIMARY KEY, vector BLOB) WITHOUT ROWID")
+    def _fill(self, backup: Backup) -> None:
+        self._file.chmod(0o600)
+        self._connection.execute("PRAGMA journal_mode = OFF")
+        self._connection.execute("CREATE TABLE vectors (id TEXT PRIMARY KEY, vector BLOB) WITHOUT ROWID")
         for page in backup.vectors():
             rows = [(id_, None if vector is None else array("d", vector).tobytes()) for id_, vector in page]
-            with closing(connection.cursor()) as cursor:
-                cursor.execute("BEGIN")
-                cursor.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", rows)
-                cursor.execute("COMMIT")
-        return connection
-
-    def __len__(self) -> int:
-        return int(self._select("SELECT count(*) FROM vectors", ())[0][0])
+            self._connection.execute("BEGIN")
+            self._connection.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", rows)
+            self._connection.execute("COMMIT")
 
     def get(self, ids: Sequence[str]) -> dict[str, array[float] | None]:
         """The old vectors of these documents; an id that the backup does not have is absent.
@@ -69,24 +62,19 @@ class OldVectors:
             BackupError: the file cannot be read.
         """
         marks = ",".join("?" * len(ids))
-        rows = self._select(f"SELECT id, vector FROM vectors WHERE id IN ({marks})", ids)  # noqa: S608
+        query = f"SELECT id, vector FROM vectors WHERE id IN ({marks})"  # noqa: S608
+        with self._lock:
+            try:
+                rows = self._connection.execute(query, ids).fetchall()
+            except sqlite3.Error as error:
+                raise self._explained(error) from error
         return {id_: None if blob is None else array("d", blob) for id_, blob in rows}
 
     def close(self) -> None:
         """Remove the scratch file."""
-        if self._connection is not None:
-            self._connection.close()
+        self._connection.close()
         with suppress(OSError):
             self._file.unlink(missing_ok=True)
-
-    def _select(self, query: str, values: Sequence[str]) -> list[tuple[Any, ...]]:
-        with self._lock:
-            try:
-                if self._connection is None:
-                    raise sqlite3.ProgrammingError("it is closed")
-                return self._connection.execute(query, values).fetchall()
-            except sqlite3.Error as error:
-                raise self._explained(error) from error
 
     def _explained(self, error: Exception) -> BackupError:
         what = (error.strerror if isinstance(error, OSError) else None) or error

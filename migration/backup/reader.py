@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import compress, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -19,6 +20,7 @@ from migration.backup.seen import Seen
 PAGE = 250
 """Records in a page that is read; the last may have fewer."""
 
+T = TypeVar("T")
 _Row = tuple[str, bytes, bytes | None]
 
 
@@ -51,7 +53,7 @@ class Backup:
     @property
     def schema(self) -> dict[str, Any]:
         """The collection's schema as the server gave it. Raises BackupError naming the file."""
-        schema = self._json(SCHEMA)
+        schema = self._read(SCHEMA, orjson.loads)
         if not isinstance(schema, dict):
             raise BackupError(f"{self.folder / SCHEMA} is not a schema")
         return schema
@@ -60,7 +62,7 @@ class Backup:
     def curation(self) -> Curation:
         """The collection's synonyms and curations as the server gave them. Raises BackupError naming the file."""
         there = (kind for kind, name in CURATION.items() if kind in PART_KINDS or (self.folder / name).exists())
-        return Curation.made_of({kind: self._json_lines(CURATION[kind]) for kind in there})
+        return Curation.made_of({kind: self._read(CURATION[kind], _json_lines) for kind in there})
 
     @property
     def damage(self) -> tuple[str, ...]:
@@ -78,13 +80,13 @@ class Backup:
 
         Damaged pages are passed over; see `damage` afterwards.
         """
-        for page in _in_pages(self._rows(first_wins)):
+        for page in _in_pages(self._rows(first_wins=first_wins)):
             yield [(id_, line) for id_, line, _ in page]
 
     def vectors(self) -> Iterator[list[tuple[str, list[float] | None]]]:
         """The old vector of every id, or None where it had none; in pages of 250, the first record wins."""
         field = self.manifest.embedding_field
-        for page in _in_pages(self._rows(first_wins=True)):
+        for page in _in_pages(self._rows()):
             yield [(id_, orjson.loads(line).get(field)) for id_, line, _ in page]
 
     def contents(self) -> Iterator[list[tuple[str, bytes]]]:
@@ -93,12 +95,9 @@ class Backup:
         It is what the writer was given. Where whole documents came without one, it is the SHA-256 of the
         document without its embedding field, as JSON with sorted keys.
         """
-        if self.manifest.kind == "documents":
-            for page in _in_pages(self._rows(first_wins=True)):
-                yield [(id_, content or self._content(line)) for id_, line, content in page]
-            return
-        for page in _in_pages(self._known()):
-            if some := [(id_, content) for id_, _, content in page if content is not None]:
+        whole = self.manifest.kind == "documents"
+        for page in _in_pages(self._rows(with_lines=whole)):
+            if some := [(id_, content or self._content(line)) for id_, line, content in page if content or whole]:
                 yield some
 
     def verify(self) -> None:
@@ -120,24 +119,19 @@ class Backup:
             except OSError as error:
                 raise BackupError(f"{path} cannot be read: {error.strerror}") from error
         _ = self.schema, self.curation
-        records, distinct = self._count(with_lines=True)
+        records, distinct = self.count(with_lines=True)
         faults = self.damage if self.manifest.closed else self._damage
         if faults:
             raise BackupError(f"{self.folder / RECORDS} is damaged: {faults[0]}")
-        if self.manifest.closed and (records, distinct) != (
-            self.manifest.records,
-            self.manifest.distinct_ids,
-        ):
+        expected = (self.manifest.records, self.manifest.distinct_ids)
+        if self.manifest.closed and (records, distinct) != expected:
             raise BackupError(
                 f"{self.folder / RECORDS} holds {records} records of {distinct} ids instead of "
-                f"{self.manifest.records} of {self.manifest.distinct_ids}"
+                f"{expected[0]} of {expected[1]}"
             )
 
-    def count(self) -> tuple[int, int]:
-        """Records, and different ids among them, by what the pages say of themselves; fast."""
-        return self._count(with_lines=False)
-
-    def _count(self, *, with_lines: bool) -> tuple[int, int]:
+    def count(self, *, with_lines: bool = False) -> tuple[int, int]:
+        """Records, and different ids among them, by what the pages say of themselves; by their lines, too: slower."""
         records = 0
         with Seen() as seen:
             for page, lines in self._walk(with_lines=with_lines):
@@ -151,27 +145,15 @@ class Backup:
         document.pop(self.manifest.embedding_field, None)
         return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).digest()
 
-    def _rows(self, first_wins: bool) -> Iterator[_Row]:
+    def _rows(self, *, first_wins: bool = True, with_lines: bool = True) -> Iterator[_Row]:
         with Seen() as seen:
-            for page, lines in self._walk(with_lines=True):
+            for page, lines in self._walk(with_lines=with_lines):
                 wanted = seen.first(page.ids) if first_wins else [True] * len(page.ids)
-                if lines is None:
-                    # Its ids are known all the same: a later record of theirs is not the old value.
-                    continue
-                for want, id_, line, content in zip(wanted, page.ids, lines, page.contents, strict=True):
-                    if want:
-                        yield id_, line, content
-
-    def _known(self) -> Iterator[_Row]:
-        """Ids and content hashes of first records, without the lines."""
-        with Seen() as seen:
-            for page, _ in self._walk(with_lines=False):
-                for first, id_, content in zip(seen.first(page.ids), page.ids, page.contents, strict=True):
-                    if first:
-                        yield id_, b"", content
+                if lines is not None:  # else its ids are known all the same: a later record is not the old value
+                    yield from compress(zip(page.ids, lines, page.contents, strict=True), wanted)
 
     def _walk(self, *, with_lines: bool) -> Iterator[tuple[pages.Page, list[bytes] | None]]:
-        """Page by page, and its lines: empty if they are not asked for, None if they are damaged."""
+        """Page by page, and its lines: each empty if they are not asked for, None if they are damaged."""
         self._damage = damage = []
         self._torn = None
         records = 0
@@ -184,10 +166,9 @@ class Backup:
                         else:
                             damage.append(f"{RECORDS}: {found}")
                         continue
-                    lines: list[bytes] | None = []
+                    lines: list[bytes] | None
                     try:
-                        if with_lines:
-                            lines = pages.read_lines(file, found)
+                        lines = pages.read_lines(file, found) if with_lines else [b""] * len(found.ids)
                         records += len(found.ids)
                     except pages.DamagedPageError as error:
                         damage.append(f"{RECORDS}: {error}")
@@ -198,27 +179,18 @@ class Backup:
         if self.manifest.closed and records < self.manifest.records:
             damage.append(f"{RECORDS}: {self.manifest.records - records} of {self.manifest.records} records missing")
 
-    def _json(self, name: str) -> Any:
+    def _read(self, name: str, parse: Callable[[bytes], T]) -> T:
         path = self.folder / name
         try:
-            return orjson.loads(path.read_bytes())
+            return parse(path.read_bytes())
         except (OSError, ValueError) as error:
             raise BackupError(f"{path} cannot be read: {error}") from error
 
-    def _json_lines(self, name: str) -> list[dict[str, Any]]:
-        path = self.folder / name
-        try:
-            return [orjson.loads(line) for line in path.read_bytes().split(b"\n") if line]
-        except (OSError, ValueError) as error:
-            raise BackupError(f"{path} cannot be read: {error}") from error
+
+def _json_lines(content: bytes) -> list[dict[str, Any]]:
+    return [orjson.loads(line) for line in content.split(b"\n") if line]
 
 
 def _in_pages(rows: Iterator[_Row]) -> Iterator[list[_Row]]:
-    page: list[_Row] = []
-    for row in rows:
-        page.append(row)
-        if len(page) == PAGE:
-            yield page
-            page = []
-    if page:
+    while page := list(islice(rows, PAGE)):
         yield page

@@ -138,16 +138,15 @@ def _remove(home: Path, folder: Path) -> bool:
     lock = FileLock(folder / LOCK, timeout=0, mode=0o600, thread_local=False)
     removed = home / "backups" / f"{_REMOVED}{uuid.uuid4().hex}"
     try:
-        try:
-            lock.acquire()
-        except Timeout:
-            return False
+        lock.acquire()
         # Renamed first: removing takes a while, and half of a backup must never look like one.
         folder.rename(removed)
         lock.release()
         shutil.rmtree(removed)
         with contextlib.suppress(OSError):  # other collections of the run are there
             folder.parent.rmdir()
+    except Timeout:
+        return False
     except OSError as error:
         raise BackupError(f"the backup {folder} cannot be removed: {error.strerror}") from error
     return True

@@ -118,10 +118,7 @@ class BackupWriter:
             _check_space(home, free_space_needed)
             make_private_folder(folder, below=home)
             lock = FileLock(folder / LOCK, timeout=0, mode=0o600, thread_local=False)
-            try:
-                lock.acquire()
-            except Timeout:
-                raise BackupError(f"the backup {folder} is being written by another process") from None
+            lock.acquire()
             try:
                 if (folder / MANIFEST).exists():
                     manifest = _continued(read_manifest(folder), manifest, folder)
@@ -131,6 +128,8 @@ class BackupWriter:
             except BaseException:
                 lock.release()
                 raise
+        except Timeout:
+            raise BackupError(f"the backup {folder} is being written by another process") from None
         except OSError as error:
             raise _cannot_write(folder, error) from error
 
@@ -287,10 +286,8 @@ def _write_settings(folder: Path, manifest: Manifest, schema: Mapping[str, Any],
 def _check_space(home: Path, needed: int) -> None:
     if needed <= 0:
         return
-    existing = home.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
+    absolute = home.absolute()
+    free = shutil.disk_usage(next(path for path in (absolute, *absolute.parents) if path.exists())).free
     if free < needed:
         raise BackupError(
             f"the backup needs {in_words(needed)}, but MIGRATION_HOME ({home}) has {in_words(free)} free: "

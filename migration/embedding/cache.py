@@ -12,21 +12,21 @@ The cache is worth money but never correctness: one that is damaged is set aside
 # of statements here.
 
 import logging
-import os
 import sqlite3
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-Vector = NDArray[np.float32]
+from kai.vectors import Vector
+from migration.ledger.database import create_private_file
+
 Row = tuple[bytes, int, bytes]
 T = TypeVar("T")
 
@@ -80,9 +80,7 @@ class VectorCache:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def get_many(self, space: str, text_hashes: Sequence[bytes], dimensions: int | None = None) -> dict[bytes, Vector]:
@@ -96,7 +94,12 @@ class VectorCache:
             some = text_hashes[start : start + _PAGE]
             with self._lock:
                 rows: list[Row] = self._attempt(partial(_select, space, some), [])
-            found.update(_sound(rows, dimensions))
+            stored = [
+                (text_hash, blob)
+                for text_hash, length, blob in rows
+                if isinstance(blob, bytes) and len(blob) == length * 4 and dimensions in (None, length)
+            ]
+            found.update(_sound(stored))
         return found
 
     def put_many(self, space: str, pairs: Iterable[tuple[bytes, Vector]]) -> None:
@@ -107,7 +110,8 @@ class VectorCache:
         """
         remaining = iter(pairs)
         while some := list(islice(remaining, _PAGE)):
-            if rows := list(_rows(space, some)):
+            stored = [(text_hash, np.asarray(vector, _LITTLE_ENDIAN).tobytes()) for text_hash, vector in some]
+            if rows := [(space, text_hash, len(vector), vector.data) for text_hash, vector in _sound(stored)]:
                 with self._lock:
                     self._attempt(partial(_insert, rows), None)
 
@@ -123,21 +127,19 @@ class VectorCache:
                 return work(self._connected())
             except (sqlite3.Error, OSError) as error:
                 self._undo()
-                if _is_damage(error) and not last:
-                    self._set_aside(error)
-                    continue
-                if _is_damage(error):
+                if not _is_damage(error):
+                    raise CacheError(self._explain(error)) from error
+                if last:
                     self._give_up(error)
-                    return otherwise
-                raise CacheError(self._explain(error)) from error
+                else:
+                    self._set_aside(error)
         return otherwise
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is not None and _inode(self.path) != self._opened:
             self._disconnect()  # set aside by another process, or deleted: SQLite would not notice
         if self._connection is None:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _create_private_file(self.path)
+            create_private_file(self.path)
             # isolation_level None: transactions begin where this module says so.
             connection = sqlite3.connect(
                 self.path, timeout=self._patience, isolation_level=None, check_same_thread=False
@@ -161,10 +163,7 @@ class VectorCache:
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            try:
-                connection.close()
-            except sqlite3.Error as error:
-                _log.warning("closing the vector cache %s: %s", self.path, error)
+            connection.close()
 
     def _undo(self) -> None:
         if self._connection is not None and self._connection.in_transaction:
@@ -217,36 +216,17 @@ def _insert(rows: Sequence[tuple[str, bytes, int, memoryview]], connection: sqli
     connection.execute("COMMIT")
 
 
-def _sound(rows: Sequence[Row], dimensions: int | None) -> dict[bytes, Vector]:
-    """The rows that hold a proper vector, by hash; all of the same length are checked at once."""
-    by_length: dict[int, list[tuple[bytes, bytes]]] = {}
-    for text_hash, stored, blob in rows:
-        if isinstance(blob, bytes) and len(blob) == stored * 4 > 0 and dimensions in (None, stored):
-            by_length.setdefault(stored, []).append((text_hash, blob))
-    found: dict[bytes, Vector] = {}
-    for length, entries in by_length.items():
-        vectors = np.frombuffer(b"".join(blob for _, blob in entries), dtype=_LITTLE_ENDIAN)
-        vectors = vectors.reshape(len(entries), length)
-        found.update((entries[row][0], vectors[row]) for row in _sound_rows(vectors))
-    return found
-
-
-def _rows(space: str, pairs: Sequence[tuple[bytes, Vector]]) -> Iterator[tuple[str, bytes, int, memoryview]]:
-    """The rows to store for the sound ones among these vectors; those of one length are checked at once."""
-    by_length: dict[int, list[tuple[bytes, Vector]]] = {}
-    for text_hash, vector in pairs:
-        by_length.setdefault(len(vector), []).append((text_hash, vector))
-    for length, entries in by_length.items():
-        if length:
-            vectors = np.array([vector for _, vector in entries], dtype=_LITTLE_ENDIAN)
-            for row in _sound_rows(vectors):
-                yield space, entries[row][0], length, vectors[row].data
-
-
-def _sound_rows(vectors: Vector) -> list[int]:
-    """Which rows of a matrix are finite and not all zero."""
-    sound = np.logical_and(np.isfinite(vectors).all(axis=1), vectors.any(axis=1))
-    return np.flatnonzero(sound).tolist()
+def _sound(stored: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, Vector]]:
+    """The vectors that are finite and not all zero, by hash; all of the same length are checked at once."""
+    by_size: dict[int, list[tuple[bytes, bytes]]] = defaultdict(list)
+    for text_hash, blob in stored:
+        by_size[len(blob)].append((text_hash, blob))
+    by_size.pop(0, None)
+    for entries in by_size.values():
+        vectors = np.frombuffer(b"".join(blob for _, blob in entries), dtype=_LITTLE_ENDIAN).reshape(len(entries), -1)
+        sound = np.logical_and(np.isfinite(vectors).all(axis=1), vectors.any(axis=1))
+        for row in np.flatnonzero(sound).tolist():
+            yield entries[row][0], vectors[row]
 
 
 def _is_damage(error: Exception) -> bool:
@@ -255,7 +235,8 @@ def _is_damage(error: Exception) -> bool:
         return isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError | PermissionError)
     # SQLITE_ERROR: the file has other tables than this module makes.
     signs = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_CANTOPEN", "SQLITE_READONLY")
-    return _code(error) == "SQLITE_ERROR" or _code(error).startswith(signs)
+    code = str(getattr(error, "sqlite_errorname", ""))
+    return code == "SQLITE_ERROR" or code.startswith(signs)
 
 
 def _inode(path: Path) -> int | None:
@@ -263,15 +244,3 @@ def _inode(path: Path) -> int | None:
         return path.stat().st_ino
     except OSError:
         return None
-
-
-def _code(error: Exception) -> str:
-    return str(getattr(error, "sqlite_errorname", ""))
-
-
-def _create_private_file(path: Path) -> None:
-    """SQLite gives its `-wal` and `-shm` files the mode of the database."""
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except FileExistsError:
-        return

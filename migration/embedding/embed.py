@@ -106,17 +106,13 @@ class Embedder:
             Stopped: the run was asked to stop.
         """
         hashes = {text: text_hash(text) for text in texts}
-        found: dict[bytes, Vector] = {}
-        if self._cache and hashes:
-            wanted = [digest for digest in hashes.values() if self._may_be_cached(digest, cache)]
-            found.update(self._cache.get_many(self._space, wanted))
-        self._meter.hit(sum(digest in found for digest in hashes.values()))
-        mine, others = self._claim({text: digest for text, digest in hashes.items() if digest not in found})
-        results: dict[str, Vector | TextFailure] = {t: found[digest] for t, digest in hashes.items() if digest in found}
+        results = self._cached(hashes, hashes, cache)
+        mine, others = self._claim({text: digest for text, digest in hashes.items() if text not in results})
         cause: BaseException = Stopped("the request for this text did not come to its end")
         try:
             for batch, promise in mine:
-                embedded = self._bought_meanwhile(batch, hashes, cache)
+                # Another thread may have bought some between the first look and the claim.
+                embedded = self._cached(batch, hashes, cache)
                 if rest := [text for text in batch if text not in embedded]:
                     self._check_spending(rest)
                     embedded |= self._embed_batch(rest, hashes)
@@ -132,15 +128,22 @@ class Embedder:
         results.update({text: promise.result()[text] for text, promise in others.items()})
         return results
 
+    def _cached(
+        self, texts: Iterable[str], hashes: dict[str, bytes], cache: CacheUse
+    ) -> dict[str, Vector | TextFailure]:
+        if self._cache is None or cache == "bypass":
+            return {}
+        wanted = {hashes[text]: text for text in texts if cache == "use" or hashes[text] in self._afresh}
+        found = self._cache.get_many(self._space, list(wanted))
+        self._meter.hit(len(found))
+        return {wanted[digest]: vector for digest, vector in found.items()}
+
     # -- sharing between threads -----------------------------------------------------------------------
 
     def _claim(self, wanted: dict[str, bytes]) -> tuple[list[tuple[list[str], Promise]], dict[str, Promise]]:
         """The batches that the caller has to embed, and for the other texts where their vectors will be."""
-        others: dict[str, Promise] = {}
         with self._lock:
-            for text, digest in wanted.items():
-                if (promise := self._under_way.get(digest)) is not None:
-                    others[text] = promise
+            others = {text: self._under_way[digest] for text, digest in wanted.items() if digest in self._under_way}
             mine = [(batch, Promise()) for batch in self._batches([text for text in wanted if text not in others])]
             for batch, promise in mine:
                 self._under_way.update((wanted[text], promise) for text in batch)
@@ -154,20 +157,6 @@ class Embedder:
         for _, promise in mine:
             if not promise.done():
                 promise.set_exception(cause)
-
-    def _bought_meanwhile(
-        self, batch: list[str], hashes: dict[str, bytes], cache: CacheUse
-    ) -> dict[str, Vector | TextFailure]:
-        """What another thread has put into the cache between the first look there and the claim."""
-        if self._cache is None:
-            return {}
-        digests = {hashes[text]: text for text in batch if self._may_be_cached(hashes[text], cache)}
-        found = self._cache.get_many(self._space, list(digests))
-        self._meter.hit(len(found))
-        return {digests[digest]: vector for digest, vector in found.items()}
-
-    def _may_be_cached(self, digest: bytes, cache: CacheUse) -> bool:
-        return cache == "use" or (cache == "refresh" and digest in self._afresh)
 
     # -- requests --------------------------------------------------------------------------------------
 
@@ -201,19 +190,15 @@ class Embedder:
             vectors = self._provider.vectors(texts)
         except RefusedTexts as refusal:
             if len(texts) == 1:
-                reason = str(refusal)
-                self._count_refusal(reason)
-                return {texts[0]: TextFailure(reason)}
+                self._refused_in_a_row += 1
+                if self._refused_in_a_row >= _REFUSED_IN_A_ROW:
+                    raise ProviderStopped(
+                        f"the provider refused {self._refused_in_a_row} texts in a row; the last one: {refusal}"
+                    ) from refusal
+                return {texts[0]: TextFailure(str(refusal))}
             middle = len(texts) // 2
             return self._embed_batch(texts[:middle], hashes) | self._embed_batch(texts[middle:], hashes)
         self._refused_in_a_row = 0
         if self._cache:
             self._cache.put_many(self._space, [(hashes[t], v) for t, v in zip(texts, vectors, strict=True)])
         return dict(zip(texts, vectors, strict=True))
-
-    def _count_refusal(self, reason: str) -> None:
-        self._refused_in_a_row += 1
-        if self._refused_in_a_row >= _REFUSED_IN_A_ROW:
-            raise ProviderStopped(
-                f"the provider refused {self._refused_in_a_row} texts in a row; the last one: {reason}"
-            )

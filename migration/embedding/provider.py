@@ -46,12 +46,16 @@ class RefusedTexts(Exception):  # noqa: N818
     """The provider does not take these texts together; the message says why."""
 
 
-class ProbeFailed(Exception):  # noqa: N818
-    """The probe embedding failed; `fault` says how."""
+class _Failed(Exception):  # noqa: N818
+    """A request failed, and `fault` says how; `malformed`: it was answered, with what cannot be right."""
 
-    def __init__(self, fault: ProviderFault) -> None:
+    def __init__(self, fault: ProviderFault, *, malformed: bool = False) -> None:
         super().__init__(fault.message)
-        self.fault = fault
+        self.fault, self.malformed = fault, malformed
+
+
+class ProbeFailed(_Failed):
+    """The probe embedding failed; `fault` says how."""
 
 
 class Provider:
@@ -102,14 +106,10 @@ class Provider:
 
         def worth_repeating(error: BaseException) -> bool:
             nonlocal wrong
-            if self._stopped.is_set():
-                return False
-            if isinstance(error, ProbeFailed) and (error.fault.retry_after or 0.0) > MAX_RETRY_AFTER:
-                return False
-            wrong += isinstance(error, WrongVectors)
             if isinstance(error, WrongVectors):
-                return wrong < _MALFORMED_ATTEMPTS
-            return isinstance(error, ProbeFailed) and error.fault.kind in _WORTH_REPEATING
+                wrong += 1
+                return wrong < _MALFORMED_ATTEMPTS and not self._stopped.is_set()
+            return self._may_pass(error)
 
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(worth_repeating),
@@ -120,25 +120,17 @@ class Provider:
         )
         try:
             return retrying(self._probe_once)
-        except (ProbeFailed, WrongVectors) as error:
+        except (_Failed, WrongVectors) as error:
             if self._stopped.is_set():
                 raise Stopped from error
+            if isinstance(error, _Failed):
+                raise ProbeFailed(error.fault) from error
             raise
 
     def _probe_once(self) -> Vector:
         if self._stopped.is_set():
             raise Stopped
-        try:
-            vectors = self._call([PROBE_TEXT])
-        except Stopped:
-            raise
-        except Exception as error:
-            fault = provider_fault(error, self._secrets)
-            if fault.kind == "bug":
-                raise
-            raise ProbeFailed(fault) from error
-        check_vectors(vectors, [PROBE_TEXT], self.dimensions)
-        self._probed = vectors[0]
+        self._probed = self._checked([PROBE_TEXT])[0]
         return self._probed
 
     def vectors(self, texts: list[str]) -> Vector:
@@ -159,26 +151,21 @@ class Provider:
         scale = self._scale
         backoff = tenacity.wait_exponential_jitter(initial=0.25 * scale, max=30.0 * scale, jitter=1.0 * scale)
 
-        def worth_repeating(error: BaseException) -> bool:
-            return isinstance(error, _Fault) and error.kind in _WORTH_REPEATING and not self._stopped.is_set()
-
         def wait(state: tenacity.RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
-            asked = error.retry_after if isinstance(error, _Fault) else None
+            asked = _asked_to_wait(state)
             return backoff(state) if asked is None else asked + 0.05
 
         def give_up(state: tenacity.RetryCallState) -> bool:
-            error = state.outcome.exception() if state.outcome else None
-            if isinstance(error, _Fault) and error.malformed:
+            failed = _failed(state)
+            if failed is not None and failed.malformed:
                 return state.attempt_number >= _MALFORMED_ATTEMPTS
-            if isinstance(error, _Fault) and (error.retry_after or 0.0) > MAX_RETRY_AFTER:
-                return True
             # A rate limit is an answer, not an outage: it is waited out as long as others get through.
-            since = self._meter.last_success if isinstance(error, _Fault) and error.kind == "rate_limited" else 0.0
-            return time.monotonic() - max(begun, since) > self._patience
+            limited = failed is not None and failed.fault.kind == "rate_limited"
+            since = max(begun, self._meter.last_success) if limited else begun
+            return time.monotonic() - since > self._patience
 
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(worth_repeating),
+            retry=tenacity.retry_if_exception(self._may_pass),
             stop=give_up,
             wait=wait,
             sleep=self._throttle.sleep,
@@ -187,35 +174,28 @@ class Provider:
         )
         try:
             return retrying(lambda: self._call_once(texts))
-        except _Fault as fault:
-            if self._stopped.is_set() and fault.kind in _WORTH_REPEATING and not fault.malformed:
-                raise Stopped from fault
-            if fault.kind == "refused" or fault.malformed:
-                raise RefusedTexts(fault.reason) from fault
-            if fault.kind == "bug" and fault.__cause__ is not None:
-                raise fault.__cause__ from None
-            if fault.kind == "transient" and self._meter.last_success > begun:
-                # Others got through meanwhile: it is this batch that the provider cannot take.
-                raise RefusedTexts(fault.reason) from fault
-            reason = fault.reason
+        except _Failed as failed:
+            kind, reason = failed.fault.kind, failed.fault.message
+            if self._stopped.is_set() and kind in _WORTH_REPEATING and not failed.malformed:
+                raise Stopped from failed
+            # Where others got through meanwhile, it is this batch that the provider cannot take.
+            others_passed = kind == "transient" and self._meter.last_success > begun
+            if kind == "refused" or failed.malformed or others_passed:
+                raise RefusedTexts(reason) from failed
             self._throttle.give_up(lambda: ProviderStopped(reason))
-            raise ProviderStopped(reason) from fault
+            raise ProviderStopped(reason) from failed
 
     def _call_once(self, texts: list[str]) -> Vector:
         try:
-            vectors = self._call(texts)
-            check_vectors(vectors, texts, self.dimensions)
+            vectors = self._checked(texts)
             self._check_equal_vectors(vectors, texts)
             self._check_not_repeated(vectors, texts)
-        except (Stopped, ProviderStopped):
+        except WrongVectors as error:
+            raise _Failed(ProviderFault("transient", None, None, str(error)), malformed=True) from error
+        except _Failed as failed:
+            if failed.fault.kind in _WORTH_REPEATING and not failed.malformed:
+                self._throttle.overloaded(min(failed.fault.retry_after or 0.0, MAX_RETRY_AFTER))
             raise
-        except (WrongVectors, MalformedAnswerError) as error:
-            raise _Fault("transient", str(error), None, malformed=True) from error
-        except Exception as error:
-            fault = provider_fault(error, self._secrets)
-            if fault.kind in _WORTH_REPEATING:
-                self._throttle.overloaded(min(fault.retry_after or 0.0, MAX_RETRY_AFTER))
-            raise _Fault(fault.kind, fault.message, fault.retry_after) from error
         return vectors
 
     def _check_equal_vectors(self, vectors: Vector, texts: Sequence[str]) -> None:
@@ -229,18 +209,13 @@ class Provider:
             earlier = first_with.setdefault(vector.tobytes(), place)
             if earlier != place:
                 for one in (earlier, place):
-                    alone = self._call([texts[one]])
-                    check_vectors(alone, [texts[one]], self.dimensions)
-                    if not same_vector(alone[0], vectors[one]):
+                    if not same_vector(self._checked([texts[one]])[0], vectors[one]):
                         raise WrongVectors(_REPEATED)
-                if not _is_the_probe(texts[earlier]):
-                    control = self._call([PROBE_TEXT])
-                    check_vectors(control, [PROBE_TEXT], self.dimensions)
-                    if same_vector(control[0], vector):
-                        with self._lock:
-                            if len(self._repeated) < _MOST_REPEATED:
-                                self._repeated.add(vector.tobytes())
-                        raise WrongVectors(_REPEATED)
+                if not _is_the_probe(texts[earlier]) and same_vector(self._checked([PROBE_TEXT])[0], vector):
+                    with self._lock:
+                        if len(self._repeated) < _MOST_REPEATED:
+                            self._repeated.add(vector.tobytes())
+                    raise WrongVectors(_REPEATED)
                 return
 
     def _check_not_repeated(self, vectors: Vector, texts: Sequence[str]) -> None:
@@ -250,19 +225,33 @@ class Provider:
             if vector.tobytes() in self._repeated or (is_probe and not _is_the_probe(text)):
                 raise WrongVectors(_REPEATED)
 
+    def _checked(self, texts: list[str]) -> Vector:
+        vectors = self._call(texts)
+        check_vectors(vectors, texts, self.dimensions)
+        return vectors
+
     def _call(self, texts: list[str]) -> Vector:
         tokens = sum(map(estimate_tokens, texts))
         with self._throttle.slot(tokens):
             begun = time.monotonic()
             try:
                 vectors = self._embeddings.embed_array(texts)
-            except BaseException:
+            except BaseException as error:
                 self._meter.request(time.monotonic() - begun, texts=len(texts), tokens=tokens, failed=True)
-                raise
+                fault = provider_fault(error, self._secrets)
+                if fault.kind == "bug" or not isinstance(error, Exception):
+                    raise
+                raise _Failed(fault, malformed=isinstance(error, MalformedAnswerError)) from error
             seconds = time.monotonic() - begun
         self._meter.request(seconds, texts=len(texts), tokens=tokens, failed=False)
         self._throttle.succeeded(seconds)
         return vectors
+
+    def _may_pass(self, error: BaseException) -> bool:
+        """Whether it is worth repeating what failed so."""
+        if not isinstance(error, _Failed) or self._stopped.is_set():
+            return False
+        return error.fault.kind in _WORTH_REPEATING and (error.fault.retry_after or 0.0) <= MAX_RETRY_AFTER
 
     @property
     def _scale(self) -> float:
@@ -275,12 +264,11 @@ def _is_the_probe(text: str) -> bool:
     return "".join(filter(str.isalnum, text)).casefold() == PROBE_TEXT
 
 
-def _asked_to_wait(state: tenacity.RetryCallState) -> float | None:
+def _failed(state: tenacity.RetryCallState) -> _Failed | None:
     error = state.outcome.exception() if state.outcome else None
-    return error.fault.retry_after if isinstance(error, ProbeFailed) else None
+    return error if isinstance(error, _Failed) else None
 
 
-class _Fault(Exception):  # noqa: N818
-    def __init__(self, kind: str, reason: str, retry_after: float | None, *, malformed: bool = False) -> None:
-        super().__init__(reason)
-        self.kind, self.reason, self.retry_after, self.malformed = kind, reason, retry_after, malformed
+def _asked_to_wait(state: tenacity.RetryCallState) -> float | None:
+    failed = _failed(state)
+    return failed.fault.retry_after if failed is not None else None

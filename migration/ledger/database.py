@@ -9,21 +9,14 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import (
-    ArgumentError,
-    DataError,
-    DBAPIError,
-    IntegrityError,
-    NoSuchModuleError,
-    OperationalError,
-    SQLAlchemyError,
-)
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
 from migration.ledger.errors import LedgerError
 
@@ -31,6 +24,7 @@ PATIENCE: Final = 30.0
 """Seconds to wait for a lock that another process holds."""
 _OLDEST_SQLITE: Final = (3, 35)
 """It can drop columns, as the schema's revisions do."""
+_DRIVERS: Final = frozenset({"sqlite", "sqlite+pysqlite", "postgres", "postgresql", "postgresql+psycopg"})
 WRITES: Final = "ledger_writes"
 """Execution option of connections that mean to write."""
 
@@ -38,9 +32,6 @@ _URL_HELP = (
     "MIGRATION_LEDGER_URL cannot be understood; write sqlite:////path/to/ledger.sqlite or "
     "postgresql://user:password@host:5432/database, with special characters of the password percent-encoded"
 )
-
-
-_DRIVERS = frozenset({"sqlite", "sqlite+pysqlite", "postgres", "postgresql", "postgresql+psycopg"})
 
 
 def resolve(url: str | None, home: Path) -> URL:
@@ -55,23 +46,18 @@ def resolve(url: str | None, home: Path) -> URL:
     except (ArgumentError, ValueError):
         # The message may quote a piece of the password, so it must not even be chained.
         raise LedgerError(_URL_HELP) from None
-    name = parsed.get_backend_name()
     if parsed.drivername not in _DRIVERS:
         raise LedgerError(
             f"MIGRATION_LEDGER_URL names {parsed.drivername!r}; the ledger knows sqlite and postgresql, the latter by "
             "its driver psycopg: postgresql://user:password@host/database"
         )
-    if name in ("postgres", "postgresql"):
-        if "@" in f"{parsed.host}{parsed.database}":  # an unescaped @ or / in the password ends up there
-            raise LedgerError(_URL_HELP)
-        if parsed.drivername in ("postgres", "postgresql"):
-            parsed = parsed.set(drivername="postgresql+psycopg")
-        return parsed
-    if name == "sqlite":
+    if parsed.get_backend_name() == "sqlite":
         if parsed.database in (None, "", ":memory:") or "mode=memory" in str(parsed.database):
             raise LedgerError("MIGRATION_LEDGER_URL names SQLite in memory, which forgets; name a file")
         return parsed
-    raise AssertionError(name)
+    if "@" in f"{parsed.host}{parsed.database}":  # an unescaped @ or / in the password ends up there
+        raise LedgerError(_URL_HELP)
+    return parsed.set(drivername="postgresql+psycopg")
 
 
 def place(url: URL) -> str:
@@ -96,10 +82,8 @@ def create_private_file(path: Path) -> None:
     missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
     for folder in reversed(missing):
         folder.mkdir(mode=0o700, exist_ok=True)
-    try:
+    with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except FileExistsError:
-        return
 
 
 def connect(url: URL, patience: float = PATIENCE) -> Engine:
@@ -112,20 +96,26 @@ def connect(url: URL, patience: float = PATIENCE) -> Engine:
         if file is not None:
             _refuse_old_sqlite()
             create_private_file(file)
-        engine = create_engine(
-            url,
-            hide_parameters=True,
-            json_serializer=_to_json,
-            json_deserializer=orjson.loads,
-            pool_pre_ping=file is None,
-            max_overflow=-1,  # pipeline threads must not wait for each other's reading
-            connect_args=({"timeout": patience, "check_same_thread": False} if file else {"connect_timeout": 10}),
-        )
+        try:
+            engine = create_engine(
+                url,
+                hide_parameters=True,
+                json_serializer=_to_json,
+                json_deserializer=orjson.loads,
+                pool_pre_ping=file is None,
+                max_overflow=-1,  # pipeline threads must not wait for each other's reading
+                connect_args={"timeout": patience, "check_same_thread": False} if file else {"connect_timeout": 10},
+            )
+        except ModuleNotFoundError as error:
+            raise LedgerError(
+                "MIGRATION_LEDGER_URL names PostgreSQL, whose driver is not installed: "
+                "pip install 'kai-embedding-migration[postgresql]'"
+            ) from error
     if file is not None:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     else:
-        event.listen(engine, "connect", _prepare_postgresql(patience))
+        event.listen(engine, "connect", partial(_prepare_postgresql, patience))
     return engine
 
 
@@ -155,13 +145,10 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _prepare_postgresql(patience: float) -> Any:
-    def prepare(connection: Any, _: object) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET lock_timeout = {int(patience * 1000)}")
-        connection.commit()
-
-    return prepare
+def _prepare_postgresql(patience: float, connection: Any, _: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET lock_timeout = {int(patience * 1000)}")
+    connection.commit()
 
 
 def _to_json(value: object) -> str:
@@ -174,14 +161,9 @@ def explained(url: URL) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise LedgerError(_explain_os_error(error, url)) from error
-    except (NoSuchModuleError, ModuleNotFoundError) as error:
-        if isinstance(error, ModuleNotFoundError) and sqlite_file(url) is not None:
-            raise
-        raise LedgerError(
-            "MIGRATION_LEDGER_URL names PostgreSQL, whose driver is not installed: "
-            "pip install 'kai-embedding-migration[postgresql]'"
-        ) from error
+        reason = f"{error.filename or place(url)}: {error.strerror or type(error).__name__}"
+        remedy = f"set {_setting(url)} to a place that can be written"
+        raise LedgerError(f"cannot open the ledger: {reason} ({remedy})") from error
     except (SQLAlchemyError, sqlite3.Error) as error:
         raise LedgerError(_explain(error, url)) from error
     except (ValueError, TypeError) as error:
@@ -190,12 +172,6 @@ def explained(url: URL) -> Iterator[None]:
 
 def _setting(url: URL) -> str:
     return "MIGRATION_HOME or MIGRATION_LEDGER_URL" if sqlite_file(url) else "MIGRATION_LEDGER_URL"
-
-
-def _explain_os_error(error: OSError, url: URL) -> str:
-    where = error.filename or place(url)
-    reason = error.strerror or type(error).__name__
-    return f"cannot open the ledger: {where}: {reason} (set {_setting(url)} to a place that can be written)"
 
 
 def _explain(error: SQLAlchemyError | sqlite3.Error, url: URL) -> str:
@@ -243,7 +219,6 @@ def _without_password(message: str, url: URL) -> str:
     """The first lines of a driver's message as one, without the password in any spelling."""
     line = " ".join(message.split())[:300]
     secrets = [url.password, *(value for key, value in url.query.items() if "password" in key.lower())]
-    for secret in secrets:
-        if secret:
-            line = line.replace(str(secret), "***")
+    for secret in filter(None, secrets):
+        line = line.replace(str(secret), "***")
     return line

@@ -4,15 +4,15 @@ Its table has one row a document, so these are the statements that must be fast:
 statement and written by one, both compiled once.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import islice
-from typing import Any, TypeVar
+from operator import itemgetter
+from typing import Any, Final, Literal, TypeVar
 
 from sqlalchemy import Connection, Select, Table, bindparam, delete, func, select, update
 
 from migration.ledger.errors import LedgerError
-from migration.ledger.models import Models
 from migration.ledger.records import DocumentRecord
 from migration.ledger.schema import (
     AnyText,
@@ -21,7 +21,7 @@ from migration.ledger.schema import (
     embedding_models,
     runs,
 )
-from migration.ledger.store import insert, now, upsert
+from migration.ledger.store import Store, insert, now, upsert
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ _fields = (
 )
 
 
-class Documents(Models):
+class Documents(Store):
     """Documents of the servers, by `source` (a server's canonical address, see `kai.address`), collection and id."""
 
     def documents(self, source: str, collection: str, ids: Iterable[str]) -> dict[str, DocumentRecord]:
@@ -53,7 +53,7 @@ class Documents(Models):
             if collection_id is None:
                 return found
             for some in _pages(ids):
-                rows = connection.execute(_by_ids(), {"collection_id": collection_id, "ids": some}).all()
+                rows = connection.execute(_BY_IDS, {"collection_id": collection_id, "ids": some}).all()
                 found.update((record.document_id, record) for record in _records(connection, rows))
         return found
 
@@ -65,14 +65,12 @@ class Documents(Models):
         if not rows:
             return
         with self._writing() as connection:
-            collection_id = _collection_id(connection, source, collection)
-            if collection_id is None:
-                collection_id = _add_collection(connection, source, collection)
-            models = _numbers(connection, embedding_models, {row.model_id for row in rows})
-            run_numbers = _numbers(connection, runs, {row.run_id for row in rows})
+            collection_id = _made_collection_id(connection, source, collection)
+            models = _looked_up(connection, embedding_models, "id", {row.model_id for row in rows})
+            run_numbers = _looked_up(connection, runs, "id", {row.run_id for row in rows})
             moment, stored_moment = now(), _moments(connection)
             try:
-                values = [
+                values = [  # in the order of the table's columns
                     (
                         collection_id,
                         AnyText.escape(row.document_id),
@@ -92,8 +90,9 @@ class Documents(Models):
                 ) from None
             # Every process writes its rows in one order, so that no two of them on PostgreSQL each wait for
             # a row that the other one holds.
-            values.sort(key=_second)
-            connection.exec_driver_sql(_upsert(connection), values)
+            values.sort(key=itemgetter(1))
+            dialect: Any = type(connection.dialect)
+            connection.exec_driver_sql(_upsert(dialect), values)
 
     def forget_documents(self, source: str, collection: str, ids: Iterable[str]) -> int:
         """Forget these documents, because the server has them no more; how many were known."""
@@ -118,9 +117,7 @@ class Documents(Models):
         """What is known of one collection's documents is from now on known of another's, in its place."""
         with self._writing() as connection:
             old = _collection_id(connection, source, collection)
-            new = _collection_id(connection, source, to)
-            if new is None:
-                new = _add_collection(connection, source, to)
+            new = _made_collection_id(connection, source, to)
             connection.execute(delete(document_embeddings).where(_columns.collection_id == new))
             connection.execute(
                 update(document_embeddings).where(_columns.collection_id == old).values(collection_id=new)
@@ -131,9 +128,8 @@ class Documents(Models):
         with self._reading() as connection:
             query = select(func.count()).where(_columns.collection_id == _collection_id(connection, source, collection))
             if model_id is not None:
-                query = query.where(
-                    _columns.model_number == _numbers(connection, embedding_models, {model_id}).get(model_id)
-                )
+                numbers = _looked_up(connection, embedding_models, "id", {model_id})
+                query = query.where(_columns.model_number == numbers.get(model_id))
             return connection.execute(query).scalar_one()
 
     def iterate_documents(self, source: str, collection: str, page: int = _PAGE) -> Iterator[DocumentRecord]:
@@ -160,10 +156,6 @@ class Documents(Models):
             last = records[-1].document_id
 
 
-def _second(values: tuple[Any, ...]) -> Any:
-    return values[1]
-
-
 def _pages(values: Iterable[T]) -> Iterator[list[T]]:
     remaining = iter(values)
     while some := list(islice(remaining, _PAGE)):
@@ -174,62 +166,49 @@ def _pages(values: Iterable[T]) -> Iterator[list[T]]:
 # structure anew for every page costs more than SQLite needs to answer.
 
 
-@cache
-def _by_ids() -> Select[Any]:
-    return select(*_fields).where(
-        _columns.collection_id == bindparam("collection_id"),
-        _columns.document_id.in_(bindparam("ids", expanding=True)),
-    )
-
-
-@cache
-def _collection() -> Select[Any]:
-    columns = document_collections.c
-    return select(columns.id).where(
-        columns.source == bindparam("source"), columns.collection == bindparam("collection")
-    )
+_BY_IDS: Final = select(*_fields).where(
+    _columns.collection_id == bindparam("collection_id"), _columns.document_id.in_(bindparam("ids", expanding=True))
+)
+_BY_NAME: Final = select(document_collections.c.id).where(
+    document_collections.c.source == bindparam("source"), document_collections.c.collection == bindparam("collection")
+)
 
 
 def _collection_id(connection: Connection, source: str, collection: str) -> int | None:
-    found: int | None = connection.execute(_collection(), {"source": source, "collection": collection}).scalar()
+    found: int | None = connection.execute(_BY_NAME, {"source": source, "collection": collection}).scalar()
     return found
 
 
-def _add_collection(connection: Connection, source: str, collection: str) -> int | None:
-    statement = insert(connection, document_collections).on_conflict_do_nothing()  # another was faster
+def _made_collection_id(connection: Connection, source: str, collection: str) -> int | None:
+    known = _collection_id(connection, source, collection)
+    if known is not None:
+        return known
+    statement = insert(connection.dialect, document_collections).on_conflict_do_nothing()  # another was faster
     connection.execute(statement, {"source": source, "collection": collection})
     return _collection_id(connection, source, collection)
 
 
 @cache
-def _by(table: Table, key: str) -> Select[Any]:
-    return select(table.c.id, table.c.number).where(table.c[key].in_(bindparam("keys", expanding=True)))
+def _by(table: Table, key: str, wanted: str) -> Select[Any]:
+    return select(table.c[key], table.c[wanted]).where(table.c[key].in_(bindparam("keys", expanding=True)))
 
 
-def _numbers(connection: Connection, table: Table, ids: set[str | None]) -> dict[str | None, int | None]:
-    """The small numbers by which documents refer to models or runs, by id."""
+def _looked_up(
+    connection: Connection, table: Table, key: Literal["id", "number"], values: Collection[Any]
+) -> dict[Any, Any]:
+    """By the ids of models or runs the small numbers by which documents refer to them, or the ids by the numbers."""
     # Looked up in every transaction rather than kept: another process may have deleted a model, and its
     # number may be another one's now.
-    numbers: dict[str | None, int | None] = {None: None}
-    if ids != {None}:
-        found = connection.execute(_by(table, "id"), {"keys": [key for key in ids if key]})
-        numbers.update((row[0], row[1]) for row in found)
-    return numbers
-
-
-def _ids(connection: Connection, table: Table, numbers: set[int | None]) -> dict[int | None, str | None]:
-    ids: dict[int | None, str | None] = {None: None}
-    if numbers != {None}:
-        found = connection.execute(_by(table, "number"), {"keys": [key for key in numbers if key]})
-        ids.update((row[1], row[0]) for row in found)
-    return ids
+    found: dict[Any, Any] = {None: None}
+    if keys := [value for value in values if value]:
+        query = _by(table, key, "number" if key == "id" else "id")
+        found.update((row[0], row[1]) for row in connection.execute(query, {"keys": keys}))
+    return found
 
 
 def _records(connection: Connection, rows: Sequence[Any]) -> list[DocumentRecord]:
-    if not rows:
-        return []
-    models = _ids(connection, embedding_models, {row[3] for row in rows})
-    run_ids = _ids(connection, runs, {row[4] for row in rows})
+    models = _looked_up(connection, embedding_models, "number", {row[3] for row in rows})
+    run_ids = _looked_up(connection, runs, "number", {row[4] for row in rows})
     return [
         DocumentRecord(
             document_id, text_hash, vector_hash, models.get(model), run_ids.get(run), tenant, content_hash, at
@@ -245,26 +224,13 @@ def _moments(connection: Connection) -> Callable[[Any], Any]:
     return cache(process) if process is not None else lambda value: value
 
 
-_upserts: dict[str, str] = {}
-
-
-def _upsert(connection: Connection) -> str:
-    """The statement in the driver's own words, with its values by position.
+@cache
+def _upsert(dialect: Any) -> str:
+    """The statement in the words of a dialect's driver, with its values by position.
 
     Passing 250 rows through SQLAlchemy's processing of values, which is made for any type of column, takes
     as long as the database needs to write them.
     """
-    name = connection.dialect.name
-    if name not in _upserts:
-        statement = upsert(connection, document_embeddings, ("collection_id", "document_id"))
-        style = "format" if name == "postgresql" else "qmark"
-        names = [
-            "collection_id", "document_id", "tenant", "text_hash", "vector_hash",
-            "model_number", "run_number", "embedded_at", "content_hash",
-        ]  # fmt: skip
-        positional: Any = type(connection.dialect)
-        compiled: Any = statement.compile(dialect=positional(paramstyle=style), column_keys=names)
-        if list(compiled.positiontup or ()) != names:  # the order of the table's columns
-            raise AssertionError(f"columns come as {compiled.positiontup}")
-        _upserts[name] = str(compiled)
-    return _upserts[name]
+    statement = upsert(dialect, document_embeddings, ("collection_id", "document_id"))
+    style = "format" if dialect.name == "postgresql" else "qmark"
+    return str(statement.compile(dialect=dialect(paramstyle=style)))

@@ -7,21 +7,11 @@ from alembic import context
 
 from migration.ledger.schema import VERSION_TABLE, metadata
 
-
-def run() -> None:
-    """Carry out what the command asks for."""
-    options = context.config.attributes
-    if context.is_offline_mode():
-        context.configure(
-            dialect_name=options["dialect"],
-            target_metadata=metadata,
-            version_table=VERSION_TABLE,
-            literal_binds=True,
-        )
-    else:
-        context.configure(connection=options["connection"], target_metadata=metadata, version_table=VERSION_TABLE)
-    with context.begin_transaction():
-        context.run_migrations()
-
-
-run()
+context.configure(
+    **context.config.attributes,
+    target_metadata=metadata,
+    version_table=VERSION_TABLE,
+    literal_binds=context.is_offline_mode(),
+)
+with context.begin_transaction():
+    context.run_migrations()

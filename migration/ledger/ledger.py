@@ -7,10 +7,12 @@ Runs        runs and their collections                runs.py
 Outcomes    failures, verifications, metrics, history outcomes.py
 """
 
+from migration.ledger.documents import Documents
+from migration.ledger.models import Models
 from migration.ledger.outcomes import Outcomes
 
 
-class Ledger(Outcomes):
+class Ledger(Models, Documents, Outcomes):
     """What was done, by which model, when. Open it with `Ledger.open`; use it from any thread.
 
     Every method that writes has committed when it returns. Errors are LedgerErrors.

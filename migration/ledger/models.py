@@ -1,12 +1,10 @@
 """The part of the ledger about embedding models."""
 
-from typing import Any
-
-from sqlalchemy import Connection, Row, Text, cast, func, select
+from sqlalchemy import Connection, Text, cast, func, or_, select
 
 from migration.ledger.records import CollectionUse, ModelRecord, ModelUse
 from migration.ledger.schema import document_collections, document_embeddings, embedding_models
-from migration.ledger.store import Store, alone, insert, new_id, next_number, now
+from migration.ledger.store import Store, alone, insert, new_id, next_number, now, record_of, records
 
 
 class Models(Store):
@@ -27,7 +25,7 @@ class Models(Store):
         moment = now()
         with self._writing() as connection:
             alone(connection, embedding_models)
-            statement = insert(connection, embedding_models).values(
+            statement = insert(connection.dialect, embedding_models).values(
                 id=new_id(),
                 number=next_number(embedding_models),
                 family=family,
@@ -40,26 +38,17 @@ class Models(Store):
                 first_used_at=moment,
                 last_used_at=moment,
             )
-            connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["fingerprint"],
-                    set_={name: statement.excluded[name] for name in ("tool_source", "tool_version", "last_used_at")},
-                )
+            upsert = statement.on_conflict_do_update(
+                index_elements=["fingerprint"],
+                set_={name: statement.excluded[name] for name in ("tool_source", "tool_version", "last_used_at")},
             )
-            found = connection.execute(select(embedding_models).where(embedding_models.c.fingerprint == fingerprint))
-            return model_of(found.one())
+            return record_of(ModelRecord, connection.execute(upsert.returning(embedding_models)).one())
 
     def find_model(self, fingerprint_or_id: str) -> ModelRecord | None:
         """The model with that fingerprint or id."""
         columns = embedding_models.c
-        with self._reading() as connection:
-            by_fingerprint = select(embedding_models).where(columns.fingerprint == fingerprint_or_id)
-            row = connection.execute(by_fingerprint).one_or_none()
-            if row is None:
-                row = connection.execute(
-                    select(embedding_models).where(cast(columns.id, Text) == fingerprint_or_id)
-                ).one_or_none()
-        return None if row is None else model_of(row)
+        named = or_(columns.fingerprint == fingerprint_or_id, cast(columns.id, Text) == fingerprint_or_id)
+        return next(iter(self._read(ModelRecord, select(embedding_models).where(named))), None)
 
     def models(self) -> list[ModelUse]:
         """All models, the last used one first, with how many documents of which collections carry each."""
@@ -82,23 +71,12 @@ class Models(Store):
         with self._reading() as connection:
             for model_id, source, collection, documents in connection.execute(named):
                 uses.setdefault(model_id, []).append(CollectionUse(source, collection, documents))
-            known = connection.execute(
-                select(embedding_models).order_by(
-                    embedding_models.c.last_used_at.desc(), embedding_models.c.fingerprint
-                )
-            )
-            models = [model_of(row) for row in known]
-        return [ModelUse(model, tuple(uses.get(model.id, ()))) for model in models]
+            latest_first = (embedding_models.c.last_used_at.desc(), embedding_models.c.fingerprint)
+            known = records(connection, ModelRecord, select(embedding_models).order_by(*latest_first))
+        return [ModelUse(model, tuple(uses.get(model.id, ()))) for model in known]
 
 
 def models_by_id(connection: Connection, ids: set[str]) -> dict[str, ModelRecord]:
     """The models with these ids."""
-    found = connection.execute(select(embedding_models).where(embedding_models.c.id.in_(ids)))
-    return {row.id: model_of(row) for row in found}
-
-
-def model_of(row: Row[Any]) -> ModelRecord:
-    """A row of the table as a record."""
-    values = dict(row._mapping)
-    del values["number"]  # only documents refer to it
-    return ModelRecord(**values)
+    query = select(embedding_models).where(embedding_models.c.id.in_(ids))
+    return {model.id: model for model in records(connection, ModelRecord, query)}

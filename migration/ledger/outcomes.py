@@ -1,8 +1,7 @@
 """The part of the ledger about how runs went: failures, verifications, metrics, and the history of it all."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, fields
-from typing import Any
+from dataclasses import asdict, replace
 
 from sqlalchemy import Connection, delete, func, insert, select
 
@@ -18,9 +17,7 @@ from migration.ledger.records import (
 )
 from migration.ledger.runs import Runs, collections_of
 from migration.ledger.schema import failures, metrics, verification_results
-from migration.ledger.store import new_id, now, plain_text, upsert
-
-_MEASURES = tuple(field.name for field in fields(MetricsRecord))
+from migration.ledger.store import new_id, now, plain_text, record_of, records_by_run, upsert
 
 
 class Outcomes(Runs):
@@ -35,12 +32,11 @@ class Outcomes(Runs):
         moment = now()
         # By document: PostgreSQL refuses a statement that would touch the same row twice.
         values = {
-            row.document_id: {
+            row.document_id: asdict(row)
+            | {
                 "id": new_id(),
                 "run_id": run_id,
                 "collection": collection,
-                "document_id": row.document_id,
-                "stage": row.stage,
                 "reason": plain_text(row.reason),
                 "at": row.at or moment,
             }
@@ -48,7 +44,7 @@ class Outcomes(Runs):
         }
         if values:
             with self._writing() as connection:
-                statement = upsert(connection, failures, ("run_id", "collection", "document_id"))
+                statement = upsert(connection.dialect, failures, ("run_id", "collection", "document_id"))
                 connection.execute(statement, list(values.values()))
 
     def failures(self, run_id: str, collection: str | None = None, limit: int | None = None) -> list[FailureRecord]:
@@ -56,12 +52,7 @@ class Outcomes(Runs):
         query = select(failures).where(failures.c.run_id == run_id)
         if collection is not None:
             query = query.where(failures.c.collection == collection)
-        query = query.order_by(failures.c.collection, failures.c.document_id).limit(limit)
-        with self._reading() as connection:
-            return [
-                FailureRecord(row.document_id, row.stage, row.reason, row.collection, row.run_id, row.at)
-                for row in connection.execute(query)
-            ]
+        return self._read(FailureRecord, query.order_by(failures.c.collection, failures.c.document_id).limit(limit))
 
     def clear_failure(self, run_id: str, collection: str, document_ids: str | Sequence[str]) -> int:
         """Forget failures of documents that succeeded after all; how many there were."""
@@ -82,16 +73,9 @@ class Outcomes(Runs):
     ) -> VerificationRecord:
         """Remember the verdict over a collection; `run_id` None where no run is known."""
         record = VerificationRecord(collection, verdict, tuple(checks), run_id, now())
-        values = {
-            "id": new_id(),
-            "run_id": run_id,
-            "collection": collection,
-            "verdict": verdict,
-            "checks": [asdict(check) | {"detail": plain_text(check.detail)} for check in record.checks],
-            "at": record.at,
-        }
+        kept = [asdict(check) | {"detail": plain_text(check.detail)} for check in record.checks]
         with self._writing() as connection:
-            connection.execute(insert(verification_results), values)
+            connection.execute(insert(verification_results), asdict(record) | {"id": new_id(), "checks": kept})
         return record
 
     def verifications(self, run_id: str) -> list[VerificationRecord]:
@@ -100,13 +84,7 @@ class Outcomes(Runs):
         query = select(verification_results).where(table.run_id == run_id).order_by(table.at, table.collection)
         with self._reading() as connection:
             return [
-                VerificationRecord(
-                    row.collection,
-                    row.verdict,
-                    tuple(CheckResult(**check) for check in row.checks),
-                    row.run_id,
-                    row.at,
-                )
+                replace(record_of(VerificationRecord, row), checks=tuple(CheckResult(**check) for check in row.checks))
                 for row in connection.execute(query)
             ]
 
@@ -165,10 +143,5 @@ def _verdicts(connection: Connection, run_ids: Collection[str]) -> dict[str, Ver
 
 def _metrics_of(connection: Connection, run_ids: Collection[str]) -> dict[str, list[MetricsRecord]]:
     query = select(metrics).where(metrics.c.run_id.in_(run_ids))
-    found: dict[str, list[MetricsRecord]] = {}
-    for row in connection.execute(query):
-        values: dict[str, Any] = {name: row._mapping[name] for name in _MEASURES}
-        found.setdefault(row.run_id, []).append(MetricsRecord(**values))
-    for entries in found.values():
-        entries.sort(key=lambda entry: (entry.collection is not None, entry.collection or ""))
-    return found
+    whole_first = (metrics.c.collection.is_not(None), metrics.c.collection)
+    return records_by_run(connection, MetricsRecord, query.order_by(*whole_first))

@@ -14,7 +14,7 @@ Json = Mapping[str, Any]
 
 RunKind = Literal["migrate", "rollback", "restore", "backup", "verify"]
 RunState = Literal["running", "completed", "partial", "stopped", "interrupted", "refused"]
-CollectionState = Literal["running", "completed", "partial", "stopped", "interrupted", "refused", "skipped"]
+CollectionState = RunState | Literal["skipped"]
 Strategy = Literal["in place", "recreate", "rebuild", "alter", "skipped"]
 Verdict = Literal["PASS", "FAIL"]
 
@@ -61,7 +61,7 @@ class ModelUse:
         return sum(use.documents for use in self.collections)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
     """One execution. `number` counts runs in the order they began, whatever the clock said.
 
@@ -74,16 +74,16 @@ class RunRecord:
     number: int
     name: str
     kind: RunKind
-    alias: str | None
-    description: str | None
-    model_id: str | None
-    reverts_run_id: str | None
+    alias: str | None = None
+    description: str | None = None
+    model_id: str | None = None
+    reverts_run_id: str | None = None
     parameters: Json
     source: Json
     started_at: datetime
-    finished_at: datetime | None
-    state: RunState
-    totals: Json
+    finished_at: datetime | None = None
+    state: RunState = "running"
+    totals: Json = field(default_factory=dict)
     host: str
     pid: int
 
@@ -95,7 +95,7 @@ class RunRecord:
         return max(0.0, (self.finished_at - self.started_at).total_seconds())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionRunRecord:
     """One collection within one run.
 
@@ -108,26 +108,23 @@ class CollectionRunRecord:
     run_id: str | None
     collection: str
     strategy: Strategy
-    old_dimensions: int | None
-    new_dimensions: int | None
-    eligible: int
-    done: int
-    failed: int
-    state: CollectionState
-    backup_path: str | None
+    old_dimensions: int | None = None
+    new_dimensions: int | None = None
+    eligible: int = 0
+    done: int = 0
+    failed: int = 0
+    state: CollectionState = "running"
+    backup_path: str | None = None
     started_at: datetime
-    finished_at: datetime | None
-    downtime_seconds: float | None
-    incomplete_seconds: float | None
+    finished_at: datetime | None = None
+    downtime_seconds: float | None = None
+    incomplete_seconds: float | None = None
 
 
 class CollectionChanges(TypedDict, total=False):
     """What `Ledger.update_collection` may change; what is not named stays."""
 
     strategy: Strategy
-    old_dimensions: int | None
-    new_dimensions: int | None
-    eligible: int
     done: int
     failed: int
     state: CollectionState

@@ -3,11 +3,11 @@
 import os
 import socket
 from collections.abc import Collection
+from dataclasses import asdict
 from typing import Any, Final, Unpack
 
-from sqlalchemy import Connection, Row, Select, Text, cast, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, Text, cast, func, insert, or_, select, update
 
-from migration.ledger.documents import Documents
 from migration.ledger.errors import LedgerError
 from migration.ledger.records import (
     CollectionChanges,
@@ -19,12 +19,22 @@ from migration.ledger.records import (
     Strategy,
 )
 from migration.ledger.schema import collection_runs, runs
-from migration.ledger.store import alone, new_id, next_number, now, plain_text, without_secrets
+from migration.ledger.store import (
+    Store,
+    alone,
+    new_id,
+    next_number,
+    now,
+    plain_text,
+    record_of,
+    records_by_run,
+    without_secrets,
+)
 
 LATEST: Final = "latest"
 
 
-class Runs(Documents):
+class Runs(Store):
     """Runs, by id, name, alias, or the beginning of a name."""
 
     def start_run(
@@ -48,26 +58,23 @@ class Runs(Documents):
             alone(connection, runs)  # two runs beginning at once must not choose the same name
             if alias is not None:
                 _refuse_taken(connection, alias)
-            values = {
-                "id": new_id(),
-                "number": connection.execute(select(next_number(runs))).scalar_one(),
-                "name": _free_name(connection, name),
-                "kind": kind,
-                "alias": alias,
-                "description": None if description is None else plain_text(description),
-                "model_id": model_id,
-                "reverts_run_id": reverts,
-                "parameters": without_secrets(parameters or {}),
-                "source": without_secrets(source or {}),
-                "started_at": now(),
-                "finished_at": None,
-                "state": "running",
-                "totals": {},
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-            }
-            connection.execute(insert(runs), values)
-            return RunRecord(**values)
+            run = RunRecord(
+                id=new_id(),
+                number=connection.execute(select(next_number(runs))).scalar_one(),
+                name=_free_name(connection, name),
+                kind=kind,
+                alias=alias,
+                description=None if description is None else plain_text(description),
+                model_id=model_id,
+                reverts_run_id=reverts,
+                parameters=without_secrets(parameters or {}),
+                source=without_secrets(source or {}),
+                started_at=now(),
+                host=socket.gethostname(),
+                pid=os.getpid(),
+            )
+            connection.execute(insert(runs), asdict(run))
+            return run
 
     def resume_run(self, run_id: str) -> RunRecord:
         """Take up a run that ended early: running again, in this process. Raises LedgerError if unknown."""
@@ -80,11 +87,11 @@ class Runs(Documents):
 
     def _change_run(self, run_id: str, **changes: Any) -> RunRecord:
         with self._writing() as connection:
-            connection.execute(update(runs).where(runs.c.id == run_id).values(**changes))
-            row = connection.execute(select(runs).where(runs.c.id == run_id)).one_or_none()
+            changed = update(runs).where(runs.c.id == run_id).values(**changes).returning(runs)
+            row = connection.execute(changed).one_or_none()
         if row is None:
             raise LedgerError(f"the ledger {self.place} holds no run with the id {run_id}")
-        return run_of(row)
+        return record_of(RunRecord, row)
 
     def refuse_taken(self, alias: str) -> None:
         """Raise the LedgerError with which `start_run` would refuse this alias; nothing where it would take it."""
@@ -101,28 +108,28 @@ class Runs(Documents):
         query = select(runs).order_by(runs.c.number.desc())
         if kinds is not None:
             query = query.where(runs.c.kind.in_(list(kinds)))
-        with self._reading() as connection:
-            if name_or_alias in (None, LATEST):
-                return _first(connection, query)
-            # As text: PostgreSQL refuses to compare its UUIDs with what is none.
-            by_id = cast(runs.c.id, Text) == name_or_alias
-            exact = or_(runs.c.name == name_or_alias, runs.c.alias == name_or_alias, by_id)
-            found = _first(connection, query.where(exact))
-            if found is not None or not name_or_alias:
-                return found
-            beginning = func.substr(runs.c.name, 1, len(name_or_alias)) == name_or_alias
-            candidates = connection.execute(query.where(beginning).limit(4)).all()
+        if name_or_alias is None or name_or_alias == LATEST:
+            return self._first_run(query)
+        # As text: PostgreSQL refuses to compare its UUIDs with what is none.
+        by_id = cast(runs.c.id, Text) == name_or_alias
+        exact = or_(runs.c.name == name_or_alias, runs.c.alias == name_or_alias, by_id)
+        found = self._first_run(query.where(exact))
+        if found is not None or not name_or_alias:
+            return found
+        beginning = func.substr(runs.c.name, 1, len(name_or_alias)) == name_or_alias
+        candidates = self._read(RunRecord, query.where(beginning).limit(4))
         if len(candidates) > 1:
-            names = ", ".join(row.name for row in candidates[:3])
+            names = ", ".join(run.name for run in candidates[:3])
             more = ", ..." if len(candidates) > 3 else ""
             raise LedgerError(f"several runs begin with {name_or_alias!r}: {names}{more}; write more of the name")
-        return run_of(candidates[0]) if candidates else None
+        return candidates[0] if candidates else None
+
+    def _first_run(self, query: Select[Any]) -> RunRecord | None:
+        return next(iter(self._read(RunRecord, query.limit(1))), None)
 
     def runs(self, limit: int | None = None) -> list[RunRecord]:
         """Runs, the latest first."""
-        with self._reading() as connection:
-            query = select(runs).order_by(runs.c.number.desc()).limit(limit)
-            return [run_of(row) for row in connection.execute(query)]
+        return self._read(RunRecord, select(runs).order_by(runs.c.number.desc()).limit(limit))
 
     def last_run_over(self, server: str, collections: Collection[str]) -> RunRecord | None:
         """The run begun last that may have changed one of these collections of a server; None if none has."""
@@ -144,24 +151,23 @@ class Runs(Documents):
         backup_path: str | None = None,
     ) -> str:
         """Begin a collection within a run; returns the id for `update_collection`."""
-        values: dict[str, Any] = {
-            "id": new_id(),
-            "run_id": run_id,
-            "collection": collection,
-            "strategy": strategy,
-            "old_dimensions": old_dimensions,
-            "new_dimensions": new_dimensions,
-            "eligible": eligible,
-            "done": 0,
-            "failed": 0,
-            "state": "skipped" if strategy == "skipped" else "running",
-            "backup_path": backup_path,
-            "started_at": now(),
-            "finished_at": now() if strategy == "skipped" else None,
-        }
+        skipped = strategy == "skipped"
+        begun = CollectionRunRecord(
+            id=new_id(),
+            run_id=run_id,
+            collection=collection,
+            strategy=strategy,
+            old_dimensions=old_dimensions,
+            new_dimensions=new_dimensions,
+            eligible=eligible,
+            state="skipped" if skipped else "running",
+            backup_path=backup_path,
+            started_at=now(),
+            finished_at=now() if skipped else None,
+        )
         with self._writing() as connection:
-            connection.execute(insert(collection_runs), values)
-        return str(values["id"])
+            connection.execute(insert(collection_runs), asdict(begun))
+        return begun.id
 
     def update_collection(self, collection_run_id: str, **changes: Unpack[CollectionChanges]) -> None:
         """Note how far a collection got. A state other than `running` also notes the time of its end.
@@ -190,35 +196,26 @@ def collections_of(connection: Connection, run_ids: Collection[str]) -> dict[str
     """The collections of several runs, by run."""
     table = collection_runs.c
     query = select(collection_runs).where(table.run_id.in_(run_ids)).order_by(table.started_at, table.collection)
-    found: dict[str, list[CollectionRunRecord]] = {}
-    for row in connection.execute(query):
-        found.setdefault(row.run_id, []).append(CollectionRunRecord(**row._mapping))
-    return found
-
-
-def run_of(row: Row[Any]) -> RunRecord:
-    """A row of the table as a record."""
-    return RunRecord(**row._mapping)
-
-
-def _first(connection: Connection, query: Select[Any]) -> RunRecord | None:
-    row = connection.execute(query.limit(1)).one_or_none()
-    return None if row is None else run_of(row)
+    return records_by_run(connection, CollectionRunRecord, query)
 
 
 def _refuse_taken(connection: Connection, alias: str) -> None:
     if alias == LATEST:
         raise LedgerError(f"{LATEST!r} always names the latest run; choose another --alias")
-    taken = connection.execute(
-        select(runs.c.name).where(or_(runs.c.alias == alias, runs.c.name == alias)).limit(1)
-    ).scalar()
+    taken = _named(connection, alias)
     if taken is not None:
         raise LedgerError(f"the alias {alias!r} belongs to run {taken} already; choose another --alias")
 
 
+def _named(connection: Connection, name_or_alias: str) -> str | None:
+    """The name of the run that goes by this name or alias."""
+    query = select(runs.c.name).where(or_(runs.c.alias == name_or_alias, runs.c.name == name_or_alias)).limit(1)
+    return connection.execute(query).scalar()
+
+
 def _free_name(connection: Connection, name: str) -> str:
     free, count = name, 1
-    while connection.execute(select(runs.c.id).where(or_(runs.c.name == free, runs.c.alias == free)).limit(1)).first():
+    while _named(connection, free) is not None:
         count += 1
         free = f"{name}-{count}"
     return free

@@ -96,12 +96,8 @@ metadata = MetaData(
 )
 
 
-def _reference(name: str, target: str, **options: Any) -> Column[str]:
-    return Column(name, Identity, ForeignKey(f"{target}.id", ondelete="SET NULL"), **options)
-
-
-def _number(name: str, target: str, **options: Any) -> Column[int]:
-    return Column(name, Integer, ForeignKey(f"{target}.number", ondelete="SET NULL"), **options)
+def _reference(name: str, target: str, **options: Any) -> Column[Any]:
+    return Column(name, ForeignKey(target, ondelete="SET NULL"), **options)  # of the type of what it refers to
 
 
 embedding_models = Table(
@@ -129,8 +125,8 @@ runs = Table(
     Column("kind", String(16), nullable=False, index=True),
     Column("alias", Text, unique=True),
     Column("description", Text),
-    _reference("model_id", "embedding_models", index=True),
-    _reference("reverts_run_id", "runs", index=True),
+    _reference("model_id", "embedding_models.id", index=True),
+    _reference("reverts_run_id", "runs.id", index=True),
     Column("parameters", Document, nullable=False),
     Column("source", Document, nullable=False),
     Column("started_at", Moment, nullable=False),
@@ -145,7 +141,7 @@ collection_runs = Table(
     "collection_runs",
     metadata,
     Column("id", Identity, primary_key=True),
-    _reference("run_id", "runs", index=True),
+    _reference("run_id", "runs.id", index=True),
     Column("collection", Text, nullable=False, index=True),
     Column("strategy", String(16), nullable=False),
     Column("old_dimensions", Integer),
@@ -180,8 +176,8 @@ document_embeddings = Table(
     Column("tenant", AnyText),
     Column("text_hash", LargeBinary, nullable=False),
     Column("vector_hash", LargeBinary, nullable=False),
-    _number("model_number", "embedding_models"),
-    _number("run_number", "runs", index=True),
+    _reference("model_number", "embedding_models.number"),
+    _reference("run_number", "runs.number", index=True),
     Column("embedded_at", Moment, nullable=False),
     Column("content_hash", LargeBinary),
     # Counting a model's documents by collection reads this index and nothing else.
@@ -192,7 +188,7 @@ failures = Table(
     "failures",
     metadata,
     Column("id", Identity, primary_key=True),
-    _reference("run_id", "runs"),
+    _reference("run_id", "runs.id"),
     Column("collection", Text, nullable=False),
     Column("document_id", AnyText, nullable=False),
     Column("stage", Text, nullable=False),
@@ -205,7 +201,7 @@ verification_results = Table(
     "verification_results",
     metadata,
     Column("id", Identity, primary_key=True),
-    _reference("run_id", "runs", index=True),
+    _reference("run_id", "runs.id", index=True),
     Column("collection", Text, nullable=False),
     Column("verdict", String(8), nullable=False),
     Column("checks", Document, nullable=False),
@@ -216,7 +212,7 @@ metrics = Table(
     "metrics",
     metadata,
     Column("id", Identity, primary_key=True),
-    _reference("run_id", "runs", index=True),
+    _reference("run_id", "runs.id", index=True),
     Column("collection", Text),
     Column("documents_per_second", Float),
     Column("tokens_per_second", Float),

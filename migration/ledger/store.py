@@ -4,17 +4,22 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from uuid import uuid4
 
-from sqlalchemy import URL, Connection, Engine, Insert, ScalarSelect, Table, func, select, text
+from sqlalchemy import URL, Connection, Dialect, Engine, Insert, Row, ScalarSelect, Select, Table, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from migration.ledger.database import PATIENCE, WRITES, connect, explained, place, resolve
 from migration.ledger.upgrade import upgrade_if_older
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Record = TypeVar("Record", bound="DataclassInstance")
 
 _SECRET_NAME: Final = re.compile(
     r"api[_-]?key|(^|[_-])(key|token)$|password|passwd|secret|authorization|credential|bearer", re.IGNORECASE
@@ -62,9 +67,7 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -77,20 +80,42 @@ class Store:
         with explained(self._url), self._engine.connect() as connection:
             yield connection
 
+    def _read(self, kind: type[Record], query: Select[Any]) -> list[Record]:
+        with self._reading() as connection:
+            return records(connection, kind, query)
+
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         with self._turn, explained(self._url), self._writer.begin() as connection:
             yield connection
 
 
-def insert(connection: Connection, table: Table) -> "sqlite.Insert | postgresql.Insert":
+def record_of(kind: type[Record], row: Row[Any]) -> Record:
+    """A row as a record; columns that are no field of it are left out."""
+    return kind(**{field.name: row._mapping[field.name] for field in fields(kind)})
+
+
+def records(connection: Connection, kind: type[Record], query: Select[Any]) -> list[Record]:
+    """What a query finds, as records."""
+    return [record_of(kind, row) for row in connection.execute(query)]
+
+
+def records_by_run(connection: Connection, kind: type[Record], query: Select[Any]) -> dict[str, list[Record]]:
+    """What a query finds, as records, by run."""
+    found: dict[str, list[Record]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row.run_id, []).append(record_of(kind, row))
+    return found
+
+
+def insert(dialect: Dialect | type[Dialect], table: Table) -> "sqlite.Insert | postgresql.Insert":
     """The dialect's own INSERT, which knows ON CONFLICT; both spell it alike."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    return postgresql.insert(table) if dialect.name == "postgresql" else sqlite.insert(table)
 
 
-def upsert(connection: Connection, table: Table, key: tuple[str, ...]) -> Insert:
+def upsert(dialect: Dialect | type[Dialect], table: Table, key: tuple[str, ...]) -> Insert:
     """An INSERT over all columns that replaces everything but `key` and the id where the key is taken."""
-    statement = insert(connection, table)
+    statement = insert(dialect, table)
     kept = {*key, "id"}
     changes = {name: value for name, value in statement.excluded.items() if name not in kept}
     return statement.on_conflict_do_update(index_elements=list(key), set_=changes)

@@ -28,6 +28,7 @@ from migration.ledger.schema import REVISIONS, VERSION_TABLE
 Dialect = Literal["sqlite", "postgresql"]
 Direction = Literal["upgrade", "downgrade"]
 
+_POSITIONS = ("base", *REVISIONS)
 _UPGRADE_LOCK = 0x6B61696C  # any fixed number: PostgreSQL's advisory locks are named by numbers
 
 
@@ -87,12 +88,8 @@ def sql(dialect: Dialect, from_: str | None = None, to: str = "head") -> str:
     if start == end:
         return ""
     output = io.StringIO()
-    _go(
-        "upgrade" if end > start else "downgrade",
-        f"{_name(start)}:{_name(end)}" if start else _name(end),
-        output=output,
-        dialect=dialect,
-    )
+    direction: Direction = "upgrade" if end > start else "downgrade"
+    _go(direction, f"{_POSITIONS[start]}:{_POSITIONS[end]}", output=output, dialect_name=dialect)
     return output.getvalue()
 
 
@@ -122,15 +119,9 @@ def _resolved(url: str | URL) -> URL:
 def _position(revision: str) -> int:
     if revision == "head":
         return len(REVISIONS)
-    if revision == "base":
-        return 0
-    if revision not in REVISIONS:
-        raise LedgerError(f"there is no ledger revision {revision!r}; known: base, {', '.join(REVISIONS)}, head")
-    return REVISIONS.index(revision) + 1
-
-
-def _name(position: int) -> str:
-    return REVISIONS[position - 1] if position else "base"
+    if revision not in _POSITIONS:
+        raise LedgerError(f"there is no ledger revision {revision!r}; known: {', '.join(_POSITIONS)}, head")
+    return _POSITIONS.index(revision)
 
 
 def _change(url: URL, revision: str, direction: Direction) -> None:
@@ -148,21 +139,23 @@ def _change(url: URL, revision: str, direction: Direction) -> None:
             file = sqlite_file(url)
             if file is not None and standing is not None:
                 _copy(file, file.with_name(f"{file.name}.before-{standing}"))
-            _go(direction, _name(end), connection=connection)
+            _go(direction, _POSITIONS[end], connection=connection)
     finally:
         engine.dispose()
 
 
-def _go(direction: Direction, revisions: str, *, output: io.StringIO | None = None, **attributes: Any) -> None:
-    """Have Alembic go to a revision; with `output` only write the statements there."""
+def _go(direction: Direction, revisions: str, *, output: io.StringIO | None = None, **configured: Any) -> None:
+    """Have Alembic go to a revision; with `output` only write the statements there.
+
+    `configured` goes on to `env.py`: the connection, or the name of the dialect to write in.
+    """
     # Here alone, since few commands change a schema and none should wait for Alembic otherwise.
     from alembic import command
     from alembic.config import Config
 
-    config = Config(output_buffer=output) if output is not None else Config()
+    config = Config(output_buffer=output, attributes=configured)
     # Config interpolates percent signs, and folders may have them in their names.
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    config.attributes.update(attributes)
     step = command.upgrade if direction == "upgrade" else command.downgrade
     step(config, revisions, sql=output is not None)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from tqdm import tqdm
+from tqdm.utils import ObjectWrapper
 
 from kai.settings import redact
 
@@ -28,25 +29,18 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
-class _Lenient:
+class _Lenient(ObjectWrapper):
     """A stream whose reader may go away: what it cannot take is not written."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
+    def write(self, text: str) -> None:
         """Write as much as can be written."""
         with contextlib.suppress(OSError, ValueError):
-            self._stream.write(text)
-        return len(text)
+            self._wrapped.write(text)
 
     def flush(self) -> None:
         """Pass on what was written, if anybody takes it."""
         with contextlib.suppress(OSError, ValueError):
-            self._stream.flush()
+            self._wrapped.flush()
 
 
 def write_line(text: str, stream: TextIO) -> None:
@@ -84,7 +78,7 @@ class Console:
     def detail(self, text: str) -> None:
         """One line to standard error, if asked for."""
         if self.verbose:
-            self._write(text, sys.stderr)
+            self.warn(text)
 
     def heading(self, title: str) -> None:
         """A title between two rules."""

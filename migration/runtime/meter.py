@@ -24,8 +24,6 @@ class Meter:
         tokens: estimated tokens of those texts.
         cached: texts whose vector was already paid for.
         bytes_sent: bytes of import bodies.
-        imports: import requests.
-        import_seconds: seconds spent waiting for them.
         embedding_seconds: seconds spent waiting for the provider, all requests added up.
         last_success: `time.monotonic()` of the provider's last good answer; 0 if there was none.
     """
@@ -37,8 +35,6 @@ class Meter:
     tokens: int = 0
     cached: int = 0
     bytes_sent: int = 0
-    imports: int = 0
-    import_seconds: float = 0.0
     embedding_seconds: float = 0.0
     last_success: float = 0.0
     started: float = field(default_factory=time.monotonic)
@@ -83,12 +79,10 @@ class Meter:
         with self._lock:
             self.cached += texts
 
-    def imported(self, size: int, seconds: float) -> None:
-        """Count one import request."""
+    def imported(self, size: int) -> None:
+        """Count the body of one import request."""
         with self._lock:
-            self.imports += 1
             self.bytes_sent += size
-            self.import_seconds += seconds
 
     def latency(self, share: float) -> float | None:
         """Latency in seconds that this share of the good requests did not exceed; None without any."""

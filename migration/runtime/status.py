@@ -22,14 +22,9 @@ def status_file(home: Path, run: str) -> Path:
     return home / "runs" / run / "status.json"
 
 
-def wrote_lately(home: Path, within: float = _SHOWN_SECONDS) -> bool:
-    """Whether a run of this home was under way in the last seconds, so that a server's figures may tell of its writes.
-
-    Args:
-        home: the folder of all runs.
-        within: seconds to look back.
-    """
-    since = time.time() - within
+def wrote_lately(home: Path) -> bool:
+    """Whether a run of this home was under way just now, so that a server's figures may tell of its writes."""
+    since = time.time() - _SHOWN_SECONDS
     for file in home.glob("runs/*/status.json"):
         with contextlib.suppress(OSError):
             if file.stat().st_mtime > since:

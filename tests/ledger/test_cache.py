@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stnp
 
-from migration.embedding.cache import CacheError, Vector, VectorCache
+from kai.vectors import Vector
+from migration.embedding.cache import CacheError, VectorCache
 from tests.ledger.conftest import sha
 
 WRITER = """
