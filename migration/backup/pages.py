@@ -183,9 +183,7 @@ def _page_at(file: BinaryIO, place: int, size: int) -> Page | None:
         return None
     about = orjson.loads(rest[_FACTS.size :])
     ids = about["ids"]
-    hashes: list[bytes | None] = [None] * len(ids)
-    if "contents" in about:
-        hashes = [content and bytes.fromhex(content) for content in about["contents"]]
+    hashes = [content and bytes.fromhex(content) for content in about.get("contents", [None] * len(ids))]
     return Page(place, frame, frame + frame_length, frame_checksum, ids, hashes)
 
 

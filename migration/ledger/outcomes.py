@@ -60,13 +60,8 @@ class Outcomes(Runs):
         if not ids:
             return 0
         with self._writing() as connection:
-            return connection.execute(
-                delete(failures).where(
-                    failures.c.run_id == run_id,
-                    failures.c.collection == collection,
-                    failures.c.document_id.in_(ids),
-                )
-            ).rowcount
+            of_these = (failures.c.collection == collection, failures.c.document_id.in_(ids))
+            return connection.execute(delete(failures).where(failures.c.run_id == run_id, *of_these)).rowcount
 
     def record_verification(
         self, run_id: str | None, collection: str, verdict: Verdict, checks: Iterable[CheckResult]
