@@ -10,8 +10,6 @@ from urllib.parse import quote
 from kai.typesense_curation import NOTHING, PART_KINDS, SET_KINDS, Curation, PartKind, SetKind
 from migration.backup.manifest import CREATE, CURATION, RECORDS, Manifest
 
-_NOT_FOR_CREATE: Final = frozenset({"created_at", "num_documents"})
-
 _HEAD: Final = """# How to put this backup back by hand
 
 {what} of the collection {name} of {server},
@@ -119,7 +117,7 @@ def creatable(schema: Mapping[str, Any]) -> dict[str, Any]:
 
     Without what the server counts (`created_at`, `num_documents`) and without a field `id`.
     """
-    made = {name: value for name, value in schema.items() if name not in _NOT_FOR_CREATE}
+    made = {name: value for name, value in schema.items() if name not in ("created_at", "num_documents")}
     made["fields"] = [field for field in schema.get("fields", ()) if field.get("name") != "id"]
     return made
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Final
@@ -148,23 +149,20 @@ def end_of_whole_pages(file: BinaryIO) -> tuple[int, int, list[Gap]]:
         pages that stand after it are kept.
     """
     records = 0
-    last: Page | None = None
-    before_last = 0
+    last_two: deque[Page] = deque(maxlen=2)
     gaps: list[Gap] = []
     for found in scan(file):
         if isinstance(found, Gap):
             gaps.append(found)
         else:
-            before_last = last.end if last else 0
-            last = found
+            last_two.append(found)
             records += len(found.ids)
-    if last is None:
-        return 0, 0, []
-    end = last.end
     try:
-        read_lines(file, last)
+        if last_two:
+            read_lines(file, last_two[-1])
     except DamagedPageError:
-        end, records = before_last, records - len(last.ids)
+        records -= len(last_two.pop().ids)
+    end = last_two[-1].end if last_two else 0
     return end, records, [gap for gap in gaps if gap.end <= end]
 
 
@@ -185,9 +183,7 @@ def _page_at(file: BinaryIO, place: int, size: int) -> Page | None:
         return None
     about = orjson.loads(rest[_FACTS.size :])
     ids = about["ids"]
-    hashes: list[bytes | None] = [None] * len(ids)
-    if "contents" in about:
-        hashes = [content and bytes.fromhex(content) for content in about["contents"]]
+    hashes = [content and bytes.fromhex(content) for content in about.get("contents", [None] * len(ids))]
     return Page(place, frame, frame + frame_length, frame_checksum, ids, hashes)
 
 

@@ -7,7 +7,7 @@ import hashlib
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -61,7 +61,7 @@ def backup_folder(home: Path, run: str, collection: str) -> Path:
 def list_backups(home: Path) -> list[BackupSummary]:
     """Every backup under a home, oldest first. Symbolic links are not followed."""
     found = []
-    for folder in _folders(home):
+    for folder in (folder for run in _folders_in(home / "backups") for folder in _folders_in(run)):
         with contextlib.suppress(FileNotFoundError):  # removed meanwhile
             found.append(_summary(folder))
     return sorted(found, key=lambda each: (each.created, each.run, each.collection))
@@ -102,11 +102,6 @@ def prune(
         limit = datetime.now(UTC) - timedelta(days=older_than_days)
         goes = {run for run in goes if newest[run] < limit}
     return [each for each in backups if each.run in goes and _remove(home, each.folder)]
-
-
-def _folders(home: Path) -> Iterator[Path]:
-    for run in _folders_in(home / "backups"):
-        yield from _folders_in(run)
 
 
 def _folders_in(folder: Path) -> list[Path]:

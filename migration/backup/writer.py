@@ -118,39 +118,26 @@ class BackupWriter:
             _check_space(home, free_space_needed)
             make_private_folder(folder, below=home)
             lock = FileLock(folder / LOCK, timeout=0, mode=0o600, thread_local=False)
-            lock.acquire()
-            try:
+            with contextlib.ExitStack() as on_failure:
+                lock.acquire()
+                on_failure.callback(lock.release)
                 if (folder / MANIFEST).exists():
                     manifest = _continued(read_manifest(folder), manifest, folder)
                 else:
                     _write_settings(folder, manifest, schema, curation)
-                return cls._start(folder, manifest, lock)
-            except BaseException:
-                lock.release()
-                raise
+                file = open_private(folder / RECORDS)
+                on_failure.callback(os.close, file)
+                end, records = _cut_to_whole_pages(folder / RECORDS, file)
+                manifest = replace(
+                    manifest, updated=now(), records=records, distinct_ids=None, bytes=0, complete=False, files={}
+                )
+                manifest.write(folder)
+                on_failure.pop_all()
+                return cls(folder, manifest, file, end, lock)
         except Timeout:
             raise BackupError(f"the backup {folder} is being written by another process") from None
         except OSError as error:
             raise _cannot_write(folder, error) from error
-
-    @classmethod
-    def _start(cls, folder: Path, manifest: Manifest, lock: FileLock) -> BackupWriter:
-        file = open_private(folder / RECORDS)
-        try:
-            with (folder / RECORDS).open("rb") as reading:
-                end, records, gaps = pages.end_of_whole_pages(reading)
-            for gap in gaps:
-                _log.warning("the backup %s is damaged: %s", folder / RECORDS, gap)
-            os.ftruncate(file, end)
-            os.fsync(file)
-            manifest = replace(
-                manifest, updated=now(), records=records, distinct_ids=None, bytes=0, complete=False, files={}
-            )
-            manifest.write(folder)
-        except BaseException:
-            os.close(file)
-            raise
-        return cls(folder, manifest, file, end, lock)
 
     def add(
         self,
@@ -252,16 +239,26 @@ class BackupWriter:
         kept = [name for name in (RECORDS, SCHEMA, *CURATION.values(), CREATE, GUIDE) if (self.folder / name).exists()]
         # From the disk rather than while writing: what counts is what is there.
         files = {name: FileFacts((self.folder / name).stat().st_size, sha256_of(self.folder / name)) for name in kept}
-        size = sum(facts.bytes for facts in files.values())
         return replace(
             self._manifest,
             updated=now(),
             records=records,
             distinct_ids=distinct,
-            bytes=size,
+            bytes=sum(facts.bytes for facts in files.values()),
             complete=complete,
             files=files,
         )
+
+
+def _cut_to_whole_pages(path: Path, file: int) -> tuple[int, int]:
+    """Cut off a page that was torn; where the file ends then, and how many records it holds."""
+    with path.open("rb") as reading:
+        end, records, gaps = pages.end_of_whole_pages(reading)
+    for gap in gaps:
+        _log.warning("the backup %s is damaged: %s", path, gap)
+    os.ftruncate(file, end)
+    os.fsync(file)
+    return end, records
 
 
 def _continued(found: Manifest, wanted: Manifest, folder: Path) -> Manifest:

@@ -157,12 +157,11 @@ class Provider:
 
         def give_up(state: tenacity.RetryCallState) -> bool:
             failed = _failed(state)
-            if failed is not None and failed.malformed:
+            if failed and failed.malformed:
                 return state.attempt_number >= _MALFORMED_ATTEMPTS
             # A rate limit is an answer, not an outage: it is waited out as long as others get through.
-            limited = failed is not None and failed.fault.kind == "rate_limited"
-            since = max(begun, self._meter.last_success) if limited else begun
-            return time.monotonic() - since > self._patience
+            since = self._meter.last_success if failed and failed.fault.kind == "rate_limited" else 0.0
+            return time.monotonic() - max(begun, since) > self._patience
 
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(self._may_pass),
@@ -271,4 +270,4 @@ def _failed(state: tenacity.RetryCallState) -> _Failed | None:
 
 def _asked_to_wait(state: tenacity.RetryCallState) -> float | None:
     failed = _failed(state)
-    return failed.fault.retry_after if failed is not None else None
+    return failed.fault.retry_after if failed else None

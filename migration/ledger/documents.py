@@ -99,12 +99,9 @@ class Documents(Store):
         forgotten = 0
         with self._writing() as connection:
             collection_id = _collection_id(connection, source, collection)
+            gone = delete(document_embeddings).where(_columns.collection_id == collection_id)
             for some in _pages(ids):
-                forgotten += connection.execute(
-                    delete(document_embeddings).where(
-                        _columns.collection_id == collection_id, _columns.document_id.in_(some)
-                    )
-                ).rowcount
+                forgotten += connection.execute(gone.where(_columns.document_id.in_(some))).rowcount
         return forgotten
 
     def forget_collection(self, source: str, collection: str) -> None:

@@ -1,6 +1,6 @@
 """The part of the ledger about embedding models."""
 
-from sqlalchemy import Connection, Text, cast, func, or_, select
+from sqlalchemy import Text, cast, func, or_, select
 
 from migration.ledger.records import CollectionUse, ModelRecord, ModelUse
 from migration.ledger.schema import document_collections, document_embeddings, embedding_models
@@ -74,9 +74,3 @@ class Models(Store):
             latest_first = (embedding_models.c.last_used_at.desc(), embedding_models.c.fingerprint)
             known = records(connection, ModelRecord, select(embedding_models).order_by(*latest_first))
         return [ModelUse(model, tuple(uses.get(model.id, ()))) for model in known]
-
-
-def models_by_id(connection: Connection, ids: set[str]) -> dict[str, ModelRecord]:
-    """The models with these ids."""
-    query = select(embedding_models).where(embedding_models.c.id.in_(ids))
-    return {model.id: model for model in records(connection, ModelRecord, query)}

@@ -5,19 +5,19 @@ from dataclasses import asdict, replace
 
 from sqlalchemy import Connection, delete, func, insert, select
 
-from migration.ledger.models import models_by_id
 from migration.ledger.records import (
     CheckResult,
     FailureRecord,
     MetricsRecord,
+    ModelRecord,
     RunRecord,
     RunSummary,
     Verdict,
     VerificationRecord,
 )
 from migration.ledger.runs import Runs, collections_of
-from migration.ledger.schema import failures, metrics, verification_results
-from migration.ledger.store import new_id, now, plain_text, record_of, records_by_run, upsert
+from migration.ledger.schema import embedding_models, failures, metrics, verification_results
+from migration.ledger.store import new_id, now, plain_text, record_of, records, records_by_run, upsert
 
 
 class Outcomes(Runs):
@@ -60,13 +60,8 @@ class Outcomes(Runs):
         if not ids:
             return 0
         with self._writing() as connection:
-            return connection.execute(
-                delete(failures).where(
-                    failures.c.run_id == run_id,
-                    failures.c.collection == collection,
-                    failures.c.document_id.in_(ids),
-                )
-            ).rowcount
+            of_these = (failures.c.collection == collection, failures.c.document_id.in_(ids))
+            return connection.execute(delete(failures).where(failures.c.run_id == run_id, *of_these)).rowcount
 
     def record_verification(
         self, run_id: str | None, collection: str, verdict: Verdict, checks: Iterable[CheckResult]
@@ -108,7 +103,9 @@ class Outcomes(Runs):
         """These runs, in this order, each with model, collections, failures, verdict and metrics."""
         with self._reading() as connection:
             ids = [run.id for run in listed]
-            models = models_by_id(connection, {run.model_id for run in listed if run.model_id})
+            model_ids = {run.model_id for run in listed if run.model_id}
+            known = select(embedding_models).where(embedding_models.c.id.in_(model_ids))
+            models = {model.id: model for model in records(connection, ModelRecord, known)}
             collections = collections_of(connection, ids)
             failed = _count_failures(connection, ids)
             verdicts = _verdicts(connection, ids)

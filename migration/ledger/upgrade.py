@@ -145,10 +145,7 @@ def _change(url: URL, revision: str, direction: Direction) -> None:
 
 
 def _go(direction: Direction, revisions: str, *, output: io.StringIO | None = None, **configured: Any) -> None:
-    """Have Alembic go to a revision; with `output` only write the statements there.
-
-    `configured` goes on to `env.py`: the connection, or the name of the dialect to write in.
-    """
+    """Have Alembic go to a revision by what is `configured` for `env.py`; with `output` only write the statements."""
     # Here alone, since few commands change a schema and none should wait for Alembic otherwise.
     from alembic import command
     from alembic.config import Config
