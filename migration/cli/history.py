@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from kai.settings import Settings
-from migration.cli.layout import amount, common_options, moment, print_json, seconds, text, usd
+from migration.cli.layout import amount, moment, seconds, text, usd
+from migration.cli.options import Invocation, common_options
 
 if TYPE_CHECKING:
     from migration.operations.history import History, RunLine
@@ -24,27 +22,15 @@ _TITLES = (
 @click.command("history")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="Most runs to list.")
 @common_options
-def command(limit: int, env_file: Path | None, as_json: bool, verbose: bool) -> None:
+def command(limit: int, invocation: Invocation) -> None:
     """List the runs, the latest first, and whether they get better.
 
     Below the list stands how speed, failures and cost of the last migrations develop: improving, stable or
     declining; unknown below five migrations.
     """
-    from migration.cli.exits import with_settings
-    from migration.operations.execute import DONE
     from migration.operations.history import list_runs
-    from migration.operations.setup import open_ledger
 
-    def work(settings: Settings, console: Console) -> int:
-        with open_ledger(settings) as ledger:
-            history = list_runs(ledger, limit)
-        if as_json:
-            print_json(history, settings.secrets)
-        else:
-            _lay_out(history, console)
-        return DONE
-
-    sys.exit(with_settings(work, env_file=env_file, verbose=verbose, needs=()))
+    invocation.answer(lambda settings, _: list_runs(limit, settings=settings), _lay_out)
 
 
 def _lay_out(history: History, console: Console) -> None:

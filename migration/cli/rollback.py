@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kai.settings import Settings
-from migration.cli.options import SeveralValues
+from migration.cli.options import COLLECTIONS_FILE, Invocation, SeveralValues, settings_options
 
 if TYPE_CHECKING:
     from migration.runtime.console import Console
@@ -18,17 +18,15 @@ if TYPE_CHECKING:
 @click.command("rollback", cls=SeveralValues)
 @click.argument("run", required=False)
 @click.option("--collections", multiple=True, metavar="NAME...", help="Only these collections. [default: the run's]")
-@click.option("--collections-file", type=click.Path(dir_okay=False, path_type=Path), help="As for a run.")
+@COLLECTIONS_FILE
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.option("--env-file", type=click.Path(dir_okay=False, path_type=Path), help="File with the configuration.")
-@click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
+@settings_options
 def command(
     run: str | None,
     collections: tuple[str, ...],
     collections_file: Path | None,
     yes: bool,
-    env_file: Path | None,
-    verbose: bool,
+    invocation: Invocation,
 ) -> None:
     """Put the vectors back that RUN replaced, by default the latest run; nothing is embedded.
 
@@ -36,9 +34,8 @@ def command(
     since stay deleted; documents added or changed since are named. A rollback is a run like any other: it
     can be interrupted and gone on with, and rolled back itself.
     """
-    from migration.cli.exits import tell_result, with_settings
+    from migration.cli.exits import tell_result
     from migration.operations.rollback import rollback
-    from migration.operations.setup import TYPESENSE_ONLY
 
     names = [name.strip() for given in collections for name in given.split(",") if name.strip() and name != "all"]
 
@@ -53,7 +50,7 @@ def command(
         )
         return tell_result(console, "SUMMARY", result)
 
-    sys.exit(with_settings(work, env_file=env_file, verbose=verbose, needs=TYPESENSE_ONLY))
+    invocation.carry_out(work, needs=["typesense"])
 
 
 def ask(question: str) -> bool:

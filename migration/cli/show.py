@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kai.settings import Settings
-from migration.cli.layout import amount, common_options, moment, percent, plain, print_json, seconds, text, usd
+from migration.cli.layout import amount, moment, percent, plain, seconds, text, usd
+from migration.cli.options import Invocation, common_options
 
 if TYPE_CHECKING:
     from migration.ledger import MetricsRecord
@@ -25,26 +23,15 @@ SHOWN_FAILURES = 20
 @click.argument("run", metavar="RUN")
 @click.option("--all-failures", is_flag=True, help="List every document that failed, not only the first 20.")
 @common_options
-def command(run: str, all_failures: bool, env_file: Path | None, as_json: bool, verbose: bool) -> None:
+def command(run: str, all_failures: bool, invocation: Invocation) -> None:
     """Show everything about a run.
 
     RUN is its name, its alias, a beginning of the name that no other run has, or `latest`.
     """
-    from migration.cli.exits import with_settings
-    from migration.operations.execute import DONE
-    from migration.operations.history import describe_run, find_run
-    from migration.operations.setup import open_ledger
+    from migration.operations.history import describe_run
 
-    def work(settings: Settings, console: Console) -> int:
-        with open_ledger(settings) as ledger:
-            details = describe_run(ledger, find_run(ledger, run), None if all_failures else SHOWN_FAILURES)
-        if as_json:
-            print_json(details, settings.secrets)
-        else:
-            _lay_out(details, console)
-        return DONE
-
-    sys.exit(with_settings(work, env_file=env_file, verbose=verbose, needs=()))
+    failures = None if all_failures else SHOWN_FAILURES
+    invocation.answer(lambda settings, _: describe_run(run, failures, settings=settings), _lay_out)
 
 
 def _lay_out(details: RunDetails, console: Console) -> None:

@@ -21,6 +21,7 @@ from migration.ledger import Ledger, MetricsRecord, ModelRecord, RunRecord
 from migration.ledger.database import resolve
 from migration.ledger.runs import LATEST
 from migration.operations import report
+from migration.operations.checks import check_run, record_verdict, told
 from migration.operations.execute import RunResult, begin_or_resume, execute, running
 from migration.operations.measure import figures, measured
 from migration.operations.setup import (
@@ -31,7 +32,6 @@ from migration.operations.setup import (
     probe,
     selected_collections,
 )
-from migration.operations.verify import check_run
 from migration.runtime import memory
 from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control
@@ -230,13 +230,11 @@ class _Migration:
         context.status.phase("verifying", collection=plan.name)
         schema = _schema_of(context, plan)
         checks = check_run(context, self.embedder, plan.name, schema, plan.collection.embedding_field, outcome)
-        outcome.verdict = "PASS" if all(check.passed for check in checks) else "FAIL"
-        context.ledger.record_verification(context.run.id, plan.name, outcome.verdict, checks)
+        outcome.verdict = record_verdict(context.ledger, context.run, plan.name, checks).verdict
         context.console.warn(f"  Verification: {outcome.verdict}")
         for check in checks:
             tell = context.console.detail if check.passed else context.console.warn
-            right = f"{check.count - check.failed} of {check.count}"
-            tell(f"    {check.name}: {right}{f' ({check.detail})' if check.detail else ''}")
+            tell(f"    {told(check)}")
         _sign(context, plan, self.embedding, outcome)
 
 

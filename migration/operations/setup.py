@@ -17,8 +17,8 @@ from kai.embeddings import (
     ModelNotAvailableError,
     make_embeddings,
 )
-from kai.models import fingerprint, nearest_model, request_limits
-from kai.settings import Need, Settings
+from kai.models import FAMILIES, fingerprint, nearest_model, request_limits
+from kai.settings import EmbeddingSettings, Need, Settings
 from kai.typesense import Typesense, TypesenseError
 from kai.vectors import WrongLength, WrongVectors
 from migration.embedding.cache import VectorCache
@@ -65,6 +65,12 @@ def selected_collections(names: Sequence[str], file: Path | None) -> list[Embedd
             *[f"--collections: unknown collection {name!r}; known: {', '.join(known)}, or all" for name in unknown]
         )
     return collections
+
+
+def configured_target(settings: Settings) -> EmbeddingSettings | None:
+    """The embedding settings, where they name a model; keys are not needed to know which one."""
+    embedding = settings.embedding
+    return embedding if embedding.family in FAMILIES and embedding.model and embedding.dimensions else None
 
 
 @contextlib.contextmanager
