@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kai.settings import Settings
 from migration.cli.options import COLLECTIONS_FILE, Invocation, SeveralValues, settings_options
 
 if TYPE_CHECKING:
+    from migration.operations.backup import BackedUp
     from migration.runtime.console import Console
 
 
@@ -22,11 +22,16 @@ def command(collections: tuple[str, ...], collections_file: Path | None, invocat
     """Back up whole collections: documents, schema, synonyms and curations. Restore with `kai-migrate restore`."""
     from migration.operations.backup import back_up
 
-    def work(settings: Settings, console: Console) -> int:
-        done = back_up(collections, collections_file=collections_file, settings=settings, console=console)
-        if done.cause:
-            console.warn(f"Stopped: {done.cause}")
-            console.warn("The backup is not complete. Run the same command again for a whole one.")
-        return done.exit_status
+    invocation.answer(
+        lambda settings, console: back_up(
+            collections, collections_file=collections_file, settings=settings, console=console
+        ),
+        _lay_out,
+        needs=["typesense"],
+    )
 
-    invocation.carry_out(work, needs=["typesense"])
+
+def _lay_out(done: BackedUp, console: Console) -> None:
+    if done.cause:
+        console.warn(f"Stopped: {done.cause}")
+        console.warn("The backup is not complete. Run the same command again for a whole one.")

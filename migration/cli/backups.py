@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from kai.settings import Settings
-from migration.cli.layout import print_json
+from migration.cli.layout import rows_of
 from migration.cli.options import Invocation, settings_options
 
 if TYPE_CHECKING:
@@ -35,40 +36,38 @@ def command(
     from migration.operations.backups import prune_backups
     from migration.strategies.refusals import Refused
 
-    def work(settings: Settings, console: Console) -> int:
+    def ask(settings: Settings, _: Console) -> list[BackupSummary]:
         if pruning:
-            shown = prune_backups(keep=keep, older_than=older_than, runs=runs, settings=settings)
-        elif keep is not None or older_than is not None or runs:
+            return prune_backups(keep=keep, older_than=older_than, runs=runs, settings=settings)
+        if keep is not None or older_than is not None or runs:
             raise Refused("--keep, --older-than and --run go with --prune")
-        else:
-            shown = list_backups(settings.home)
-        if invocation.as_json:
-            print_json([asdict(each) | {"created": each.created.isoformat()} for each in shown], settings.secrets)
-        elif pruning:
-            console.line(f"Removed {len(shown)} backups, {sum(each.bytes for each in shown):,} bytes.")
-        else:
-            _lay_out(shown, console)
-        return 0
+        return list_backups(settings.home)
 
-    invocation.carry_out(work)
+    invocation.answer(
+        ask,
+        _lay_out_removed if pruning else _lay_out,
+        facts=lambda shown: [asdict(each) | {"created": each.created.isoformat()} for each in shown],
+    )
+
+
+def _lay_out_removed(removed: list[BackupSummary], console: Console) -> None:
+    console.line(f"Removed {len(removed)} backups, {sum(each.bytes for each in removed):,} bytes.")
 
 
 def _lay_out(shown: list[BackupSummary], console: Console) -> None:
     if not shown:
         console.line("No backups.")
         return
-    rows = [["RUN", "COLLECTION", "KIND", "CREATED", "RECORDS", "BYTES", "COMPLETE", "FOLDER"]]
-    rows += [
-        [
-            each.run,
-            each.collection,
-            each.kind or "damaged",
-            f"{each.created:%Y-%m-%d %H:%M}",
-            str(each.records),
-            f"{each.bytes:,}",
-            "yes" if each.complete else "no",
-            str(each.folder),
-        ]
-        for each in shown
-    ]
-    console.table(rows)
+    console.table(rows_of(_COLUMNS, shown))
+
+
+_COLUMNS: dict[str, Callable[[BackupSummary], str]] = {
+    "RUN": lambda each: each.run,
+    "COLLECTION": lambda each: each.collection,
+    "KIND": lambda each: each.kind or "damaged",
+    "CREATED": lambda each: f"{each.created:%Y-%m-%d %H:%M}",
+    "RECORDS": lambda each: str(each.records),
+    "BYTES": lambda each: f"{each.bytes:,}",
+    "COMPLETE": lambda each: "yes" if each.complete else "no",
+    "FOLDER": lambda each: str(each.folder),
+}

@@ -71,9 +71,9 @@ def _lay_out(comparison: Comparison, console: Console, *, with_neighbours: bool)
     one, other = comparison.runs
     rows = [("", one.name, other.name, "CHANGE")]
     for each in comparison.differences:
-        show = _SHOWN[each.measure]
+        name, show = _ROWS[each.measure]
         change = text(None) if each.change is None else f"{100 * each.change:+.1f} %" if each.change else "="
-        rows.append((_NAMES[each.measure], show(each.first), show(each.second), change))
+        rows.append((name, show(each.first), show(each.second), change))
     console.table(rows)
     if not with_neighbours:
         return
@@ -104,22 +104,17 @@ def _lay_out_neighbours(found: CollectionNeighbours, console: Console) -> None:
     )
 
 
-_NAMES = {
-    "model": "Model",
-    "dimensions": "Dimensions",
-    "documents": "Documents",
-    "failed": "Failed",
-    "seconds": "Time",
-    "documents_per_second": "Documents/s",
-    "latency_p50_ms": "Latency p50, ms",
-    "latency_p95_ms": "Latency p95, ms",
-    "retries": "Retries",
-    "tokens": "Tokens",
-    "cost_usd": "Cost",
+_ROWS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "model": ("Model", text),
+    "dimensions": ("Dimensions", amount),
+    "documents": ("Documents", amount),
+    "failed": ("Failed", amount),
+    "seconds": ("Time", seconds),
+    "documents_per_second": ("Documents/s", amount),
+    "latency_p50_ms": ("Latency p50, ms", amount),
+    "latency_p95_ms": ("Latency p95, ms", amount),
+    "retries": ("Retries", amount),
+    "tokens": ("Tokens", amount),
+    "cost_usd": ("Cost", usd),
 }
-_SHOWN: dict[str, Callable[[Any], str]] = {
-    **dict.fromkeys(_NAMES, amount),
-    "model": text,
-    "seconds": seconds,
-    "cost_usd": usd,
-}
+"""Each measure's name for a person, and how its values look."""

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
-from migration.cli.layout import amount, moment, seconds, text, usd
+from migration.cli.layout import amount, moment, rows_of, seconds, text, usd
 from migration.cli.options import Invocation, common_options
 
 if TYPE_CHECKING:
     from migration.operations.history import History, RunLine
     from migration.runtime.console import Console
-
-_TITLES = (
-    "RUN", "ALIAS", "KIND", "STARTED", "MODEL", "COLLECTIONS", "DOCUMENTS", "FAILED", "TIME", "DOCS/S", "COST",
-    "VERDICT", "STATE",
-)  # fmt: skip
 
 
 @click.command("history")
@@ -37,26 +33,24 @@ def _lay_out(history: History, console: Console) -> None:
     if not history.runs:
         console.line("No runs yet.")
         return
-    console.table([_TITLES, *map(_row, history.runs)])
+    console.table(rows_of(_COLUMNS, history.runs))
     trends = history.trends
     console.line()
     console.line(f"Last migrations: speed {trends.speed}, failures {trends.failures}, cost {trends.cost}")
 
 
-def _row(run: RunLine) -> tuple[str, ...]:
-    model = run.model
-    return (
-        run.name,
-        text(run.alias),
-        run.kind,
-        moment(run.started_at),
-        text(f"{model.family}/{model.model}/{model.dimensions}" if model else None),
-        text(", ".join(run.collections)),
-        amount(run.documents),
-        amount(run.failed),
-        seconds(run.seconds),
-        amount(run.documents_per_second),
-        usd(run.cost_usd),
-        text(run.verdict),
-        run.state,
-    )
+_COLUMNS: dict[str, Callable[[RunLine], str]] = {
+    "RUN": lambda run: run.name,
+    "ALIAS": lambda run: text(run.alias),
+    "KIND": lambda run: run.kind,
+    "STARTED": lambda run: moment(run.started_at),
+    "MODEL": lambda run: text(f"{run.model.family}/{run.model.model}/{run.model.dimensions}" if run.model else None),
+    "COLLECTIONS": lambda run: text(", ".join(run.collections)),
+    "DOCUMENTS": lambda run: amount(run.documents),
+    "FAILED": lambda run: amount(run.failed),
+    "TIME": lambda run: seconds(run.seconds),
+    "DOCS/S": lambda run: amount(run.documents_per_second),
+    "COST": lambda run: usd(run.cost_usd),
+    "VERDICT": lambda run: text(run.verdict),
+    "STATE": lambda run: run.state,
+}

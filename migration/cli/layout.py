@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kai.settings import redact
+
+T = TypeVar("T")
 
 NOTHING = "-"
 """What a table shows where nothing is known."""
@@ -49,6 +51,11 @@ def plain(value: Any, secrets: tuple[str, ...] = ()) -> Any:
 
 
 # -- for a person ----------------------------------------------------------------------------------------
+
+
+def rows_of(columns: Mapping[str, Callable[[T], str]], items: Iterable[T]) -> list[list[str]]:
+    """A table's titles, and what stands under each of them for each of the items."""
+    return [list(columns), *([cell(item) for cell in columns.values()] for item in items)]
 
 
 def text(value: Any) -> str:

@@ -23,6 +23,11 @@ T = TypeVar("T")
 Command = Callable[..., None]
 
 FILE: Final = click.Path(dir_okay=False, path_type=Path)
+ENV_FILE: Final = click.option(
+    "--env-file", type=FILE, help="File with the configuration; the environment wins. [default: .env]"
+)
+VERBOSE: Final = click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
+YES: Final = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 COLLECTIONS_FILE: Final = click.option("--collections-file", type=FILE, help="As for a run.")
 OWN_COLLECTIONS: Final = click.option(
     "--collections-file", type=FILE, help="TOML file that names your own collections in place of KAI's."
@@ -43,49 +48,52 @@ class Invocation:
     verbose: bool
     as_json: bool = False
 
-    def carry_out(self, work: Callable[[Settings, Console], int], needs: Collection[Need] = ()) -> NoReturn:
-        """Do the work, and end with its exit status or with that of its refusal; `needs` names the settings it uses."""
-        from migration.cli.exits import with_settings
-
-        sys.exit(with_settings(work, env_file=self.env_file, verbose=self.verbose, needs=needs))
-
     def answer(
         self,
         ask: Callable[[Settings, Console], T],
         lay_out: Callable[[T, Console], None],
+        *,
         needs: Collection[Need] = (),
+        facts: Callable[[T], object] = lambda found: found,
     ) -> NoReturn:
-        """Print what is asked for, laid out for a person or as one JSON document, and end."""
+        """Make the one call of a command, print what it returns, and end with its exit status, or that of a refusal.
+
+        Args:
+            ask: the call.
+            lay_out: prints the value for a person.
+            needs: which settings the call uses.
+            facts: what a program reads of the value.
+        """
+        from migration.cli.exits import with_settings
 
         def work(settings: Settings, console: Console) -> int:
             found = ask(settings, console)
             if self.as_json:
-                print_json(found, settings.secrets)
+                print_json(facts(found), settings.secrets)
             else:
                 lay_out(found, console)
-            return 0
+            return int(getattr(found, "exit_status", 0))
 
-        self.carry_out(work, needs)
+        sys.exit(with_settings(self, work, needs))
 
 
 def common_options(command: Command) -> Command:
     """`--env-file`, `--json` and `-v`, as the last options of a command, which gets them as one `invocation`."""
-    env_file = "File with the configuration; the environment wins. [default: .env]"
     as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
-    return click.option("--env-file", type=FILE, help=env_file)(as_json(_verbose(command)))
+    return ENV_FILE(as_json(VERBOSE(_invoked(command))))
 
 
 def settings_options(command: Command) -> Command:
     """`--env-file` and `-v`; likewise."""
-    return click.option("--env-file", type=FILE, help="File with the configuration.")(_verbose(command))
+    return click.option("--env-file", type=FILE, help="File with the configuration.")(VERBOSE(_invoked(command)))
 
 
-def _verbose(command: Command) -> Command:
+def _invoked(command: Command) -> Command:
     @functools.wraps(command)
     def invoked(*, env_file: Path | None, verbose: bool, as_json: bool = False, **options: Any) -> None:
         command(invocation=Invocation(env_file, verbose, as_json), **options)
 
-    return click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")(invoked)
+    return invoked
 
 
 class SeveralValues(click.Command):
@@ -103,17 +111,12 @@ def spread(option: str, args: Sequence[str]) -> list[str]:
     for position, argument in enumerate(args):
         if argument == "--":
             return [*result, *args[position:]]
-        if argument == option:
-            taking = True
-            follows = args[position + 1] if position + 1 < len(args) else None
-            if follows is None or follows.startswith("-"):
-                result.append(option)
-        elif argument.startswith("-"):
-            taking = False
-            result.append(argument)
-        elif taking:
-            result += [option, argument]
-        else:
+        if not argument.startswith("-"):
+            result += [option, argument] if taking else [argument]
+            continue
+        follows = args[position + 1 : position + 2]
+        taking = argument == option and bool(follows) and not follows[0].startswith("-")
+        if not taking:
             result.append(argument)
     return result
 

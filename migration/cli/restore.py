@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from kai.settings import Settings
-from migration.cli.options import COLLECTIONS_FILE, Invocation, settings_options
-
-if TYPE_CHECKING:
-    from migration.runtime.console import Console
+from migration.cli.options import COLLECTIONS_FILE, YES, Invocation, settings_options
 
 
 @click.command("restore")
 @click.argument("file", type=click.Path(exists=True, path_type=Path))
 @click.option("--collection", metavar="NAME", help="Restore into this collection. [default: the backup's]")
 @COLLECTIONS_FILE
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@YES
 @settings_options
 def command(
-    file: Path,
-    collection: str | None,
-    collections_file: Path | None,
-    yes: bool,
-    invocation: Invocation,
+    file: Path, collection: str | None, collections_file: Path | None, yes: bool, invocation: Invocation
 ) -> None:
     """Put the vectors of a backup back; FILE is its folder, or a file in it.
 
@@ -36,15 +27,15 @@ def command(
     from migration.cli.rollback import ask
     from migration.operations.rollback import restore
 
-    def work(settings: Settings, console: Console) -> int:
-        result = restore(
+    invocation.answer(
+        lambda settings, console: restore(
             file,
             collection=collection,
             collections_file=collections_file,
             confirmed=lambda question: yes or ask(question),
             settings=settings,
             console=console,
-        )
-        return tell_result(console, "SUMMARY", result)
-
-    invocation.carry_out(work, needs=["typesense"])
+        ),
+        tell_result,
+        needs=["typesense"],
+    )

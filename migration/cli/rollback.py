@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from kai.settings import Settings
-from migration.cli.options import COLLECTIONS_FILE, Invocation, SeveralValues, settings_options
-
-if TYPE_CHECKING:
-    from migration.runtime.console import Console
+from migration.cli.options import COLLECTIONS_FILE, YES, Invocation, SeveralValues, settings_options
 
 
 @click.command("rollback", cls=SeveralValues)
 @click.argument("run", required=False)
 @click.option("--collections", multiple=True, metavar="NAME...", help="Only these collections. [default: the run's]")
 @COLLECTIONS_FILE
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@YES
 @settings_options
 def command(
     run: str | None,
@@ -39,18 +34,18 @@ def command(
 
     names = [name.strip() for given in collections for name in given.split(",") if name.strip() and name != "all"]
 
-    def work(settings: Settings, console: Console) -> int:
-        result = rollback(
+    invocation.answer(
+        lambda settings, console: rollback(
             run,
             collections=names,
             collections_file=collections_file,
             confirmed=lambda question: yes or ask(question),
             settings=settings,
             console=console,
-        )
-        return tell_result(console, "SUMMARY", result)
-
-    invocation.carry_out(work, needs=["typesense"])
+        ),
+        tell_result,
+        needs=["typesense"],
+    )
 
 
 def ask(question: str) -> bool:

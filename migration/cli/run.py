@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from migration.cli.options import Number, SeveralValues, program_version, share
+from migration.cli.options import ENV_FILE, FILE, VERBOSE, Invocation, Number, SeveralValues, program_version, share
 
 if TYPE_CHECKING:
     from kai.settings import Settings
@@ -30,14 +29,10 @@ if TYPE_CHECKING:
     "[default: all]",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would happen. No write; no embedding but one probe.")
-@click.option(
-    "--env-file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="File with the configuration; the environment wins. [default: .env]",
-)
+@ENV_FILE
 @click.option(
     "--collections-file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FILE,
     help="TOML file that names your own collections in place of KAI's; see the README.",
 )
 @click.option(
@@ -95,7 +90,7 @@ if TYPE_CHECKING:
 @click.option("--keep-old", is_flag=True, help="Keep the collection that is recreated as NAME__before_RUN.")
 @click.option("--alias", metavar="NAME", help="A second name for the run.")
 @click.option("--description", metavar="TEXT", help="A note that stays with the run.")
-@click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
+@VERBOSE
 @click.version_option(program_version(), "--version", prog_name="kai-migrate")
 def command(**options: Any) -> None:
     """Compute every document's embedding again with the configured model, in place.
@@ -130,10 +125,12 @@ def run(options: MigrationOptions) -> int:
 
     def work(settings: Settings, console: Console) -> int:
         if not options.dry_run:
-            return tell_result(console, "MIGRATION SUMMARY", migrate(options, settings, console))
+            result = migrate(options, settings, console)
+            tell_result(result, console, "MIGRATION SUMMARY")
+            return result.exit_status
         plan = preview(options, settings, console)
         report.banner(console, plan)
         report.preview(console, plan)
         return DONE
 
-    return with_settings(work, env_file=options.env_file, verbose=options.verbose)
+    return with_settings(Invocation(options.env_file, options.verbose), work)

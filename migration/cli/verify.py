@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kai.settings import Settings
-from migration.cli.layout import print_json
 from migration.cli.options import COLLECTIONS_FILE, Invocation, common_options
 
 if TYPE_CHECKING:
     from migration.ledger import VerificationRecord
+    from migration.operations.verify import Verified
     from migration.runtime.console import Console
-
-_SHOWN = ("collection", "verdict", "checks")
 
 
 @click.command("verify")
@@ -37,21 +34,24 @@ def command(run: str | None, collections_file: Path | None, sample: int, invocat
     """
     from migration.operations.verify import verify
 
-    def work(settings: Settings, console: Console) -> int:
-        found = verify(
+    invocation.answer(
+        lambda _, console: verify(
             run,
             sample=sample,
             collections_file=collections_file,
             env_file=invocation.env_file,
             verified=lambda record: None if invocation.as_json else _lay_out(record, console),
             console=console,
-        )
-        if invocation.as_json:
-            shown = [{name: getattr(each, name) for name in _SHOWN} for each in found.collections]
-            print_json({"collections": shown}, settings.secrets)
-        return found.exit_status
+        ),
+        lambda *_: None,  # Each collection is laid out as soon as it is verified.
+        needs=["typesense"],
+        facts=_facts,
+    )
 
-    invocation.carry_out(work, needs=["typesense"])
+
+def _facts(found: Verified) -> dict[str, object]:
+    names = ("collection", "verdict", "checks")
+    return {"collections": [{name: getattr(each, name) for name in names} for each in found.collections]}
 
 
 def _lay_out(record: VerificationRecord, console: Console) -> None:
