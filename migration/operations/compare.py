@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, TypeAlias
 
 from kai.collections import load_collections
 from kai.settings import Settings, SettingsError, load_settings
@@ -15,14 +16,16 @@ from migration.operations.overlap import SAMPLE, SEED, CollectionNeighbours, Vec
 from migration.operations.setup import TYPESENSE_ONLY, open_ledger, open_server
 from migration.runtime.console import SILENT, Console
 
+Measure: TypeAlias = float | str | None
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One measure of two runs. `change` is the second relative to the first, less 1; None where it says nothing."""
 
     measure: str
-    first: float | str | None
-    second: float | str | None
+    first: Measure
+    second: Measure
     change: float | None
 
 
@@ -76,7 +79,8 @@ def compare(
                 fields = {aliases.get(name, name): described.embedding_field for name, described in known.items()}
                 origins = VectorOrigins(ledger, found.home, server, fields, why)
                 neighbours = compare_neighbours(origins, one, other, sample=sample, seed=seed)
-    return Comparison((left, right), _differences(left, right), tuple(neighbours))
+    differences = tuple(_difference(measure, of(left), of(right)) for measure, of in _MEASURES.items())
+    return Comparison((left, right), differences, tuple(neighbours))
 
 
 @contextlib.contextmanager
@@ -98,31 +102,24 @@ def _readable_server(
         yield answer
 
 
-def _differences(one: RunLine, other: RunLine) -> tuple[Difference, ...]:
-    differences = [Difference("model", _model_name(one), _model_name(other), None)]
-    measures = _measures(other)
-    for measure, first in _measures(one).items():
-        second = measures[measure]
-        change = second / first - 1 if first and second is not None else None
-        differences.append(Difference(measure, first, second, change))
-    return tuple(differences)
+def _difference(measure: str, first: Measure, second: Measure) -> Difference:
+    change = None
+    if isinstance(first, int | float) and isinstance(second, int | float) and first:
+        change = second / first - 1
+    return Difference(measure, first, second, change)
 
 
-def _model_name(line: RunLine) -> str | None:
-    return f"{line.model.family}/{line.model.model}" if line.model else None
-
-
-def _measures(line: RunLine) -> dict[str, float | None]:
-    """What two runs are compared by, in the order of the table."""
-    return {
-        "dimensions": line.model.dimensions if line.model else None,
-        "documents": line.documents,
-        "failed": line.failed,
-        "seconds": line.seconds,
-        "documents_per_second": line.documents_per_second,
-        "latency_p50_ms": line.metrics.latency_p50_ms,
-        "latency_p95_ms": line.metrics.latency_p95_ms,
-        "retries": line.metrics.retries,
-        "tokens": line.metrics.tokens,
-        "cost_usd": line.cost_usd,
-    }
+_MEASURES: Final[dict[str, Callable[[RunLine], Measure]]] = {
+    "model": lambda run: f"{run.model.family}/{run.model.model}" if run.model else None,
+    "dimensions": lambda run: run.model.dimensions if run.model else None,
+    "documents": lambda run: run.documents,
+    "failed": lambda run: run.failed,
+    "seconds": lambda run: run.seconds,
+    "documents_per_second": lambda run: run.documents_per_second,
+    "latency_p50_ms": lambda run: run.metrics.latency_p50_ms,
+    "latency_p95_ms": lambda run: run.metrics.latency_p95_ms,
+    "retries": lambda run: run.metrics.retries,
+    "tokens": lambda run: run.metrics.tokens,
+    "cost_usd": lambda run: run.cost_usd,
+}
+"""What two runs are compared by, in the order of the table."""
