@@ -8,7 +8,7 @@ the server's index has what its documents have.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -21,12 +21,14 @@ from migration.embedding.provider import ProviderStopped
 from migration.embedding.throttle import Stopped
 from migration.ledger import CheckResult, Ledger, RunRecord, VerificationRecord
 from migration.ledger.records import Verdict
+from migration.operations.order import Writers
 from migration.strategies.context import Outcome, RunContext, Sampled
+from migration.strategies.plan import CollectionPlan
 
 LEAST_COSINE: Final = 0.999
 """Providers are not exact: the same text gives vectors with a cosine of 0.9999 or so to each other."""
-_NOTHING: Final = "nothing to compare with"
-_NO_BACKUP: Final = f"{_NOTHING}: the run made no backup"
+_NOTHING: Final = {True: "nothing to compare with", False: "nothing to compare with: the run made no backup"}
+"""By whether the run was to make a backup."""
 _NEIGHBOURS: Final = 10
 _THOROUGH: Final = 500
 """Vectors that the index follows up in a search that is to miss none."""
@@ -38,44 +40,38 @@ a good part of what the run did."""
 
 
 def check_run(
-    context: RunContext, embedder: Embedder, name: str, schema: Schema, field_name: str, outcome: Outcome
+    context: RunContext, embedder: Embedder, plan: CollectionPlan, schema: Schema, outcome: Outcome
 ) -> list[CheckResult]:
     """The checks at the end of a run: its passes, and its sample."""
     undone = len(outcome.failures) + outcome.changing
     checks = [
         CheckResult("documents", outcome.passes > 0, outcome.count, detail=f"read in {outcome.passes} passes"),
-        CheckResult("vectors of the target", not undone, outcome.count, undone),
+        _checked("vectors of the target", outcome.count, undone),
     ]
     if outcome.unseen:
         lost = abs(outcome.unseen)
         what = "written, and are lost" if outcome.unseen > 0 else "deleted, and came back"
         detail = f"in the last moment before the drop {lost} documents were {what}"
-        checks.append(CheckResult("documents seen before the drop", False, outcome.count, lost, detail=detail))
+        checks.append(_checked("documents seen before the drop", outcome.count, lost, detail))
     if context.options.backup and outcome.incomplete_seconds is None:  # Else no document was read whole twice.
         changed = outcome.other_fields_changed
         # A run writes every document, and of each the vector alone: what it damaged would be damaged in most of
         # them. A few that changed while it was under way were changed by the application.
         by_others = outcome.application_wrote or 2 * changed < outcome.success
-        checks.append(
-            CheckResult(
-                "other fields unchanged",
-                not changed or by_others,
-                outcome.success,
-                changed,
-                detail="the application was writing meanwhile" if changed and by_others else "",
-            )
-        )
-    sample = outcome.sample[: context.options.verify_sample]
+        detail = "the application was writing meanwhile" if changed and by_others else ""
+        passed = not changed or by_others
+        checks.append(CheckResult("other fields unchanged", passed, outcome.success, changed, detail=detail))
+    sample, field_name = outcome.sample[: context.options.verify_sample], plan.collection.embedding_field
     if sample and outcome.written >= WORTH_PAYING_FOR:
         checks += check_sample_again(embedder, sample, outcome.count)
     if sample and (embedding_field(schema, field_name) or {}).get("num_dim"):
-        checks.append(check_found_while_written(context.server, name, field_name, sample, outcome.count))
+        checks.append(check_found_while_written(context.server, plan.name, field_name, sample, outcome.count))
     return checks
 
 
 def check_collection(
     server: Typesense,
-    ledger: Ledger,
+    writers: Writers,
     run: RunRecord,
     collection: EmbeddedCollection,
     schema: Schema,
@@ -83,21 +79,20 @@ def check_collection(
     embedder: Embedder | None,
     sample_size: int = 10,
     advance: Callable[[int], object] = lambda _: None,
-    ways_back: Collection[str] = (),
 ) -> list[CheckResult]:
     """The checks of a collection at any time after a run: every eligible document is read and compared.
 
     Args:
         server: where it is.
-        ledger: what the run did.
+        writers: what the run did, and who else wrote there.
         run: whose vectors should stand there.
         collection: text template, embedding field, filter.
         schema: as the server has it now.
         embedder: of the run's model, to embed a sample again; None to do without.
         sample_size: documents in the sample.
         advance: told the number of documents of each page.
-        ways_back: ids of runs that put vectors back, of which the ledger may not know the model.
     """
+    ledger, ways_back = writers.ledger, writers.ways_back()
     name, field = str(schema["name"]), collection.embedding_field
     dimensions = (embedding_field(schema, field) or {}).get("num_dim")
     selection = Selection(field, collection.filter_by, excluded=other_vector_fields(schema, field))
@@ -115,9 +110,9 @@ def check_collection(
                 continue
             wrong_length += bool(dimensions) and len(stored) != 4 * int(dimensions or 0)
             if record is None or record.model_id != run.model_id:
-                came_back = record is not None and record.run_id in ways_back
-                unknown += came_back
-                other_model += not came_back
+                was_put_back = record is not None and record.run_id in ways_back
+                unknown += was_put_back
+                other_model += not was_put_back
                 continue
             overwritten += not record.has_vector(stored)
             text_changed += record.text_hash != text_hash(text)
@@ -129,26 +124,16 @@ def check_collection(
             elif (place := pick.randrange(count)) < sample_size:
                 sample[place] = Sampled(document.id, text, stored)
         advance(len(page))
+    came_back = f"{unknown} were put back since, and of which model they are is not known" if unknown else ""
+    backed_up = run.parameters.get("backup") is not False
     checks = [
         _check_count(ledger, run, name, count),
-        CheckResult("vectors there", not missing, count, missing),
-        CheckResult("vectors of the right length", not wrong_length, count, wrong_length),
-        CheckResult(
-            "vectors of the run's model",
-            not other_model,
-            count - unknown,
-            other_model,
-            detail=f"{unknown} were put back since, and of which model they are is not known" if unknown else "",
-        ),
-        CheckResult("vectors as they were written", not overwritten, count, overwritten),
-        CheckResult("texts as they were embedded", not text_changed, count, text_changed),
-        CheckResult(
-            "other fields unchanged",
-            not other_fields,
-            compared,
-            other_fields,
-            detail="" if compared else _NOTHING if run.parameters.get("backup") is not False else _NO_BACKUP,
-        ),
+        _checked("vectors there", count, missing),
+        _checked("vectors of the right length", count, wrong_length),
+        _checked("vectors of the run's model", count - unknown, other_model, came_back),
+        _checked("vectors as they were written", count, overwritten),
+        _checked("texts as they were embedded", count, text_changed),
+        _checked("other fields unchanged", compared, other_fields, _NOTHING[backed_up] if not compared else ""),
     ]
     if sample and embedder is not None:
         checks += check_sample_again(embedder, sample, count)
@@ -167,6 +152,11 @@ def told(check: CheckResult) -> str:
     """A check in a line: what was right of how many, and what there is to say of it."""
     right = f"{check.count - check.failed} of {check.count}"
     return f"{check.name}: {right}{f' ({check.detail})' if check.detail else ''}"
+
+
+def _checked(name: str, count: int, failed: int, detail: str = "", confidence: float = 1.0) -> CheckResult:
+    """A check that passes where nothing failed."""
+    return CheckResult(name, not failed, count, failed, confidence, detail)
 
 
 def _check_count(ledger: Ledger, run: RunRecord, name: str, count: int) -> CheckResult:
@@ -193,7 +183,7 @@ def check_sample_again(embedder: Embedder, sample: Sequence[Sampled], population
     refused = next((vector.reason for vector in again.values() if isinstance(vector, TextFailure)), "")
     least = f"least cosine {min(cosines):.6f}" if cosines else f"not done: {refused}"
     confidence = len(cosines) / max(population, len(sample))
-    return [CheckResult("sample embedded again", not wrong, len(cosines), wrong, confidence, least)]
+    return [_checked("sample embedded again", len(cosines), wrong, least, confidence)]
 
 
 def check_found(
@@ -206,11 +196,11 @@ def check_found(
         # The index is approximate and may pass over a vector that it has: only an exact search says it is not there.
         answers = server.multi_search([_search_by_vector(name, field_name, item, exact=True) for item in doubtful])
     except TypesenseError as error:
-        return CheckResult("sample found by its vector", False, len(sample), len(sample), 0.0, str(error))
+        return _checked("sample found by its vector", len(sample), len(sample), str(error), 0.0)
     missed = [item.id for item, answer in zip(doubtful, answers, strict=True) if not _is_found_exactly(item, answer)]
     detail = f"not found: {', '.join(missed)}" if missed else ""
     confidence = len(sample) / max(population, len(sample))
-    return CheckResult("sample found by its vector", not missed, len(sample), len(missed), confidence, detail)
+    return _checked("sample found by its vector", len(sample), len(missed), detail, confidence)
 
 
 def check_found_while_written(

@@ -10,17 +10,22 @@ from typing import Final
 from kai.collections import described_as, load_collections
 from kai.models import fingerprint
 from kai.settings import Settings, SettingsError, load_settings
-from migration.embedding.throttle import Throttle
 from migration.ledger import Ledger, RunRecord, VerificationRecord
 from migration.ledger.records import RunKind
 from migration.ledger.runs import LATEST
 from migration.operations.checks import check_collection, record_verdict
 from migration.operations.execute import DONE, SOME_FAILED
 from migration.operations.order import Writers, refuse_another_server, why_superseded
-from migration.operations.setup import TYPESENSE_ONLY, configured_target, make_embedder, open_ledger, open_server
+from migration.operations.setup import (
+    TYPESENSE_ONLY,
+    Session,
+    configured_target,
+    make_embedder,
+    open_ledger,
+    open_server,
+)
 from migration.runtime.console import SILENT, Console
-from migration.runtime.control import Control
-from migration.runtime.meter import Meter
+from migration.strategies.context import MigrationOptions
 from migration.strategies.refusals import Refused
 from migration.strategies.shadow_state import unfinished
 
@@ -80,7 +85,7 @@ def verify(
     described = load_collections(collections_file)
     with open_server(found, console) as server, open_ledger(found) as ledger:
         writers = Writers(ledger, server.address)
-        chosen, superseded = _chosen(ledger, writers, server.address, run, console)
+        chosen, standing, superseded = _chosen(writers, run, console)
         for name, why in superseded.items():
             console.warn(f"{name} is not verified: {why}.")
         embedder = None
@@ -92,11 +97,13 @@ def verify(
             except SettingsError as error:
                 console.warn(f"No sample is embedded again: {error.problems[0]}")
             else:
-                embedder = make_embedder(complete, Control(), Meter(), Throttle(1), patience=_PROVIDER_PATIENCE)
+                one_by_one = MigrationOptions(concurrency=1)
+                session = Session(settings=complete, server=server, console=console, options=one_by_one)
+                embedder = make_embedder(session, patience=_PROVIDER_PATIENCE)
         server.patience = _PATIENCE
         aliases = server.aliases()
         records: list[VerificationRecord] = []
-        for name in sorted(_done(ledger, chosen) - superseded.keys()):
+        for name in standing:
             collection, schema = described_as(described, name, aliases), server.collection(name)
             if undone := unfinished(server.collections(), name):
                 raise Refused(f"{undone}; run the migration again, which finishes it, and verify then")
@@ -106,14 +113,13 @@ def verify(
             with console.progress(f"  Verifying {name}", server.count(name, collection.filter_by)) as bar:
                 checks = check_collection(
                     server,
-                    ledger,
+                    writers,
                     chosen,
                     collection,
                     schema,
                     embedder=embedder,
                     sample_size=sample,
                     advance=bar.update,
-                    ways_back=writers.ways_back(),
                 )
             records.append(record_verdict(ledger, chosen, name, checks))
             verified(records[-1])
@@ -127,36 +133,31 @@ def _is_configured(ledger: Ledger, run: RunRecord, settings: Settings) -> bool:
     return model is not None and target is not None and fingerprint(target, "") == model.fingerprint
 
 
-def _chosen(
-    ledger: Ledger, writers: Writers, address: str, name: str | None, console: Console
-) -> tuple[RunRecord, dict[str, str]]:
-    """The run to verify, by default the latest that still stands, and which of its collections do not, and why.
+def _chosen(writers: Writers, name: str | None, console: Console) -> tuple[RunRecord, list[str], dict[str, str]]:
+    """The run to verify, by default the latest that still stands, and which of its collections do, and do not and why.
 
     Raises:
         Refused: there is no such run, or none of its vectors stands any more.
     """
+    ledger = writers.ledger
     run = ledger.find_run(name, kinds=_MIGRATIONS)
     if run is None:
         raise Refused(f"there is no run {name!r} in the ledger" if name else "the ledger has no run to verify")
-    refuse_another_server(run, address)
-    superseded = _superseded(ledger, writers, run)
-    if not superseded or _done(ledger, run) - superseded.keys():
-        return run, superseded
+    refuse_another_server(run, writers.address)
+    standing, superseded = _standing(writers, run)
+    if standing or not superseded:
+        return run, standing, superseded
     for earlier in ledger.runs() if name in (None, LATEST) else ():
-        if earlier.kind not in _MIGRATIONS or earlier.source.get("server") != address:
-            continue
-        theirs = _superseded(ledger, writers, earlier)
-        if _done(ledger, earlier) - theirs.keys():
-            console.warn(f"{next(iter(superseded.values()))}; run {earlier.name} is verified.")
-            return earlier, theirs
+        if earlier.kind in _MIGRATIONS and earlier.source.get("server") == writers.address:
+            standing, theirs = _standing(writers, earlier)
+            if standing:
+                console.warn(f"{next(iter(superseded.values()))}; run {earlier.name} is verified.")
+                return earlier, standing, theirs
     raise Refused(*dict.fromkeys(superseded.values()))
 
 
-def _done(ledger: Ledger, run: RunRecord) -> set[str]:
-    return {each.collection for each in ledger.collection_runs(run.id) if each.strategy != "skipped"}
-
-
-def _superseded(ledger: Ledger, writers: Writers, run: RunRecord) -> dict[str, str]:
-    """The run's collections whose vectors are others now, and why."""
-    found = {name: why_superseded(writers, run, name) for name in sorted(_done(ledger, run))}
-    return {name: why for name, why in found.items() if why}
+def _standing(writers: Writers, run: RunRecord) -> tuple[list[str], dict[str, str]]:
+    """The run's collections whose vectors are still its own, and why the others' are not."""
+    names = sorted({each.collection for each in writers.ledger.collection_runs(run.id) if each.strategy != "skipped"})
+    superseded = {name: why for name in names if (why := why_superseded(writers, run, name))}
+    return [name for name in names if name not in superseded], superseded
