@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 @click.option("--collections", multiple=True, metavar="NAME...", help="Collections to back up. [default: all known]")
 @COLLECTIONS_FILE
 @settings_options
-def command(collections: tuple[str, ...], collections_file: Path | None, invocation: Invocation) -> None:
+def command(collections: tuple[str, ...], collections_file: Path | None, invocation: Invocation) -> int:
     """Back up whole collections: documents, schema, synonyms and curations. Restore with `kai-migrate restore`."""
+    from migration.cli.exits import answer
     from migration.operations.backup import back_up
 
-    invocation.answer(
+    return answer(
+        invocation,
         lambda settings, console: back_up(
             collections, collections_file=collections_file, settings=settings, console=console
         ),

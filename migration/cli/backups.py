@@ -30,9 +30,10 @@ def command(
     older_than: int | None,
     runs: tuple[str, ...],
     invocation: Invocation,
-) -> None:
+) -> int:
     """List the backups under MIGRATION_HOME, or remove some of them for good."""
     from migration.backup import list_backups
+    from migration.cli.exits import answer
     from migration.operations.backups import prune_backups
     from migration.strategies.refusals import Refused
 
@@ -43,9 +44,11 @@ def command(
             raise Refused("--keep, --older-than and --run go with --prune")
         return list_backups(settings.home)
 
-    invocation.answer(
+    return answer(
+        invocation,
         ask,
         _lay_out_removed if pruning else _lay_out,
+        needs=(),
         facts=lambda shown: [asdict(each) | {"created": each.created.isoformat()} for each in shown],
     )
 

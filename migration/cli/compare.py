@@ -40,7 +40,7 @@ def command(
     no_neighbours: bool,
     collections_file: Path | None,
     invocation: Invocation,
-) -> None:
+) -> int:
     """Show two runs side by side, and how far their models agree.
 
     RUN is a run's name, its alias, a beginning of the name that no other run has, or `latest`.
@@ -50,9 +50,11 @@ def command(
     are taken from the server while they stand there, else from the backup that a later run took before it
     overwrote them. Of a collection with more than 20,000 documents, as many are looked at, the same every time.
     """
+    from migration.cli.exits import answer
     from migration.operations.compare import compare
 
-    invocation.answer(
+    return answer(
+        invocation,
         lambda _, console: compare(
             first,
             second,
@@ -64,6 +66,7 @@ def command(
             console=console,
         ),
         lambda found, console: _lay_out(found, console, with_neighbours=not no_neighbours),
+        needs=(),
     )
 
 

@@ -4,32 +4,41 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
+from typing import TypeVar
 
 from kai.collections import CollectionsError
 from kai.settings import Need, Settings, SettingsError, load_settings
 from kai.typesense import TypesenseError
 from migration.backup import BackupError
+from migration.cli.layout import print_json
 from migration.cli.options import Invocation
 from migration.embedding.cache import CacheError
 from migration.embedding.throttle import Stopped
 from migration.ledger import LedgerError
-from migration.operations.execute import INTERRUPTED, REFUSED, STOPPED, RunResult
+from migration.operations.execute import DONE, INTERRUPTED, REFUSED, STOPPED, RunResult
 from migration.runtime.console import RULE, Console, prepare_streams
 from migration.runtime.lock import Held
 from migration.strategies.refusals import Refused
 
+T = TypeVar("T")
 
-def with_settings(
+
+def answer(
     invocation: Invocation,
-    work: Callable[[Settings, Console], int],
+    ask: Callable[[Settings, Console], T],
+    lay_out: Callable[[T, Console], None],
+    *,
     needs: Collection[Need] = ("embedding", "typesense"),
+    facts: Callable[[T], object] = lambda found: found,
 ) -> int:
-    """Load the settings, do the work, and return its exit status, or that of its refusal.
+    """Make the one call of a command, print what it returns, and return its exit status, or that of its refusal.
 
     Args:
-        invocation: where the settings are, and how much is told.
-        work: what to do; may raise `Refused`, `Held`, `LedgerError` and the like before it changes anything.
-        needs: which settings the work uses.
+        invocation: where the settings are, how much is told, and to whom.
+        ask: the call; may raise `Refused`, `Held`, `LedgerError` and the like before it changes anything.
+        lay_out: prints the value for a person.
+        needs: which settings the call uses.
+        facts: what a program reads of the value.
     """
     # Ledger, backups, status and locks are their owner's only, whatever makes the file.
     os.umask(0o077)
@@ -38,7 +47,12 @@ def with_settings(
     try:
         settings = load_settings(invocation.env_file, needs=needs)
         console = Console(settings.secrets, verbose=invocation.verbose)
-        return work(settings, console)
+        found = ask(settings, console)
+        if invocation.as_json:
+            print_json(facts(found), settings.secrets)
+        else:
+            lay_out(found, console)
+        return int(getattr(found, "exit_status", DONE))
     except (SettingsError, Refused) as error:
         problems = [str(problem) for problem in error.problems]
     except (CollectionsError, Held, LedgerError, CacheError, BackupError) as error:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.argument("document_id", metavar="DOCUMENT_ID")
 @OWN_COLLECTIONS
 @common_options
-def command(collection: str, document_id: str, collections_file: Path | None, invocation: Invocation) -> None:
+def command(collection: str, document_id: str, collections_file: Path | None, invocation: Invocation) -> int:
     """Say which model and run made a document's vector, when, and whether it is current.
 
     Reads the document from the server and compares its text and its vector with what the ledger remembers:
@@ -28,9 +28,11 @@ def command(collection: str, document_id: str, collections_file: Path | None, in
     Where an embedding model is configured, also says whether the vector is that model's. Needs no key of an
     embedding provider.
     """
+    from migration.cli.exits import answer
     from migration.operations.explain import explain
 
-    invocation.answer(
+    return answer(
+        invocation,
         lambda settings, console: explain(
             collection, document_id, collections_file=collections_file, settings=settings, console=console
         ),

@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 @click.command("history")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="Most runs to list.")
 @common_options
-def command(limit: int, invocation: Invocation) -> None:
+def command(limit: int, invocation: Invocation) -> int:
     """List the runs, the latest first, and whether they get better.
 
     Below the list stands how speed, failures and cost of the last migrations develop: improving, stable or
     declining; unknown below five migrations.
     """
+    from migration.cli.exits import answer
     from migration.operations.history import list_runs
 
-    invocation.answer(lambda settings, _: list_runs(limit, settings=settings), _lay_out)
+    return answer(invocation, lambda settings, _: list_runs(limit, settings=settings), _lay_out, needs=())
 
 
 def _lay_out(history: History, console: Console) -> None:

@@ -18,15 +18,16 @@ _TITLES = ("MODEL", "DIMENSIONS", "TASK TYPE", "FINGERPRINT", "LAST USED", "COLL
 
 @click.command("models")
 @common_options
-def command(invocation: Invocation) -> None:
+def command(invocation: Invocation) -> int:
     """List the embedding models, and how many documents carry each, by collection.
 
     The last used model comes first. A collection in which vectors of several models stand is named below:
     searches there compare what cannot be compared.
     """
+    from migration.cli.exits import answer
     from migration.operations.history import list_models
 
-    invocation.answer(lambda settings, _: list_models(settings=settings), _lay_out)
+    return answer(invocation, lambda settings, _: list_models(settings=settings), _lay_out, needs=())
 
 
 def _lay_out(models: Models, console: Console) -> None:

@@ -1,26 +1,20 @@
-"""Options that several commands take, what a command does with them, and the version that they print."""
+"""Options that several commands take, and the version that they print."""
 
 from __future__ import annotations
 
 import functools
 import math
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn
 
 import click
 
-from kai.settings import Need, Settings
-from migration.cli.layout import print_json
-
-if TYPE_CHECKING:
-    from migration.runtime.console import Console
-
-T = TypeVar("T")
-Command = Callable[..., None]
+Command = Callable[..., int]
+"""Returns the exit status."""
 
 FILE: Final = click.Path(dir_okay=False, path_type=Path)
 ENV_FILE: Final = click.option(
@@ -48,50 +42,22 @@ class Invocation:
     verbose: bool
     as_json: bool = False
 
-    def answer(
-        self,
-        ask: Callable[[Settings, Console], T],
-        lay_out: Callable[[T, Console], None],
-        *,
-        needs: Collection[Need] = (),
-        facts: Callable[[T], object] = lambda found: found,
-    ) -> NoReturn:
-        """Make the one call of a command, print what it returns, and end with its exit status, or that of a refusal.
 
-        Args:
-            ask: the call.
-            lay_out: prints the value for a person.
-            needs: which settings the call uses.
-            facts: what a program reads of the value.
-        """
-        from migration.cli.exits import with_settings
-
-        def work(settings: Settings, console: Console) -> int:
-            found = ask(settings, console)
-            if self.as_json:
-                print_json(facts(found), settings.secrets)
-            else:
-                lay_out(found, console)
-            return int(getattr(found, "exit_status", 0))
-
-        sys.exit(with_settings(self, work, needs))
-
-
-def common_options(command: Command) -> Command:
+def common_options(command: Command) -> Callable[..., NoReturn]:
     """`--env-file`, `--json` and `-v`, as the last options of a command, which gets them as one `invocation`."""
     as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
     return ENV_FILE(as_json(VERBOSE(_invoked(command))))
 
 
-def settings_options(command: Command) -> Command:
+def settings_options(command: Command) -> Callable[..., NoReturn]:
     """`--env-file` and `-v`; likewise."""
     return click.option("--env-file", type=FILE, help="File with the configuration.")(VERBOSE(_invoked(command)))
 
 
-def _invoked(command: Command) -> Command:
+def _invoked(command: Command) -> Callable[..., NoReturn]:
     @functools.wraps(command)
-    def invoked(*, env_file: Path | None, verbose: bool, as_json: bool = False, **options: Any) -> None:
-        command(invocation=Invocation(env_file, verbose, as_json), **options)
+    def invoked(*, env_file: Path | None, verbose: bool, as_json: bool = False, **options: Any) -> NoReturn:
+        sys.exit(command(invocation=Invocation(env_file, verbose, as_json), **options))
 
     return invoked
 

@@ -17,17 +17,18 @@ from migration.cli.options import COLLECTIONS_FILE, YES, Invocation, settings_op
 @settings_options
 def command(
     file: Path, collection: str | None, collections_file: Path | None, yes: bool, invocation: Invocation
-) -> None:
+) -> int:
     """Put the vectors of a backup back; FILE is its folder, or a file in it.
 
     Where the dimensions differ the collection is recreated; where it is gone and the backup holds whole
     documents, it is created anew. Checked like a migration, and a run like any other.
     """
-    from migration.cli.exits import tell_result
+    from migration.cli.exits import answer, tell_result
     from migration.cli.rollback import ask
     from migration.operations.rollback import restore
 
-    invocation.answer(
+    return answer(
+        invocation,
         lambda settings, console: restore(
             file,
             collection=collection,

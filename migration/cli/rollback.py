@@ -22,19 +22,20 @@ def command(
     collections_file: Path | None,
     yes: bool,
     invocation: Invocation,
-) -> None:
+) -> int:
     """Put the vectors back that RUN replaced, by default the latest run; nothing is embedded.
 
     Where the run changed the dimensions, the collection is recreated with the old ones. Documents deleted
     since stay deleted; documents added or changed since are named. A rollback is a run like any other: it
     can be interrupted and gone on with, and rolled back itself.
     """
-    from migration.cli.exits import tell_result
+    from migration.cli.exits import answer, tell_result
     from migration.operations.rollback import rollback
 
     names = [name.strip() for given in collections for name in given.split(",") if name.strip() and name != "all"]
 
-    invocation.answer(
+    return answer(
+        invocation,
         lambda settings, console: rollback(
             run,
             collections=names,

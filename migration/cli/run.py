@@ -10,9 +10,9 @@ import click
 from migration.cli.options import ENV_FILE, FILE, VERBOSE, Invocation, Number, SeveralValues, program_version, share
 
 if TYPE_CHECKING:
-    from kai.settings import Settings
     from migration.runtime.console import Console
     from migration.strategies.context import MigrationOptions
+    from migration.strategies.plan import Plan
 
 
 @click.command(
@@ -118,19 +118,19 @@ def command(**options: Any) -> None:
 
 def run(options: MigrationOptions) -> int:
     """Preview or run a migration; returns the exit status. Whatever is refused has changed nothing."""
-    from migration.cli.exits import tell_result, with_settings
+    from migration.cli.exits import answer, tell_result
     from migration.operations import report
-    from migration.operations.execute import DONE
     from migration.operations.migrate import migrate, preview
 
-    def work(settings: Settings, console: Console) -> int:
-        if not options.dry_run:
-            result = migrate(options, settings, console)
-            tell_result(result, console, "MIGRATION SUMMARY")
-            return result.exit_status
-        plan = preview(options, settings, console)
+    def lay_out(plan: Plan, console: Console) -> None:
         report.banner(console, plan)
         report.preview(console, plan)
-        return DONE
 
-    return with_settings(Invocation(options.env_file, options.verbose), work)
+    invocation = Invocation(options.env_file, options.verbose)
+    if options.dry_run:
+        return answer(invocation, lambda settings, console: preview(options, settings, console), lay_out)
+    return answer(
+        invocation,
+        lambda settings, console: migrate(options, settings, console),
+        lambda result, console: tell_result(result, console, "MIGRATION SUMMARY"),
+    )

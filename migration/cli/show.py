@@ -24,15 +24,16 @@ SHOWN_FAILURES = 20
 @click.argument("run", metavar="RUN")
 @click.option("--all-failures", is_flag=True, help="List every document that failed, not only the first 20.")
 @common_options
-def command(run: str, all_failures: bool, invocation: Invocation) -> None:
+def command(run: str, all_failures: bool, invocation: Invocation) -> int:
     """Show everything about a run.
 
     RUN is its name, its alias, a beginning of the name that no other run has, or `latest`.
     """
+    from migration.cli.exits import answer
     from migration.operations.history import describe_run
 
     failures = None if all_failures else SHOWN_FAILURES
-    invocation.answer(lambda settings, _: describe_run(run, failures, settings=settings), _lay_out)
+    return answer(invocation, lambda settings, _: describe_run(run, failures, settings=settings), _lay_out, needs=())
 
 
 def _lay_out(details: RunDetails, console: Console) -> None:

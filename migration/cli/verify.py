@@ -26,15 +26,17 @@ if TYPE_CHECKING:
     help="Documents to embed again and to search for by their own vector.",
 )
 @common_options
-def command(run: str | None, collections_file: Path | None, sample: int, invocation: Invocation) -> None:
+def command(run: str | None, collections_file: Path | None, sample: int, invocation: Invocation) -> int:
     """Read every document that RUN migrated (by default the latest) and compare it with what was written.
 
     PASS or FAIL for each collection, with numbers; FAIL is exit status 1. A sample is embedded again if the
     configured model is the run's.
     """
+    from migration.cli.exits import answer
     from migration.operations.verify import verify
 
-    invocation.answer(
+    return answer(
+        invocation,
         lambda _, console: verify(
             run,
             sample=sample,
