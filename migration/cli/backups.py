@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from kai.settings import Settings
-from migration.cli.layout import print_json
+from migration.cli.layout import rows_of
+from migration.cli.options import Invocation, settings_options
 
 if TYPE_CHECKING:
     from migration.backup import BackupSummary
@@ -22,87 +23,54 @@ if TYPE_CHECKING:
 @click.option("--older-than", type=click.IntRange(0), metavar="DAYS", help="With --prune: only older ones.")
 @click.option("--run", "runs", multiple=True, metavar="RUN", help="With --prune: only this run's. Repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
-@click.option("--env-file", type=click.Path(dir_okay=False, path_type=Path), help="File with the configuration.")
-@click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
+@settings_options
 def command(
     pruning: bool,
     keep: int | None,
     older_than: int | None,
     runs: tuple[str, ...],
-    as_json: bool,
-    env_file: Path | None,
-    verbose: bool,
-) -> None:
+    invocation: Invocation,
+) -> int:
     """List the backups under MIGRATION_HOME, or remove some of them for good."""
-    from migration.backup import list_backups, prune
-    from migration.cli.exits import with_settings
-    from migration.operations.execute import DONE
-    from migration.strategies.refusals import Refused
-
-    def work(settings: Settings, console: Console) -> int:
-        if pruning and keep is None and older_than is None and not runs:
-            raise Refused("--prune needs --keep, --older-than or --run, so that not everything goes by mistake")
-        if not pruning and (keep is not None or older_than is not None or runs):
-            raise Refused("--keep, --older-than and --run go with --prune")
-        shown = (
-            prune(settings.home, keep, older_than, _named(settings, runs)) if pruning else list_backups(settings.home)
-        )
-        if as_json:
-            print_json([_facts(each) for each in shown], settings.secrets)
-        elif pruning:
-            console.line(f"Removed {len(shown)} backups, {sum(each.bytes for each in shown):,} bytes.")
-        else:
-            _lay_out(shown, console)
-        return DONE
-
-    sys.exit(with_settings(work, env_file=env_file, verbose=verbose, needs=()))
-
-
-def _named(settings: Settings, asked: tuple[str, ...]) -> tuple[str, ...]:
-    """The runs by their whole names; an alias, the beginning of a name and `latest` do too."""
     from migration.backup import list_backups
-    from migration.operations.setup import open_ledger
+    from migration.cli.exits import answer
+    from migration.operations.backups import prune_backups
     from migration.strategies.refusals import Refused
 
-    if not asked:
-        return ()
-    there = {each.run for each in list_backups(settings.home)}
-    with open_ledger(settings) as ledger:
-        found = {name: name if name in there else getattr(ledger.find_run(name), "name", None) for name in asked}
-    if unknown := [name for name, run in found.items() if run not in there]:
-        raise Refused(*[f"--run: there is no backup of a run {name!r}" for name in unknown])
-    return tuple(run for run in found.values() if run)
+    def ask(settings: Settings, _: Console) -> list[BackupSummary]:
+        if pruning:
+            return prune_backups(keep=keep, older_than=older_than, runs=runs, settings=settings)
+        if keep is not None or older_than is not None or runs:
+            raise Refused("--keep, --older-than and --run go with --prune")
+        return list_backups(settings.home)
+
+    return answer(
+        invocation,
+        ask,
+        _lay_out_removed if pruning else _lay_out,
+        needs=(),
+        facts=lambda shown: [asdict(each) | {"created": each.created.isoformat()} for each in shown],
+    )
 
 
-def _facts(each: BackupSummary) -> dict[str, object]:
-    return {
-        "run": each.run,
-        "collection": each.collection,
-        "kind": each.kind,
-        "created": each.created.isoformat(),
-        "records": each.records,
-        "bytes": each.bytes,
-        "complete": each.complete,
-        "folder": str(each.folder),
-    }
+def _lay_out_removed(removed: list[BackupSummary], console: Console) -> None:
+    console.line(f"Removed {len(removed)} backups, {sum(each.bytes for each in removed):,} bytes.")
 
 
 def _lay_out(shown: list[BackupSummary], console: Console) -> None:
     if not shown:
         console.line("No backups.")
         return
-    rows = [["RUN", "COLLECTION", "KIND", "CREATED", "RECORDS", "BYTES", "COMPLETE", "FOLDER"]]
-    rows += [
-        [
-            each.run,
-            each.collection,
-            each.kind or "damaged",
-            f"{each.created:%Y-%m-%d %H:%M}",
-            str(each.records),
-            f"{each.bytes:,}",
-            "yes" if each.complete else "no",
-            str(each.folder),
-        ]
-        for each in shown
-    ]
-    console.table(rows)
+    console.table(rows_of(_COLUMNS, shown))
+
+
+_COLUMNS: dict[str, Callable[[BackupSummary], str]] = {
+    "RUN": lambda each: each.run,
+    "COLLECTION": lambda each: each.collection,
+    "KIND": lambda each: each.kind or "damaged",
+    "CREATED": lambda each: f"{each.created:%Y-%m-%d %H:%M}",
+    "RECORDS": lambda each: str(each.records),
+    "BYTES": lambda each: f"{each.bytes:,}",
+    "COMPLETE": lambda each: "yes" if each.complete else "no",
+    "FOLDER": lambda each: str(each.folder),
+}

@@ -2,43 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kai.collections import load_collections
-from kai.settings import Settings, SettingsError, load_settings
-from migration.cli.layout import (
-    amount,
-    collections_file_option,
-    common_options,
-    percent,
-    print_json,
-    seconds,
-    text,
-    usd,
-)
+from migration.cli.layout import amount, percent, seconds, text, usd
+from migration.cli.options import OWN_COLLECTIONS, Invocation, common_options
 
 if TYPE_CHECKING:
-    from kai.typesense import Typesense
-    from migration.ledger import Ledger
-    from migration.operations.history import Difference, RunLine
-    from migration.operations.overlap import CollectionNeighbours, VectorOrigins
+    from migration.operations.compare import Comparison
+    from migration.operations.overlap import CollectionNeighbours
     from migration.runtime.console import Console
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """What the command shows: both runs, measure by measure, and the neighbours by collection."""
-
-    runs: tuple[RunLine, RunLine]
-    differences: tuple[Difference, ...]
-    neighbours: tuple[CollectionNeighbours, ...]
 
 
 @click.command("compare")
@@ -54,7 +30,7 @@ class Comparison:
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Choose another sample.")
 @click.option("--no-neighbours", is_flag=True, help="Leave the nearest neighbours out; reads the ledger only.")
-@collections_file_option
+@OWN_COLLECTIONS
 @common_options
 def command(
     first: str,
@@ -63,10 +39,8 @@ def command(
     seed: int,
     no_neighbours: bool,
     collections_file: Path | None,
-    env_file: Path | None,
-    as_json: bool,
-    verbose: bool,
-) -> None:
+    invocation: Invocation,
+) -> int:
     """Show two runs side by side, and how far their models agree.
 
     RUN is a run's name, its alias, a beginning of the name that no other run has, or `latest`.
@@ -76,64 +50,33 @@ def command(
     are taken from the server while they stand there, else from the backup that a later run took before it
     overwrote them. Of a collection with more than 20,000 documents, as many are looked at, the same every time.
     """
-    from migration.cli.exits import with_settings
-    from migration.operations.execute import DONE
-    from migration.operations.history import differences, find_run, two_runs
-    from migration.operations.overlap import compare_neighbours
-    from migration.operations.setup import open_ledger
+    from migration.cli.exits import answer
+    from migration.operations.compare import compare
 
-    def work(settings: Settings, console: Console) -> int:
-        with open_ledger(settings) as ledger:
-            one, other = find_run(ledger, first), find_run(ledger, second)
-            runs = two_runs(ledger, one, other)
-            neighbours: list[CollectionNeighbours] = []
-            if not no_neighbours:
-                with _places(settings, console, ledger, env_file, collections_file) as places:
-                    neighbours = compare_neighbours(places, one, other, sample=sample, seed=seed)
-        comparison = Comparison(runs, differences(*runs), tuple(neighbours))
-        if as_json:
-            print_json(comparison, settings.secrets)
-        else:
-            _lay_out(comparison, console, with_neighbours=not no_neighbours)
-        return DONE
-
-    sys.exit(with_settings(work, env_file=env_file, verbose=verbose, needs=()))
-
-
-@contextlib.contextmanager
-def _places(
-    settings: Settings, console: Console, ledger: Ledger, env_file: Path | None, collections_file: Path | None
-) -> Iterator[VectorOrigins]:
-    """Where vectors may be. Without a server there are still the backups."""
-    from kai.typesense import TypesenseError
-    from migration.operations.overlap import VectorOrigins
-    from migration.operations.setup import open_server
-
-    known = load_collections(collections_file)
-    with contextlib.ExitStack() as stack:
-        server: Typesense | None = None
-        fields: dict[str, str] = {}
-        why = ""
-        try:
-            load_settings(env_file, needs=["typesense"])
-            server = stack.enter_context(open_server(settings, console))
-            aliases = server.aliases()
-            for name, collection in known.items():
-                fields[aliases.get(name, name)] = collection.embedding_field
-        except SettingsError as error:
-            why = f"Typesense is not configured ({'; '.join(str(problem) for problem in error.problems)})"
-        except TypesenseError as error:
-            server, why = None, f"Typesense cannot be read: {error}"
-        yield VectorOrigins(ledger, settings.home, server, fields, why)
+    return answer(
+        invocation,
+        lambda _, console: compare(
+            first,
+            second,
+            with_neighbours=not no_neighbours,
+            sample=sample,
+            seed=seed,
+            collections_file=collections_file,
+            env_file=invocation.env_file,
+            console=console,
+        ),
+        lambda found, console: _lay_out(found, console, with_neighbours=not no_neighbours),
+        needs=(),
+    )
 
 
 def _lay_out(comparison: Comparison, console: Console, *, with_neighbours: bool) -> None:
     one, other = comparison.runs
     rows = [("", one.name, other.name, "CHANGE")]
     for each in comparison.differences:
-        show = _SHOWN[each.measure]
+        name, show = _ROWS[each.measure]
         change = text(None) if each.change is None else f"{100 * each.change:+.1f} %" if each.change else "="
-        rows.append((_NAMES[each.measure], show(each.first), show(each.second), change))
+        rows.append((name, show(each.first), show(each.second), change))
     console.table(rows)
     if not with_neighbours:
         return
@@ -164,22 +107,17 @@ def _lay_out_neighbours(found: CollectionNeighbours, console: Console) -> None:
     )
 
 
-_NAMES = {
-    "model": "Model",
-    "dimensions": "Dimensions",
-    "documents": "Documents",
-    "failed": "Failed",
-    "seconds": "Time",
-    "documents_per_second": "Documents/s",
-    "latency_p50_ms": "Latency p50, ms",
-    "latency_p95_ms": "Latency p95, ms",
-    "retries": "Retries",
-    "tokens": "Tokens",
-    "cost_usd": "Cost",
+_ROWS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "model": ("Model", text),
+    "dimensions": ("Dimensions", amount),
+    "documents": ("Documents", amount),
+    "failed": ("Failed", amount),
+    "seconds": ("Time", seconds),
+    "documents_per_second": ("Documents/s", amount),
+    "latency_p50_ms": ("Latency p50, ms", amount),
+    "latency_p95_ms": ("Latency p95, ms", amount),
+    "retries": ("Retries", amount),
+    "tokens": ("Tokens", amount),
+    "cost_usd": ("Cost", usd),
 }
-_SHOWN: dict[str, Callable[[Any], str]] = {
-    **dict.fromkeys(_NAMES, amount),
-    "model": text,
-    "seconds": seconds,
-    "cost_usd": usd,
-}
+"""Each measure's name for a person, and how its values look."""

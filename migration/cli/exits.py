@@ -3,67 +3,76 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection
+from typing import TypeVar
 
 from kai.collections import CollectionsError
 from kai.settings import Need, Settings, SettingsError, load_settings
 from kai.typesense import TypesenseError
 from migration.backup import BackupError
+from migration.cli.layout import print_json
+from migration.cli.options import Invocation
 from migration.embedding.cache import CacheError
 from migration.embedding.throttle import Stopped
 from migration.ledger import LedgerError
-from migration.operations.execute import INTERRUPTED, REFUSED, STOPPED, RunResult
+from migration.operations.execute import DONE, INTERRUPTED, REFUSED, STOPPED, RunResult
 from migration.runtime.console import RULE, Console, prepare_streams
 from migration.runtime.lock import Held
 from migration.strategies.refusals import Refused
 
+T = TypeVar("T")
 
-def with_settings(
-    work: Callable[[Settings, Console], int],
+
+def answer(
+    invocation: Invocation,
+    ask: Callable[[Settings, Console], T],
+    lay_out: Callable[[T, Console], None],
     *,
-    env_file: Path | None = None,
-    verbose: bool = False,
     needs: Collection[Need] = ("embedding", "typesense"),
+    facts: Callable[[T], object] = lambda found: found,
 ) -> int:
-    """Load the settings, do the work, and return its exit status, or that of its refusal.
+    """Make the one call of a command, print what it returns, and return its exit status, or that of its refusal.
 
     Args:
-        work: what to do; may raise `Refused`, `Held`, `LedgerError` and the like before it changes anything.
-        env_file: as `--env-file` gave it.
-        verbose: whether details are shown.
-        needs: which settings the work uses.
+        invocation: where the settings are, how much is told, and to whom.
+        ask: the call; may raise `Refused`, `Held`, `LedgerError` and the like before it changes anything.
+        lay_out: prints the value for a person.
+        needs: which settings the call uses.
+        facts: what a program reads of the value.
     """
     # Ledger, backups, status and locks are their owner's only, whatever makes the file.
     os.umask(0o077)
     prepare_streams()
-    console = Console(verbose=verbose)
+    console = Console(verbose=invocation.verbose)
     try:
-        settings = load_settings(env_file, needs=needs)
-        console = Console(settings.secrets, verbose=verbose)
-        return work(settings, console)
-    except SettingsError as error:
-        return _refuse(console, [str(problem) for problem in error.problems])
-    except Refused as error:
-        return _refuse(console, error.problems)
+        settings = load_settings(invocation.env_file, needs=needs)
+        console = Console(settings.secrets, verbose=invocation.verbose)
+        found = ask(settings, console)
+        if invocation.as_json:
+            print_json(facts(found), settings.secrets)
+        else:
+            lay_out(found, console)
+        return int(getattr(found, "exit_status", DONE))
+    except (SettingsError, Refused) as error:
+        problems = [str(problem) for problem in error.problems]
     except (CollectionsError, Held, LedgerError, CacheError, BackupError) as error:
-        return _refuse(console, [str(error)])
+        problems = [str(error)]
     except TypesenseError as error:
-        return _refuse(console, [f"Typesense: {error}"])
+        problems = [f"Typesense: {error}"]
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _refuse(console, [f"{where}{error.strerror or error} (see MIGRATION_HOME)"])
+        problems = [f"{where}{error.strerror or error} (see MIGRATION_HOME)"]
     except (KeyboardInterrupt, Stopped):
         console.warn("Interrupted. Nothing is lost: run the same command again to go on.")
         return INTERRUPTED
+    console.warn("Refused; nothing was changed:")
+    for problem in problems:
+        console.warn(f"  - {problem}")
+    return REFUSED
 
 
-def tell_result(console: Console, title: str, result: RunResult) -> int:
-    """One line per collection of a run that ended, and how to go on where it did not come to its end.
-
-    Returns:
-        The exit status.
-    """
+def tell_result(result: RunResult, console: Console, title: str = "SUMMARY") -> None:
+    """One line per collection of a run that ended, and how to go on where it did not come to its end."""
     for sentence in result.trouble:
         console.warn(f"  Note: {sentence}")
     if result.unnoted:
@@ -74,11 +83,3 @@ def tell_result(console: Console, title: str, result: RunResult) -> int:
     console.line(RULE)
     if result.exit_status in (STOPPED, INTERRUPTED):
         console.warn("Nothing is lost. Run the same command again: it goes on where this one ended.")
-    return result.exit_status
-
-
-def _refuse(console: Console, problems: Sequence[str]) -> int:
-    console.warn("Refused; nothing was changed:")
-    for problem in problems:
-        console.warn(f"  - {problem}")
-    return REFUSED

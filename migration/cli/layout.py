@@ -1,4 +1,4 @@
-"""What the commands have in common: their options, and how values look to a person and to a program."""
+"""How values look to a person and to a program."""
 
 from __future__ import annotations
 
@@ -10,38 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-import click
-
 from kai.settings import redact
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+T = TypeVar("T")
 
 NOTHING = "-"
 """What a table shows where nothing is known."""
-
-
-def common_options(function: Function) -> Function:
-    """`--env-file`, `--json` and `-v`, as the last options of a command."""
-    for option in (
-        click.option("-v", "--verbose", is_flag=True, help="Say more on standard error."),
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables."),
-        click.option(
-            "--env-file",
-            type=click.Path(dir_okay=False, path_type=Path),
-            help="File with the configuration; the environment wins. [default: .env]",
-        ),
-    ):
-        function = option(function)
-    return function
-
-
-def collections_file_option(function: Function) -> Function:
-    """`--collections-file`, as a run takes it."""
-    return click.option(
-        "--collections-file",
-        type=click.Path(dir_okay=False, path_type=Path),
-        help="TOML file that names your own collections in place of KAI's.",
-    )(function)
 
 
 # -- for a program ---------------------------------------------------------------------------------------
@@ -50,7 +24,8 @@ def collections_file_option(function: Function) -> Function:
 def print_json(value: Any, secrets: Iterable[str]) -> None:
     """One JSON document to standard output, without secrets.
 
-    Times become ISO 8601 in UTC, hashes hexadecimal digits, dataclasses objects in the order of their fields.
+    Times become ISO 8601 in UTC, hashes hexadecimal digits, dataclasses objects in the order of their fields, without
+    those that their `repr` leaves out.
     """
     from migration.runtime.console import write_line
 
@@ -60,7 +35,8 @@ def print_json(value: Any, secrets: Iterable[str]) -> None:
 def plain(value: Any, secrets: tuple[str, ...] = ()) -> Any:
     """A value as JSON has it. Secrets are taken out of each text, so that the document stays valid JSON."""
     if dataclasses.is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name), secrets) for field in dataclasses.fields(value)}
+        shown = [field.name for field in dataclasses.fields(value) if field.repr]
+        return {name: plain(getattr(value, name), secrets) for name in shown}
     if isinstance(value, Mapping):
         return {str(name): plain(entry, secrets) for name, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -75,6 +51,11 @@ def plain(value: Any, secrets: tuple[str, ...] = ()) -> Any:
 
 
 # -- for a person ----------------------------------------------------------------------------------------
+
+
+def rows_of(columns: Mapping[str, Callable[[T], str]], items: Iterable[T]) -> list[list[str]]:
+    """A table's titles, and what stands under each of them for each of the items."""
+    return [list(columns), *([cell(item) for cell in columns.values()] for item in items)]
 
 
 def text(value: Any) -> str:

@@ -1,15 +1,10 @@
 """`kai-migrate ledger`: the ledger's schema by hand."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
 import click
-
-if TYPE_CHECKING:
-    from sqlalchemy import URL
-
-T = TypeVar("T")
 
 Place = Callable[[], tuple[str | None, Path]]
 """What `ctx.obj` must be: a function that gives MIGRATION_LEDGER_URL, or None, and MIGRATION_HOME."""
@@ -35,9 +30,10 @@ def command() -> None:
 def current_command(place: Place) -> None:
     """Print the revision at which the ledger stands."""
     from migration.ledger import upgrade
+    from migration.ledger.database import resolve
 
-    url = _url(place)
-    standing = _spoken(lambda: upgrade.current(url))
+    with _refusing():
+        standing = upgrade.current(resolve(*place()))
     if standing is None:
         click.echo("none")
     else:
@@ -50,10 +46,13 @@ def current_command(place: Place) -> None:
 def upgrade_command(place: Place, revision: str) -> None:
     """Bring the ledger up to REVISION, by default the newest."""
     from migration.ledger import upgrade
+    from migration.ledger.database import resolve
 
-    url = _url(place)
-    _spoken(lambda: upgrade.upgrade(url, revision))
-    click.echo(f"The ledger stands at {_spoken(lambda: upgrade.current(url)) or 'base'}.")
+    with _refusing():
+        url = resolve(*place())
+        upgrade.upgrade(url, revision)
+        standing = upgrade.current(url)
+    click.echo(f"The ledger stands at {standing or 'base'}.")
 
 
 @command.command("downgrade")
@@ -63,15 +62,19 @@ def upgrade_command(place: Place, revision: str) -> None:
 def downgrade_command(place: Place, revision: str, yes: bool) -> None:
     """Take the ledger back to REVISION, or to nothing with `base`. What only newer revisions hold is lost."""
     from migration.ledger import upgrade
+    from migration.ledger.database import resolve
 
-    url = _url(place)
+    with _refusing():
+        url = resolve(*place())
     if not yes:
         try:
             click.confirm(f"Downgrade to {revision}, losing what only newer revisions hold?", abort=True)
         except click.Abort:
             raise Refused("not confirmed; give --yes to go on without being asked") from None
-    _spoken(lambda: upgrade.downgrade(url, revision))
-    click.echo(f"The ledger stands at {_spoken(lambda: upgrade.current(url)) or 'base'}.")
+    with _refusing():
+        upgrade.downgrade(url, revision)
+        standing = upgrade.current(url)
+    click.echo(f"The ledger stands at {standing or 'base'}.")
 
 
 @command.command("sql")
@@ -86,23 +89,21 @@ def downgrade_command(place: Place, revision: str, yes: bool) -> None:
 def sql_command(place: Place, dialect: str | None, from_: str, to: str) -> None:
     """Print the statements that lead from one revision to another, without executing them."""
     from migration.ledger import upgrade
-
-    name = dialect or _url(place).get_backend_name()
-    click.echo(_spoken(lambda: upgrade.sql("sqlite" if name == "sqlite" else "postgresql", from_, to)), nl=False)
-
-
-def _url(place: Place) -> "URL":
     from migration.ledger.database import resolve
 
-    return _spoken(lambda: resolve(*place()))
+    with _refusing():
+        name = dialect or resolve(*place()).get_backend_name()
+        statements = upgrade.sql("sqlite" if name == "sqlite" else "postgresql", from_, to)
+    click.echo(statements, nl=False)
 
 
-def _spoken(work: Callable[[], T]) -> T:
-    """Say a LedgerError in one line, with exit status 2."""
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """Say in one line, with exit status 2, why the ledger cannot be used."""
     from migration.ledger.errors import LedgerError
 
     try:
-        return work()
+        yield
     except LedgerError as error:
         raise Refused(str(error)) from error
     except OSError as error:

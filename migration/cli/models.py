@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from kai.settings import Settings
-from migration.cli.layout import amount, common_options, moment, print_json, text
+from migration.cli.layout import amount, moment, text
+from migration.cli.options import Invocation, common_options
 
 if TYPE_CHECKING:
     from migration.operations.history import Models
@@ -20,27 +18,16 @@ _TITLES = ("MODEL", "DIMENSIONS", "TASK TYPE", "FINGERPRINT", "LAST USED", "COLL
 
 @click.command("models")
 @common_options
-def command(env_file: Path | None, as_json: bool, verbose: bool) -> None:
+def command(invocation: Invocation) -> int:
     """List the embedding models, and how many documents carry each, by collection.
 
     The last used model comes first. A collection in which vectors of several models stand is named below:
     searches there compare what cannot be compared.
     """
-    from migration.cli.exits import with_settings
-    from migration.operations.execute import DONE
+    from migration.cli.exits import answer
     from migration.operations.history import list_models
-    from migration.operations.setup import open_ledger
 
-    def work(settings: Settings, console: Console) -> int:
-        with open_ledger(settings) as ledger:
-            models = list_models(ledger)
-        if as_json:
-            print_json(models, settings.secrets)
-        else:
-            _lay_out(models, console)
-        return DONE
-
-    sys.exit(with_settings(work, env_file=env_file, verbose=verbose, needs=()))
+    return answer(invocation, lambda settings, _: list_models(settings=settings), _lay_out, needs=())
 
 
 def _lay_out(models: Models, console: Console) -> None:

@@ -1,13 +1,65 @@
-"""Kinds of options that several commands take, and the version that they print."""
+"""Options that several commands take, and the version that they print."""
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from pathlib import Path
+from typing import Any, Final, NoReturn
 
 import click
+
+Command = Callable[..., int]
+"""Returns the exit status."""
+
+FILE: Final = click.Path(dir_okay=False, path_type=Path)
+ENV_FILE: Final = click.option(
+    "--env-file", type=FILE, help="File with the configuration; the environment wins. [default: .env]"
+)
+VERBOSE: Final = click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
+YES: Final = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+COLLECTIONS_FILE: Final = click.option("--collections-file", type=FILE, help="As for a run.")
+OWN_COLLECTIONS: Final = click.option(
+    "--collections-file", type=FILE, help="TOML file that names your own collections in place of KAI's."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """How a command was called, whichever it is.
+
+    Attributes:
+        env_file: file with the settings; None for `.env`.
+        verbose: whether details are shown.
+        as_json: whether a program reads the answer.
+    """
+
+    env_file: Path | None
+    verbose: bool
+    as_json: bool = False
+
+
+def common_options(command: Command) -> Callable[..., NoReturn]:
+    """`--env-file`, `--json` and `-v`, as the last options of a command, which gets them as one `invocation`."""
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
+    return ENV_FILE(as_json(VERBOSE(_invoked(command))))
+
+
+def settings_options(command: Command) -> Callable[..., NoReturn]:
+    """`--env-file` and `-v`; likewise."""
+    return click.option("--env-file", type=FILE, help="File with the configuration.")(VERBOSE(_invoked(command)))
+
+
+def _invoked(command: Command) -> Callable[..., NoReturn]:
+    @functools.wraps(command)
+    def invoked(*, env_file: Path | None, verbose: bool, as_json: bool = False, **options: Any) -> NoReturn:
+        sys.exit(command(invocation=Invocation(env_file, verbose, as_json), **options))
+
+    return invoked
 
 
 class SeveralValues(click.Command):
@@ -25,17 +77,12 @@ def spread(option: str, args: Sequence[str]) -> list[str]:
     for position, argument in enumerate(args):
         if argument == "--":
             return [*result, *args[position:]]
-        if argument == option:
-            taking = True
-            follows = args[position + 1] if position + 1 < len(args) else None
-            if follows is None or follows.startswith("-"):
-                result.append(option)
-        elif argument.startswith("-"):
-            taking = False
-            result.append(argument)
-        elif taking:
-            result += [option, argument]
-        else:
+        if not argument.startswith("-"):
+            result += [option, argument] if taking else [argument]
+            continue
+        follows = args[position + 1 : position + 2]
+        taking = argument == option and bool(follows) and not follows[0].startswith("-")
+        if not taking:
             result.append(argument)
     return result
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from migration.cli.options import Number, SeveralValues, program_version, share
+from migration.cli.options import ENV_FILE, FILE, VERBOSE, Invocation, Number, SeveralValues, program_version, share
 
 if TYPE_CHECKING:
-    from kai.settings import Settings
     from migration.runtime.console import Console
     from migration.strategies.context import MigrationOptions
+    from migration.strategies.plan import Plan
 
 
 @click.command(
@@ -30,14 +29,10 @@ if TYPE_CHECKING:
     "[default: all]",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would happen. No write; no embedding but one probe.")
-@click.option(
-    "--env-file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="File with the configuration; the environment wins. [default: .env]",
-)
+@ENV_FILE
 @click.option(
     "--collections-file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FILE,
     help="TOML file that names your own collections in place of KAI's; see the README.",
 )
 @click.option(
@@ -95,7 +90,7 @@ if TYPE_CHECKING:
 @click.option("--keep-old", is_flag=True, help="Keep the collection that is recreated as NAME__before_RUN.")
 @click.option("--alias", metavar="NAME", help="A second name for the run.")
 @click.option("--description", metavar="TEXT", help="A note that stays with the run.")
-@click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
+@VERBOSE
 @click.version_option(program_version(), "--version", prog_name="kai-migrate")
 def command(**options: Any) -> None:
     """Compute every document's embedding again with the configured model, in place.
@@ -123,17 +118,19 @@ def command(**options: Any) -> None:
 
 def run(options: MigrationOptions) -> int:
     """Preview or run a migration; returns the exit status. Whatever is refused has changed nothing."""
-    from migration.cli.exits import tell_result, with_settings
+    from migration.cli.exits import answer, tell_result
     from migration.operations import report
-    from migration.operations.execute import DONE
     from migration.operations.migrate import migrate, preview
 
-    def work(settings: Settings, console: Console) -> int:
-        if not options.dry_run:
-            return tell_result(console, "MIGRATION SUMMARY", migrate(options, settings, console))
-        plan = preview(options, settings, console)
+    def lay_out(plan: Plan, console: Console) -> None:
         report.banner(console, plan)
         report.preview(console, plan)
-        return DONE
 
-    return with_settings(work, env_file=options.env_file, verbose=options.verbose)
+    invocation = Invocation(options.env_file, options.verbose)
+    if options.dry_run:
+        return answer(invocation, lambda settings, console: preview(options, settings, console), lay_out)
+    return answer(
+        invocation,
+        lambda settings, console: migrate(options, settings, console),
+        lambda result, console: tell_result(result, console, "MIGRATION SUMMARY"),
+    )

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kai.settings import Settings
-from migration.cli.layout import amount, common_options, moment, percent, plain, print_json, seconds, text, usd
+from migration.cli.layout import amount, moment, percent, plain, rows_of, seconds, text, usd
+from migration.cli.options import Invocation, common_options
 
 if TYPE_CHECKING:
-    from migration.ledger import MetricsRecord
+    from migration.ledger import CheckResult, CollectionRunRecord, FailureRecord, MetricsRecord, VerificationRecord
     from migration.operations.history import RunDetails
     from migration.runtime.console import Console
 
+T = TypeVar("T")
 SHOWN_FAILURES = 20
 
 
@@ -25,37 +24,28 @@ SHOWN_FAILURES = 20
 @click.argument("run", metavar="RUN")
 @click.option("--all-failures", is_flag=True, help="List every document that failed, not only the first 20.")
 @common_options
-def command(run: str, all_failures: bool, env_file: Path | None, as_json: bool, verbose: bool) -> None:
+def command(run: str, all_failures: bool, invocation: Invocation) -> int:
     """Show everything about a run.
 
     RUN is its name, its alias, a beginning of the name that no other run has, or `latest`.
     """
-    from migration.cli.exits import with_settings
-    from migration.operations.execute import DONE
-    from migration.operations.history import describe_run, find_run
-    from migration.operations.setup import open_ledger
+    from migration.cli.exits import answer
+    from migration.operations.history import describe_run
 
-    def work(settings: Settings, console: Console) -> int:
-        with open_ledger(settings) as ledger:
-            details = describe_run(ledger, find_run(ledger, run), None if all_failures else SHOWN_FAILURES)
-        if as_json:
-            print_json(details, settings.secrets)
-        else:
-            _lay_out(details, console)
-        return DONE
-
-    sys.exit(with_settings(work, env_file=env_file, verbose=verbose, needs=()))
+    failures = None if all_failures else SHOWN_FAILURES
+    return answer(invocation, lambda settings, _: describe_run(run, failures, settings=settings), _lay_out, needs=())
 
 
 def _lay_out(details: RunDetails, console: Console) -> None:
     console.heading(details.run.name)
     console.table(_facts(details))
-    _collections(details, console)
-    _verification(details, console)
-    _failures(details, console)
-    measured = [_measures(metrics) for metrics in details.metrics]
-    if measured:
-        _section(console, "Metrics", [_MEASURES, *measured])
+    checks = [(record, check) for record in details.verifications for check in record.checks]
+    _section(console, "Collections", _COLLECTIONS, details.collections)
+    _section(console, "Verification", _CHECKS, checks)
+    _section(console, "Failures", _FAILURES, details.failures)
+    if details.failures and (more := details.failures_total - len(details.failures)) > 0:
+        console.line(f"… and {more:,} more; --all-failures lists them")
+    _section(console, "Metrics", _METRICS, details.metrics)
 
 
 def _facts(details: RunDetails) -> list[tuple[str, str]]:
@@ -84,81 +74,8 @@ def _facts(details: RunDetails) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts if value != text(None)]
 
 
-def _collections(details: RunDetails, console: Console) -> None:
-    rows = [
-        (
-            item.collection,
-            item.strategy,
-            f"{text(item.old_dimensions)} -> {text(item.new_dimensions)}",
-            amount(item.eligible),
-            amount(item.done),
-            amount(item.failed),
-            item.state,
-            _pause(item.downtime_seconds),
-            _pause(item.incomplete_seconds),
-            text(item.backup_path),
-        )
-        for item in details.collections
-    ]
-    titles = (
-        "COLLECTION", "STRATEGY", "DIMENSIONS", "ELIGIBLE", "DONE", "FAILED", "STATE", "DOWNTIME", "INCOMPLETE",
-        "BACKUP",
-    )  # fmt: skip
-    if rows:
-        _section(console, "Collections", [titles, *rows])
-
-
 def _pause(value: float | None) -> str:
     return text(None) if value is None else f"{value:.2f} s"
-
-
-def _verification(details: RunDetails, console: Console) -> None:
-    rows = [
-        (
-            record.collection,
-            record.verdict,
-            check.name,
-            "passed" if check.passed else "failed",
-            f"{check.count - check.failed} of {check.count}",
-            percent(check.confidence),
-            text(check.detail),
-        )
-        for record in details.verifications
-        for check in record.checks
-    ]
-    if rows:
-        titles = ("COLLECTION", "VERDICT", "CHECK", "RESULT", "RIGHT", "CONFIDENCE", "DETAIL")
-        _section(console, "Verification", [titles, *rows])
-
-
-def _failures(details: RunDetails, console: Console) -> None:
-    rows = [(each.collection, each.document_id, each.stage, text(each.reason)) for each in details.failures]
-    if rows:
-        _section(console, "Failures", [("COLLECTION", "DOCUMENT", "STAGE", "REASON"), *rows])
-        if (more := details.failures_total - len(rows)) > 0:
-            console.line(f"… and {more:,} more; --all-failures lists them")
-
-
-_MEASURES = (
-    "OF", "DOCS/S", "TOKENS/S", "P50", "P95", "REQUESTS", "RETRIES", "FAILURES", "BYTES", "TOKENS", "COST", "TIME",
-)  # fmt: skip
-
-
-def _measures(metrics: MetricsRecord) -> tuple[str, ...]:
-    return (
-        metrics.collection or "the run",
-        amount(metrics.documents_per_second),
-        amount(metrics.tokens_per_second),
-        _milliseconds(metrics.latency_p50_ms),
-        _milliseconds(metrics.latency_p95_ms),
-        amount(metrics.requests),
-        amount(metrics.retries),
-        amount(metrics.failures),
-        amount(metrics.bytes_sent),
-        amount(metrics.tokens),
-        usd(metrics.cost_usd),
-        seconds(metrics.seconds),
-    )
 
 
 def _milliseconds(value: float | None) -> str:
@@ -173,7 +90,52 @@ def _word(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
 
 
-def _section(console: Console, title: str, rows: list[tuple[str, ...]]) -> None:
-    console.line()
-    console.line(title)
-    console.table(rows)
+def _section(console: Console, title: str, columns: Mapping[str, Callable[[T], str]], items: Sequence[T]) -> None:
+    """A table of its own, where there is anything to show."""
+    if items:
+        console.line()
+        console.line(title)
+        console.table(rows_of(columns, items))
+
+
+_COLLECTIONS: dict[str, Callable[[CollectionRunRecord], str]] = {
+    "COLLECTION": lambda item: item.collection,
+    "STRATEGY": lambda item: item.strategy,
+    "DIMENSIONS": lambda item: f"{text(item.old_dimensions)} -> {text(item.new_dimensions)}",
+    "ELIGIBLE": lambda item: amount(item.eligible),
+    "DONE": lambda item: amount(item.done),
+    "FAILED": lambda item: amount(item.failed),
+    "STATE": lambda item: item.state,
+    "DOWNTIME": lambda item: _pause(item.downtime_seconds),
+    "INCOMPLETE": lambda item: _pause(item.incomplete_seconds),
+    "BACKUP": lambda item: text(item.backup_path),
+}
+_CHECKS: dict[str, Callable[[tuple[VerificationRecord, CheckResult]], str]] = {
+    "COLLECTION": lambda each: each[0].collection,
+    "VERDICT": lambda each: each[0].verdict,
+    "CHECK": lambda each: each[1].name,
+    "RESULT": lambda each: "passed" if each[1].passed else "failed",
+    "RIGHT": lambda each: f"{each[1].count - each[1].failed} of {each[1].count}",
+    "CONFIDENCE": lambda each: percent(each[1].confidence),
+    "DETAIL": lambda each: text(each[1].detail),
+}
+_FAILURES: dict[str, Callable[[FailureRecord], str]] = {
+    "COLLECTION": lambda failure: failure.collection,
+    "DOCUMENT": lambda failure: failure.document_id,
+    "STAGE": lambda failure: failure.stage,
+    "REASON": lambda failure: text(failure.reason),
+}
+_METRICS: dict[str, Callable[[MetricsRecord], str]] = {
+    "OF": lambda metrics: metrics.collection or "the run",
+    "DOCS/S": lambda metrics: amount(metrics.documents_per_second),
+    "TOKENS/S": lambda metrics: amount(metrics.tokens_per_second),
+    "P50": lambda metrics: _milliseconds(metrics.latency_p50_ms),
+    "P95": lambda metrics: _milliseconds(metrics.latency_p95_ms),
+    "REQUESTS": lambda metrics: amount(metrics.requests),
+    "RETRIES": lambda metrics: amount(metrics.retries),
+    "FAILURES": lambda metrics: amount(metrics.failures),
+    "BYTES": lambda metrics: amount(metrics.bytes_sent),
+    "TOKENS": lambda metrics: amount(metrics.tokens),
+    "COST": lambda metrics: usd(metrics.cost_usd),
+    "TIME": lambda metrics: seconds(metrics.seconds),
+}

@@ -7,23 +7,23 @@ of its own. What stops one collection stops the run; what was done stays done.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
-from kai.settings import Settings
-from kai.typesense import Typesense, TypesenseError
+from kai.typesense import TypesenseError
 from migration.backup import BackupError
 from migration.embedding.cache import CacheError
 from migration.embedding.provider import ProviderStopped
 from migration.embedding.throttle import Stopped
 from migration.ledger import Ledger, LedgerError, RunRecord
+from migration.ledger.records import RunKind
+from migration.operations.order import UNFINISHED
+from migration.operations.setup import Session
 from migration.runtime.console import Console
-from migration.runtime.control import Control
 from migration.runtime.lock import hold
-from migration.runtime.meter import Meter
 from migration.runtime.status import Status, status_file
-from migration.strategies.context import MigrationOptions, Outcome, RunContext, StrategyStopped
+from migration.strategies.context import Outcome, RunContext, StrategyStopped
 from migration.strategies.create_anew import CreateAnew
 from migration.strategies.passes import Passes
 from migration.strategies.plan import CollectionPlan
@@ -153,66 +153,62 @@ class Work(Protocol):
 
 @contextlib.contextmanager
 def running(
-    settings: Settings,
-    options: MigrationOptions,
-    server: Typesense,
+    session: Session,
     ledger: Ledger,
-    control: Control,
-    console: Console,
-    *,
     names: Iterable[str],
     begin: Callable[[], RunRecord],
-    meter: Meter | None = None,
     figures: Callable[[], dict[str, Any]] = dict,
 ) -> Iterator[RunContext]:
     """A run: its collections are held, and its status is kept, while the block lasts.
 
     Args:
-        settings: where the home is.
-        options: what was asked for.
-        server: where the documents are.
+        session: what the operation works with.
         ledger: what was done.
-        control: stop and pause.
-        console: what a person reads.
         names: real names of the collections that it writes to.
         begin: begins the run in the ledger, or resumes one; called once the collections are held.
-        meter: what the run has done so far; a new one by default.
         figures: further entries of the status.
 
     Raises:
         Held: another run holds one of the collections.
     """
     with contextlib.ExitStack() as stack:
-        holds = [stack.enter_context(hold(server.address, name)) for name in names]
-        run = begin()
+        holds = [stack.enter_context(hold(session.server.address, name)) for name in names]
+        session.meter.restart()  # The probe, and the time until somebody has confirmed, are not the run's.
+        run, home = begin(), session.settings.home
         for held in holds:
             held.name(run.name)
-        status = Status(status_file(settings.home, run.name), figures)
+        status = Status(status_file(home, run.name), figures)
         stack.enter_context(status.kept())
         yield RunContext(
-            server=server,
+            server=session.server,
             ledger=ledger,
             run=run,
-            home=settings.home,
-            options=options,
-            meter=meter or Meter(),
-            control=control,
-            console=console,
+            home=home,
+            options=session.options,
+            meter=session.meter,
+            control=session.control,
+            console=session.console,
             status=status,
         )
 
 
-def begin_or_resume(ledger: Ledger, name: str, kind: Any, earlier: RunRecord | None, **record: Any) -> RunRecord:
-    """The run that did not come to its end, taken up again; a new one where there is none.
+def unfinished(
+    ledger: Ledger, kind: RunKind, source: Mapping[str, Any], *, model: str | None = None, reverts: str | None = None
+) -> RunRecord | None:
+    """The last run over these collections, if it was to do the same and did not come to its end.
 
     Args:
         ledger: where runs are noted.
-        name: of a new run.
-        kind: of a new run.
-        earlier: the one to take up; None for none.
-        record: what is noted of a new run.
+        kind: what is to be done.
+        source: server and collections, as they are noted of a run.
+        model: id of the target; None for a way back.
+        reverts: id of the run that is to be undone; None for any other work.
     """
-    return ledger.resume_run(earlier.id) if earlier is not None else ledger.start_run(name, kind, **record)
+    earlier = ledger.last_run_over(source["server"], source["collections"])
+    if earlier is None or earlier.state not in UNFINISHED or dict(earlier.source) != source:
+        return None
+    is_same = (earlier.kind, earlier.model_id, earlier.reverts_run_id) == (kind, model, reverts)
+    return earlier if is_same else None
 
 
 def execute(

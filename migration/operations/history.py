@@ -1,21 +1,15 @@
-"""What the ledger says about runs, models and documents, put together for a reader. Values only, no layout."""
+"""What the ledger says about runs and models, put together for a reader. Values only, no layout."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-import numpy as np
-
-from kai.collections import EmbeddedCollection
-from kai.models import FAMILIES, fingerprint
-from kai.settings import EmbeddingSettings, Settings
-from migration.embedding.embed import text_hash
+from kai.settings import Settings, load_settings
 from migration.ledger import (
     CollectionRunRecord,
-    DocumentRecord,
     FailureRecord,
     Ledger,
     MetricsRecord,
@@ -26,9 +20,9 @@ from migration.ledger import (
     Trend,
     VerificationRecord,
     trend,
-    vector_hash,
 )
 from migration.ledger.trends import WINDOW
+from migration.operations.setup import open_ledger
 from migration.strategies.refusals import Refused
 
 _LOOKED_AT_FOR_TRENDS: Final = 5 * WINDOW
@@ -113,56 +107,11 @@ class RunDetails:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """One measure of two runs. `change` is the second relative to the first, less 1; None where it says nothing."""
-
-    measure: str
-    first: float | str | None
-    second: float | str | None
-    change: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class Models:
     """The models, and the collections (`server/collection`) in which vectors of several models stand."""
 
     models: tuple[ModelUse, ...]
     mixed: tuple[str, ...]
-
-
-Origin = Literal[
-    "current", "text changed since", "vector was overwritten by somebody else", "no vector", "not in the ledger"
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Where a document's vector comes from.
-
-    Attributes:
-        status: the verdict in words.
-        eligible: whether the collection's filter lets the document through.
-        dimensions: length of the vector that stands there; None where there is none.
-        text_hash, vector_hash: SHA-256 of what stands there now.
-        recorded: what the ledger knows; None where it knows nothing.
-        model, run: those that made the vector, if the ledger knows.
-        configured: the model that is configured, as family/model/dimensions; None where none is.
-        is_configured: whether the vector is the configured model's; None where that cannot be said.
-    """
-
-    server: str
-    collection: str
-    document_id: str
-    status: Origin
-    eligible: bool
-    dimensions: int | None
-    text_hash: bytes | None
-    vector_hash: bytes | None
-    recorded: DocumentRecord | None
-    model: ModelRecord | None
-    run: str | None
-    configured: str | None
-    is_configured: bool | None
 
 
 def find_run(ledger: Ledger, name: str) -> RunRecord:
@@ -179,9 +128,19 @@ def find_run(ledger: Ledger, name: str) -> RunRecord:
     return run
 
 
-def list_runs(ledger: Ledger, limit: int) -> History:
-    """The latest runs, at most `limit`, and the trends, which do not depend on `limit`."""
-    lines = [_line(summary) for summary in ledger.history(max(limit, _LOOKED_AT_FOR_TRENDS))]
+def list_runs(limit: int = 20, *, settings: Settings | None = None) -> History:
+    """The latest runs, and the trends, which do not depend on how many are listed.
+
+    Args:
+        limit: most runs to list.
+        settings: where the ledger is; None reads `.env` and the environment.
+
+    Raises:
+        Refused: the ledger cannot be opened.
+        LedgerError: it cannot be read.
+    """
+    with open_ledger(settings or load_settings(needs=())) as ledger:
+        lines = [_line(summary) for summary in ledger.history(max(limit, _LOOKED_AT_FOR_TRENDS))]
     return History(tuple(lines[:limit]), trends_of(lines))
 
 
@@ -203,122 +162,55 @@ def trends_of(lines: list[RunLine]) -> Trends:
     return Trends(trend(speeds, True), trend(shares, False), trend(costs, False))
 
 
-def describe_run(ledger: Ledger, run: RunRecord, failures: int | None = 20) -> RunDetails:
-    """Everything about a run, with so many of its failed documents; None for all of them."""
-    summary = ledger.summarise([run])[0]
-    return RunDetails(
-        run=_line(summary),
-        reverts=_name_of(ledger, run.reverts_run_id),
-        parameters=run.parameters,
-        source=run.source,
-        host=run.host,
-        pid=run.pid,
-        collections=_last_of_each(summary),
-        failures_total=summary.failures,
-        failures=tuple(ledger.failures(run.id, limit=failures)),
-        verifications=tuple(ledger.verifications(run.id)),
-        metrics=tuple(ledger.metrics(run.id)),
-    )
-
-
-def two_runs(ledger: Ledger, first: RunRecord, second: RunRecord) -> tuple[RunLine, RunLine]:
-    """Two runs as the history shows them."""
-    one, other = ledger.summarise([first, second])
-    return _line(one), _line(other)
-
-
-def differences(one: RunLine, other: RunLine) -> tuple[Difference, ...]:
-    """Two runs side by side, measure by measure."""
-
-    def measure(name: str, first: float | None, second: float | None) -> Difference:
-        change = second / first - 1 if first and second is not None else None
-        return Difference(name, first, second, change)
-
-    def dimensions(line: RunLine) -> int | None:
-        return line.model.dimensions if line.model else None
-
-    return (
-        Difference("model", _model_name(one.model), _model_name(other.model), None),
-        measure("dimensions", dimensions(one), dimensions(other)),
-        measure("documents", one.documents, other.documents),
-        measure("failed", one.failed, other.failed),
-        measure("seconds", one.seconds, other.seconds),
-        measure("documents_per_second", one.documents_per_second, other.documents_per_second),
-        measure("latency_p50_ms", one.metrics.latency_p50_ms, other.metrics.latency_p50_ms),
-        measure("latency_p95_ms", one.metrics.latency_p95_ms, other.metrics.latency_p95_ms),
-        measure("retries", one.metrics.retries, other.metrics.retries),
-        measure("tokens", one.metrics.tokens, other.metrics.tokens),
-        measure("cost_usd", one.cost_usd, other.cost_usd),
-    )
-
-
-def list_models(ledger: Ledger) -> Models:
-    """Every model with the documents that carry it."""
-    models = ledger.models()
-    places = [f"{use.source}/{use.collection}" for model in models for use in model.collections]
-    return Models(tuple(models), tuple(sorted({place for place in places if places.count(place) > 1})))
-
-
-def explain_document(
-    ledger: Ledger,
-    server: str,
-    collection: EmbeddedCollection,
-    name: str,
-    document: Mapping[str, Any],
-    *,
-    eligible: bool,
-    configured: EmbeddingSettings | None,
-) -> Explanation:
-    """Compare a document as it stands on the server with what the ledger knows of it.
+def describe_run(name: str, failures: int | None = 20, *, settings: Settings | None = None) -> RunDetails:
+    """Everything about a run.
 
     Args:
-        ledger: what was done.
-        server: `host:port`.
-        collection: its text template and embedding field.
-        name: the real collection's name.
-        document: as the server gave it, with its vector.
-        eligible: whether the collection's filter lets it through.
-        configured: the model that new vectors would be from, if one is configured.
+        name: of the run, its alias, or `latest`.
+        failures: most failed documents to list; None for all of them.
+        settings: where the ledger is; None reads `.env` and the environment.
+
+    Raises:
+        Refused: there is no such run, or the ledger cannot be opened.
+        LedgerError: several names begin so, or the ledger cannot be read.
     """
-    id_ = str(document["id"])
-    record = ledger.documents(server, name, [id_]).get(id_)
-    model = ledger.find_model(record.model_id) if record and record.model_id else None
-    text, vector = collection.text_of(document), document.get(collection.embedding_field)
-    text_now = text_hash(text) if text else None
-    vector_now = vector_hash(np.asarray(vector, np.float32).tobytes()) if vector else None
-    wanted = fingerprint(configured, "") if configured else None
-    known = model is not None and record is not None and vector_now == record.vector_hash
-    return Explanation(
-        server=server,
-        collection=name,
-        document_id=id_,
-        status=_status(record, text_now, vector_now),
-        eligible=eligible,
-        dimensions=len(vector) if vector else None,
-        text_hash=text_now,
-        vector_hash=vector_now,
-        recorded=record,
-        model=model,
-        run=_name_of(ledger, record.run_id if record else None),
-        configured="/".join(map(str, configured.describe().values())) if configured else None,
-        is_configured=model.fingerprint == wanted if wanted and known and model else None,
-    )
+    with open_ledger(settings or load_settings(needs=())) as ledger:
+        run = find_run(ledger, name)
+        summary = ledger.summarise([run])[0]
+        return RunDetails(
+            run=_line(summary),
+            reverts=name_of(ledger, run.reverts_run_id),
+            parameters=run.parameters,
+            source=run.source,
+            host=run.host,
+            pid=run.pid,
+            collections=_last_of_each(summary),
+            failures_total=summary.failures,
+            failures=tuple(ledger.failures(run.id, limit=failures)),
+            verifications=tuple(ledger.verifications(run.id)),
+            metrics=tuple(ledger.metrics(run.id)),
+        )
 
 
-def configured_target(settings: Settings) -> EmbeddingSettings | None:
-    """The embedding settings, where they name a model; keys are not needed to know which one."""
-    embedding = settings.embedding
-    return embedding if embedding.family in FAMILIES and embedding.model and embedding.dimensions else None
+def lines_of(ledger: Ledger, *runs: RunRecord) -> list[RunLine]:
+    """These runs as the history shows them."""
+    return [_line(summary) for summary in ledger.summarise(runs)]
 
 
-def _status(record: DocumentRecord | None, text_now: bytes | None, vector_now: bytes | None) -> Origin:
-    if vector_now is None:
-        return "no vector"
-    if record is None:
-        return "not in the ledger"
-    if record.vector_hash != vector_now:
-        return "vector was overwritten by somebody else"
-    return "current" if record.text_hash == text_now else "text changed since"
+def list_models(*, settings: Settings | None = None) -> Models:
+    """Every model with the documents that carry it.
+
+    Args:
+        settings: where the ledger is; None reads `.env` and the environment.
+
+    Raises:
+        Refused: the ledger cannot be opened.
+        LedgerError: it cannot be read.
+    """
+    with open_ledger(settings or load_settings(needs=())) as ledger:
+        models = ledger.models()
+    places = [f"{use.source}/{use.collection}" for model in models for use in model.collections]
+    return Models(tuple(models), tuple(sorted({place for place in places if places.count(place) > 1})))
 
 
 def _line(summary: RunSummary) -> RunLine:
@@ -355,10 +247,7 @@ def _last_of_each(summary: RunSummary) -> tuple[CollectionRunRecord, ...]:
     return tuple({item.collection: item for item in summary.collections}.values())
 
 
-def _model_name(model: ModelRecord | None) -> str | None:
-    return f"{model.family}/{model.model}" if model else None
-
-
-def _name_of(ledger: Ledger, run_id: str | None) -> str | None:
+def name_of(ledger: Ledger, run_id: str | None) -> str | None:
+    """The name of the run with this id; None where there is none."""
     run = ledger.find_run(run_id) if run_id else None
     return run.name if run else None

@@ -5,37 +5,35 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 from kai.models import EmbeddingSettings, estimate_cost, fingerprint
 from kai.settings import Settings, load_settings
-from kai.typesense import Schema, Typesense, TypesenseError
+from kai.typesense import Schema, TypesenseError
 from kai.typesense_schemas import signature_of
 from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder
-from migration.embedding.throttle import Throttle
 from migration.ledger import Ledger, MetricsRecord, ModelRecord, RunRecord
 from migration.ledger.database import resolve
 from migration.ledger.runs import LATEST
 from migration.operations import report
-from migration.operations.execute import RunResult, begin_or_resume, execute, running
-from migration.operations.measure import figures, measured
+from migration.operations.checks import check_run, record_verdict, told
+from migration.operations.execute import RunResult, execute, running, unfinished
 from migration.operations.setup import (
     LOCK_PATIENCE,
+    Session,
     make_embedder,
     open_ledger,
     open_server,
     probe,
     selected_collections,
 )
-from migration.operations.verify import check_run
 from migration.runtime import memory
 from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control
-from migration.runtime.meter import Meter
 from migration.runtime.status import wrote_lately
 from migration.strategies.context import MigrationOptions, Outcome, RunContext
 from migration.strategies.curation import refuse_unusable
@@ -60,13 +58,13 @@ def preview(options: MigrationOptions, settings: Settings | None = None, console
     Raises:
         Refused: what the run itself would refuse.
     """
-    settings, options = _settled(settings, options)
-    with _looked_at(options, settings, console) as (server, plan, control):
-        _refuse_taken_alias(options, settings, plan, server)
-        probe(make_embedder(settings, control, Meter(), _throttle(options, control)), settings)
+    with _planned(options, settings, console) as (session, plan):
+        _refuse_taken_alias(session, plan)
+        probe(make_embedder(session), session.settings)
         memory.loaded()
-        server.patience = options.patience
-        looked_at = [look_at_texts(server, item, settings.embedding, control.stopped) for item in plan.collections]
+        session.server.patience = session.options.patience
+        embedding, stopped = session.settings.embedding, session.control.stopped
+        looked_at = [look_at_texts(session.server, item, embedding, stopped) for item in plan.collections]
         return replace(plan, collections=tuple(looked_at))
 
 
@@ -84,23 +82,17 @@ def migrate(options: MigrationOptions, settings: Settings | None = None, console
         Held: another run holds a collection.
         LedgerError, CacheError, BackupError, TypesenseError: before anything was changed.
     """
-    settings, options = _settled(settings, options)
-    with _looked_at(options, settings, console) as (server, plan, control):
-        refuse_unwritable(server, plan)
-        return _run(options, settings, console, server, plan, control)
-
-
-def _settled(settings: Settings | None, options: MigrationOptions) -> tuple[Settings, MigrationOptions]:
-    """What is not given, by the environment."""
-    settings = settings or load_settings(options.env_file)
-    return settings, options if options.strategy else replace(options, strategy=settings.strategy)
+    with _planned(options, settings, console) as (session, plan):
+        refuse_unwritable(session.server, plan)
+        return _run(session, plan)
 
 
 @contextlib.contextmanager
-def _looked_at(
-    options: MigrationOptions, settings: Settings, console: Console
-) -> Iterator[tuple[Typesense, Plan, Control]]:
-    """The server, and the plan, which nothing speaks against."""
+def _planned(options: MigrationOptions, settings: Settings | None, console: Console) -> Iterator[tuple[Session, Plan]]:
+    """What is not given is read from the environment; the plan is one that nothing speaks against."""
+    settings = settings or load_settings(options.env_file)
+    strategy = options.strategy or settings.strategy
+    options = replace(options, strategy=strategy)
     collections = selected_collections(options.collections, options.collections_file)
     control = Control(pause_file=settings.home / "pause", nice=options.nice, announce=console.warn)
     with control.signals(), open_server(settings, console, options.patience, stopped=control.stopped) as server:
@@ -108,38 +100,32 @@ def _looked_at(
         _refuse_what_loses(plan, options)
         refuse_unusable(server, plan.copied, contents=options.backup, preview=options.dry_run)
         _affordable_tokens(settings.embedding, options.max_cost)
-        yield server, _with_notes(plan, options), control
+        session = Session(settings=settings, server=server, console=console, options=options, control=control)
+        yield session, _with_notes(plan, options)
 
 
-def _run(
-    options: MigrationOptions, settings: Settings, console: Console, server: Typesense, plan: Plan, control: Control
-) -> RunResult:
-    meter, embedding = Meter(), settings.embedding
+def _run(session: Session, plan: Plan) -> RunResult:
+    settings, options, embedding = session.settings, session.options, session.settings.embedding
     with contextlib.ExitStack() as stack:
         ledger = stack.enter_context(open_ledger(settings, options.patience))
-        cache = stack.enter_context(VectorCache(settings.home, patience=min(options.patience, LOCK_PATIENCE)))
         embedder = make_embedder(
-            settings,
-            control,
-            meter,
-            _throttle(options, control),
-            cache=cache,
+            session,
+            cache=stack.enter_context(VectorCache(settings.home, patience=min(options.patience, LOCK_PATIENCE))),
             patience=options.patience * _PROVIDER_PATIENCE,
             most_tokens=_affordable_tokens(embedding, options.max_cost),
         )
         probe(embedder, settings)
         memory.loaded()
-        meter.restart()
-        server.patience = options.patience
+        session.server.patience = options.patience
 
         def begin() -> RunRecord:
-            report.banner(console, plan)
+            report.banner(session.console, plan)
             model = _register(ledger, embedding)
-            return begin_or_resume(
-                ledger,
+            if (earlier := _resumable(session, ledger, plan, model.id)) is not None:
+                return ledger.resume_run(earlier.id)
+            return ledger.start_run(
                 run_name(embedding),
                 "migrate",
-                _unfinished(ledger, options, plan, model.id, server),
                 model_id=model.id,
                 alias=options.alias,
                 description=options.description,
@@ -149,33 +135,20 @@ def _run(
                     "backup": options.backup,
                     "typesense": plan.version,
                 },
-                source=_source(plan, server),
+                source=_source(session, plan),
             )
 
-        context = stack.enter_context(
-            running(
-                settings,
-                options,
-                server,
-                ledger,
-                control,
-                console,
-                names=[item.name for item in plan.collections if item.strategy != "skipped"],
-                begin=begin,
-                meter=meter,
-                figures=lambda: figures(meter, embedding, control),
-            )
-        )
+        names = [item.name for item in plan.collections if item.strategy != "skipped"]
+        context = stack.enter_context(running(session, ledger, names, begin, lambda: _figures(session)))
         # Of a run that is resumed, what it has cost and taken so far counts too.
         before = next(iter(ledger.metrics(context.run.id)), None) or MetricsRecord()
         embedder.count_as_spent(before.tokens or 0)
         model = ledger.find_model(context.run.model_id or "")
         assert model is not None  # noqa: S101 - registered right before
-        works = [_Migration(item, embedding, embedder, model, options) for item in plan.collections]
         return execute(
             context,
-            works,
-            measure=lambda result: ledger.record_metrics(context.run.id, measured(meter, result, embedding, before)),
+            [_Migration(item, embedding, embedder, model) for item in plan.collections],
+            measure=lambda result: ledger.record_metrics(context.run.id, _measured(session, result, before)),
         )
 
 
@@ -187,7 +160,6 @@ class _Migration:
     embedding: EmbeddingSettings
     embedder: Embedder
     model: ModelRecord
-    options: MigrationOptions
     stopped: str = "Migration {status}"
 
     def announce(self, console: Console) -> None:
@@ -213,21 +185,18 @@ class _Migration:
         return Embedded(context, self.plan.collection, self.embedder, self.embedding, self.model)
 
     def plan_anew(self, context: RunContext) -> CollectionPlan:
-        server, options = context.server, replace(self.options, allow_lag=True)  # What was begun is finished.
+        server, options = context.server, replace(context.options, allow_lag=True)  # What was begun is finished.
         return plan_collection(server, self.embedding, self.plan.collection, server.collections(), options)
 
     def conclude(self, context: RunContext, plan: CollectionPlan, outcome: Outcome) -> None:
         """The checks at the end; then the collection says which model its vectors are from."""
         context.status.phase("verifying", collection=plan.name)
-        schema = _schema_of(context, plan)
-        checks = check_run(context, self.embedder, plan.name, schema, plan.collection.embedding_field, outcome)
-        outcome.verdict = "PASS" if all(check.passed for check in checks) else "FAIL"
-        context.ledger.record_verification(context.run.id, plan.name, outcome.verdict, checks)
+        checks = check_run(context, self.embedder, plan, _schema_of(context, plan), outcome)
+        outcome.verdict = record_verdict(context.ledger, context.run, plan.name, checks).verdict
         context.console.warn(f"  Verification: {outcome.verdict}")
         for check in checks:
             tell = context.console.detail if check.passed else context.console.warn
-            right = f"{check.count - check.failed} of {check.count}"
-            tell(f"    {check.name}: {right}{f' ({check.detail})' if check.detail else ''}")
+            tell(f"    {told(check)}")
         _sign(context, plan, self.embedding, outcome)
 
 
@@ -267,10 +236,6 @@ def run_name(embedding: EmbeddingSettings) -> str:
     return f"{embedding.family}-{model}-{embedding.dimensions}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
 
 
-def _throttle(options: MigrationOptions, control: Control) -> Throttle:
-    return Throttle(options.concurrency, max_rpm=options.max_rpm, max_tpm=options.max_tpm, stopped=control.stopped)
-
-
 # -- what speaks against it ------------------------------------------------------------------------------
 
 
@@ -296,11 +261,12 @@ def _with_notes(plan: Plan, options: MigrationOptions) -> Plan:
     return replace(plan, collections=tuple(items))
 
 
-def _refuse_taken_alias(options: MigrationOptions, settings: Settings, plan: Plan, server: Typesense) -> None:
+def _refuse_taken_alias(session: Session, plan: Plan) -> None:
     """The ledger refuses an alias that is taken when a run begins; a preview is to refuse it too.
 
     Only a ledger that is there already is asked: a preview makes none.
     """
+    settings, options = session.settings, session.options
     if options.alias is None:
         return
     if options.alias == LATEST:
@@ -309,9 +275,8 @@ def _refuse_taken_alias(options: MigrationOptions, settings: Settings, plan: Pla
     if place.get_backend_name() != "sqlite" or not Path(place.database or "").is_file():
         return
     with open_ledger(settings, options.patience) as ledger:
-        wanted = fingerprint(settings.embedding, "")
-        model = next((known.model.id for known in ledger.models() if known.model.fingerprint == wanted), None)
-        if _unfinished(ledger, options, plan, model, server) is None:
+        model = ledger.find_model(fingerprint(settings.embedding, ""))
+        if _resumable(session, ledger, plan, model.id if model else None) is None:
             ledger.refuse_taken(options.alias)
 
 
@@ -342,37 +307,20 @@ def _refuse_what_loses(plan: Plan, options: MigrationOptions) -> None:
 def _register(ledger: Ledger, embedding: EmbeddingSettings) -> ModelRecord:
     package = _TOOLS.get(embedding.family, "wordllama")
     return ledger.register_model(
-        family=embedding.family,
-        model=embedding.model,
-        dimensions=embedding.dimensions,
-        fingerprint=fingerprint(embedding, ""),
-        task_type=embedding.task_type,
-        tool_source=package,
-        tool_version=version(package),
+        **asdict(embedding), fingerprint=fingerprint(embedding, ""), tool_source=package, tool_version=version(package)
     )
 
 
-def _source(plan: Plan, server: Typesense) -> dict[str, Any]:
-    return {"server": server.address, "collections": [item.name for item in plan.collections]}
+def _source(session: Session, plan: Plan) -> dict[str, Any]:
+    return {"server": session.server.address, "collections": [item.name for item in plan.collections]}
 
 
-def _unfinished(
-    ledger: Ledger, options: MigrationOptions, plan: Plan, model_id: str | None, server: Typesense
-) -> RunRecord | None:
-    """The last run here, if it was for the same and did not come to its end."""
-    source = _source(plan, server)
-    earlier = ledger.last_run_over(server.address, source["collections"])
-    if (
-        earlier is not None
-        and earlier.kind == "migrate"
-        and earlier.state in ("running", "stopped", "interrupted")
-        and earlier.model_id == model_id
-        and dict(earlier.source) == source
-        and options.alias in (None, earlier.alias)
-        and not _would_mix(ledger, earlier, plan)
-    ):
-        return earlier
-    return None
+def _resumable(session: Session, ledger: Ledger, plan: Plan, model: str | None) -> RunRecord | None:
+    """The last run here, if this one may go on with it."""
+    earlier = unfinished(ledger, "migrate", _source(session, plan), model=model)
+    if earlier is None or session.options.alias not in (None, earlier.alias) or _would_mix(ledger, earlier, plan):
+        return None
+    return earlier
 
 
 def _would_mix(ledger: Ledger, earlier: RunRecord, plan: Plan) -> bool:
@@ -384,3 +332,44 @@ def _would_mix(ledger: Ledger, earlier: RunRecord, plan: Plan) -> bool:
         and (each.strategy == "recreate") != recreates[each.collection]
         for each in ledger.collection_runs(earlier.id)
     )
+
+
+# -- what it has taken -----------------------------------------------------------------------------------
+
+
+def _measured(session: Session, result: RunResult, before: MetricsRecord) -> MetricsRecord:
+    """What was measured, together with what the run had taken before it was resumed."""
+    meter = session.meter
+    earlier_seconds, earlier_tokens = before.seconds or 0.0, before.tokens or 0
+    written = sum(item.outcome.written for item in result.collections if item.outcome)
+    documents = written + (before.documents_per_second or 0.0) * earlier_seconds
+    embedding_seconds = meter.embedding_seconds
+    if before.tokens_per_second:
+        embedding_seconds += earlier_tokens / before.tokens_per_second
+    seconds, tokens = meter.seconds + earlier_seconds, meter.tokens + earlier_tokens
+    p50, p95 = meter.latency(0.5), meter.latency(0.95)
+    return MetricsRecord(
+        documents_per_second=documents / seconds if documents else None,
+        tokens_per_second=tokens / embedding_seconds if embedding_seconds else None,
+        latency_p50_ms=before.latency_p50_ms if p50 is None else 1000 * p50,
+        latency_p95_ms=before.latency_p95_ms if p95 is None else 1000 * p95,
+        requests=meter.requests + (before.requests or 0),
+        retries=meter.retries + (before.retries or 0),
+        failures=meter.request_failures + (before.failures or 0),
+        bytes_sent=meter.bytes_sent + (before.bytes_sent or 0),
+        tokens=tokens,
+        cost_usd=estimate_cost(session.settings.embedding.model, tokens),
+        seconds=seconds,
+    )
+
+
+def _figures(session: Session) -> dict[str, Any]:
+    """What the status of a migration says beside how far it is."""
+    meter = session.meter
+    return {
+        "paused": session.control.paused,
+        "requests": meter.requests,
+        "retries": meter.retries,
+        "tokens": meter.tokens,
+        "spent_usd": estimate_cost(session.settings.embedding.model, meter.tokens),
+    }

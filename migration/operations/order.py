@@ -30,11 +30,16 @@ def refuse_another_server(run: RunRecord, address: str) -> None:
 
 
 class Writers:
-    """The runs that wrote to the collections of a server, and which of them still stand."""
+    """The runs that wrote to the collections of a server, and which of them still stand.
+
+    Attributes:
+        ledger: what was done.
+        address: of the server.
+    """
 
     def __init__(self, ledger: Ledger, address: str) -> None:
-        self._ledger = ledger
-        self._address = address
+        self.ledger = ledger
+        self.address = address
         self._runs = [run for run in ledger.runs() if run.kind in UNDOABLE and run.source.get("server") == address]
         """The latest first."""
         self._rows: dict[str, list[CollectionRunRecord]] = {}
@@ -66,7 +71,7 @@ class Writers:
         ]
 
     def ways_back(self) -> set[str]:
-        """The ids of the runs that put vectors back, rather than make them."""
+        """The ids of the runs that put vectors back, of which the ledger may not know the model."""
         return {run.id for run in self._runs if run.kind != "migrate"}
 
     def has_backup(self, run: RunRecord, collection: str) -> bool:
@@ -90,9 +95,9 @@ class Writers:
         others = [run for run in self.after(undone, collection) if not self.has_backup(run, collection)]
         if unfinished is not None and unfinished.state in UNFINISHED:
             others.append(unfinished)
-        total, notes = self._ledger.count_documents(self._address, collection), []
+        total, notes = self.ledger.count_documents(self.address, collection), []
         for run in others:
-            count = self._ledger.count_documents(self._address, collection, run.model_id) if run.model_id else 0
+            count = self.ledger.count_documents(self.address, collection, run.model_id) if run.model_id else 0
             if not 0 < count < total:
                 continue
             remedy = "its backup is not there; migrate again to have one model"
@@ -112,7 +117,7 @@ class Writers:
 
     def _rows_of(self, run: RunRecord, collection: str) -> list[CollectionRunRecord]:
         if run.id not in self._rows:
-            self._rows[run.id] = self._ledger.collection_runs(run.id)
+            self._rows[run.id] = self.ledger.collection_runs(run.id)
         return [row for row in self._rows[run.id] if row.collection == collection and row.strategy != "skipped"]
 
 

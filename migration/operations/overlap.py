@@ -9,27 +9,27 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from kai.typesense import Typesense, TypesenseError
+from kai.vectors import Vector
 from migration.backup import Backup, BackupError
 from migration.documents.fetch import PAGE_SIZE, Selection, fetch_documents
-from migration.ledger import CollectionRunRecord, Ledger, ModelRecord, RunRecord
-
-Vector: TypeAlias = npt.NDArray[np.float32]
+from migration.ledger import Ledger, ModelRecord, RunRecord
+from migration.operations.order import UNDOABLE
 
 NEIGHBOURS: Final = 10
 MOST_DOCUMENTS: Final = 20_000
 """Documents among which neighbours are looked for: at 3,072 dimensions 250 MB for each model."""
 SAMPLE: Final = 100
 SEED: Final = 0
-_OVERWRITES: Final = frozenset({"migrate", "rollback", "restore"})
 
 
 class NotAvailable(Exception):  # noqa: N818 - the vectors of a run are not to be had, nothing is broken
@@ -269,7 +269,8 @@ def _draw_standing(places: VectorOrigins, source: str, collection: str, model: M
             ids.draw(record.document_id)
     drawn.truncated |= ids.truncated
     selection = Selection(field, fields=())
-    for some in _batches(list(ids.vectors), PAGE_SIZE):
+    there = iter(ids.vectors)
+    while some := list(islice(there, PAGE_SIZE)):
         known = places.ledger.documents(source, collection, some)
         for document in fetch_documents(server, collection, selection, some):
             stored = document.vector_bytes()
@@ -288,33 +289,17 @@ def _draw_from_backups(
         if follower.source.get("server") != run.source.get("server") or follower.model_id == run.model_id:
             continue
         records = [item for item in places.ledger.collection_runs(follower.id) if item.collection == collection]
-        for folder in _folders(places.home, follower, records):
+        # A run that was resumed may name one folder several times.
+        for folder in dict.fromkeys(places.home / item.backup_path for item in records if item.backup_path):
             before = len(drawn.vectors)
             try:
-                for page in _read_backup(folder):
-                    for id_, vector in page:
-                        if vector is not None and len(vector) == model.dimensions and id_ not in failed:
-                            drawn.draw(id_, np.asarray(vector, np.float32))
-            except NotAvailable as error:
+                for id_, vector in chain.from_iterable(Backup.load(folder).vectors()):
+                    if vector is not None and len(vector) == model.dimensions and id_ not in failed:
+                        drawn.draw(id_, np.asarray(vector, np.float32))
+            except (BackupError, OSError) as error:
                 trouble.append(str(error))
             if len(drawn.vectors) > before:
                 origins.append(f"backup of {follower.name}")
-        if records and follower.kind in _OVERWRITES:
+        if records and follower.kind in UNDOABLE:
             break  # What runs after this one put aside are not this model's vectors any more.
     return origins
-
-
-def _folders(home: Path, run: RunRecord, records: Sequence[CollectionRunRecord]) -> list[Path]:
-    """Where a run put a collection aside. A run that was resumed may name one folder several times."""
-    return list(dict.fromkeys(home / item.backup_path for item in records if item.backup_path))
-
-
-def _read_backup(folder: Path) -> Iterator[list[tuple[str, list[float] | None]]]:
-    try:
-        yield from Backup.load(folder).vectors()
-    except (BackupError, OSError) as error:
-        raise NotAvailable(str(error)) from error
-
-
-def _batches(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    return (ids[start : start + size] for start in range(0, len(ids), size))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kai.collections import EmbeddedCollection, described_as, load_collections
 from kai.settings import ChosenStrategy, Settings, load_settings
@@ -18,7 +17,8 @@ from migration.backup.old_vectors import OldVectors
 from migration.backup.shelf import folder_name
 from migration.embedding.cache import CacheError, VectorCache
 from migration.ledger import Ledger, LedgerError, RunRecord
-from migration.operations.execute import RunResult, begin_or_resume, execute, running
+from migration.ledger.records import RunKind
+from migration.operations.execute import RunResult, execute, running, unfinished
 from migration.operations.order import (
     UNDOABLE,
     UNFINISHED,
@@ -26,10 +26,10 @@ from migration.operations.order import (
     refuse_another_server,
     refuse_out_of_order,
 )
-from migration.operations.setup import TYPESENSE_ONLY, open_ledger, open_server
+from migration.operations.setup import TYPESENSE_ONLY, Session, open_ledger, open_server
 from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control
-from migration.strategies.context import MigrationOptions, Outcome, RunContext
+from migration.strategies.context import Outcome, RunContext
 from migration.strategies.curation import refuse_unusable
 from migration.strategies.plan import CollectionPlan
 from migration.strategies.refusals import Refused, Strategy, decide, way_problem
@@ -61,27 +61,11 @@ def rollback(
     Raises:
         Refused: there is no such run, or no backup of it.
     """
-    settings = settings or load_settings(needs=TYPESENSE_ONLY)
-    with open_server(settings, console) as server, open_ledger(settings) as ledger:
+    with _opened(settings, console) as (session, ledger):
+        server = session.server
         target = _target(ledger, run)
         refuse_another_server(target, server.address)
-        every = {
-            each.collection: Path(each.backup_path) for each in ledger.collection_runs(target.id) if each.backup_path
-        }
-        aliases = server.aliases()
-        wanted = {aliases.get(name, name): name for name in collections if name != "all"}
-        if unknown := [name for real, name in wanted.items() if real not in every]:
-            raise Refused(
-                *[
-                    f"--collections: run {target.name} has no backup of {name!r}; there are: {', '.join(sorted(every))}"
-                    for name in unknown
-                ]
-            )
-        folders = {
-            name: folder for name, folder in every.items() if not wanted or "all" in collections or name in wanted
-        }
-        if not folders:
-            raise Refused(f"run {target.name} has no backup of any collection")
+        folders = _chosen_folders(ledger, target, collections, server.aliases())
         for warning in refuse_out_of_order(Writers(ledger, server.address), target, folders):
             console.warn(warning)
         if removed := [folder for folder in folders.values() if not (folder / MANIFEST).exists()]:
@@ -93,7 +77,7 @@ def rollback(
                 ]
             )
         backups = {name: Backup.load(folder) for name, folder in folders.items()}
-        return _go_back(settings, console, server, ledger, backups, "rollback", target, confirmed, collections_file)
+        return _go_back(session, ledger, _ways(server, backups, collections_file), confirmed, target)
 
 
 def restore(
@@ -118,12 +102,19 @@ def restore(
     Raises:
         Refused: the backup does not fit what stands there.
     """
-    settings = settings or load_settings(needs=TYPESENSE_ONLY)
     backup = Backup.load(folder if folder.is_dir() else folder.parent)
-    with open_server(settings, console) as server, open_ledger(settings) as ledger:
+    with _opened(settings, console) as (session, ledger):
         name = collection or backup.manifest.collection
-        backups = {server.aliases().get(name, name): backup}
-        return _go_back(settings, console, server, ledger, backups, "restore", None, confirmed, collections_file)
+        backups = {session.server.aliases().get(name, name): backup}
+        return _go_back(session, ledger, _ways(session.server, backups, collections_file), confirmed)
+
+
+@contextlib.contextmanager
+def _opened(settings: Settings | None, console: Console) -> Iterator[tuple[Session, Ledger]]:
+    settings = settings or load_settings(needs=TYPESENSE_ONLY)
+    with open_server(settings, console) as server, open_ledger(settings) as ledger:
+        control = Control(pause_file=settings.home / "pause", announce=console.warn)
+        yield Session(settings=settings, server=server, console=console, control=control), ledger
 
 
 def _target(ledger: Ledger, name: str | None) -> RunRecord:
@@ -134,10 +125,9 @@ def _target(ledger: Ledger, name: str | None) -> RunRecord:
             raise Refused(f"there is no run {name!r} in the ledger; kai-migrate history lists them")
         return found
     for run in ledger.runs():
-        if run.kind == "rollback" and run.state in UNFINISHED and run.reverts_run_id:
-            earlier = next((each for each in ledger.runs() if each.id == run.reverts_run_id), None)
-            if earlier is not None:
-                return earlier
+        is_begun = run.kind == "rollback" and run.state in UNFINISHED
+        if is_begun and run.reverts_run_id and (earlier := ledger.find_run(run.reverts_run_id)):
+            return earlier
         done = ledger.collection_runs(run.id) if run.kind in UNDOABLE else []
         if any(each.backup_path for each in done):
             return run
@@ -149,60 +139,51 @@ def _target(ledger: Ledger, name: str | None) -> RunRecord:
     raise Refused("no run in the ledger has a backup to go back to; kai-migrate backups lists those on disk")
 
 
+def _chosen_folders(
+    ledger: Ledger, target: RunRecord, collections: Sequence[str], aliases: Mapping[str, str]
+) -> dict[str, Path]:
+    """The run's backups of the collections that were asked for, by their real names."""
+    every = {each.collection: Path(each.backup_path) for each in ledger.collection_runs(target.id) if each.backup_path}
+    wanted = {aliases.get(name, name): name for name in collections if name != "all"}
+    if unknown := [name for real, name in wanted.items() if real not in every]:
+        there = ", ".join(sorted(every))
+        raise Refused(
+            *[f"--collections: run {target.name} has no backup of {name!r}; there are: {there}" for name in unknown]
+        )
+    if not every:
+        raise Refused(f"run {target.name} has no backup of any collection")
+    return every if not wanted or "all" in collections else {name: every[name] for name in every if name in wanted}
+
+
 def _go_back(
-    settings: Settings,
-    console: Console,
-    server: Typesense,
+    session: Session,
     ledger: Ledger,
-    backups: dict[str, Backup],
-    kind: Any,
-    reverts: RunRecord | None,
+    ways: Sequence[_Way],
     confirmed: Callable[[str], bool],
-    collections_file: Path | None,
+    reverts: RunRecord | None = None,
 ) -> RunResult:
-    known, aliases = load_collections(collections_file), server.aliases()
-    ways = [_way(server, name, backup, described_as(known, name, aliases)) for name, backup in backups.items()]
+    server, console = session.server, session.console
     for way in ways:
         if way.is_gone:
             console.warn(f"Collection {way.plan.name!r} does not exist on {server.url}: it will be created.")
     if not confirmed(_announcement(ways, server.address, reverts)):
         raise Refused("not confirmed; give --yes to go back without being asked")
-    options = MigrationOptions()
-    server.patience = options.patience
+    server.patience = session.options.patience
+    kind: RunKind = "rollback" if reverts else "restore"
+    reverted = reverts.id if reverts else None
     names = [way.plan.name for way in ways]
     source = {"server": server.address, "collections": names}
-    control = Control(pause_file=settings.home / "pause", announce=console.warn)
 
     def begin() -> RunRecord:
-        console.heading("ROLLBACK" if kind == "rollback" else "RESTORE")
-        return begin_or_resume(
-            ledger,
-            f"{kind}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}",
-            kind,
-            _unfinished(ledger, kind, reverts, source),
-            source=source,
-            parameters={"typesense": server_version(server)},
-            reverts=reverts.id if reverts else None,
-        )
+        console.heading(kind.upper())
+        if (earlier := unfinished(ledger, kind, source, reverts=reverted)) is not None:
+            return ledger.resume_run(earlier.id)
+        name = f"{kind}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+        parameters = {"typesense": server_version(server)}
+        return ledger.start_run(name, kind, source=source, parameters=parameters, reverts=reverted)
 
-    with (
-        control.signals(),
-        running(settings, options, server, ledger, control, console, names=names, begin=begin) as context,
-    ):
-        return execute(context, ways, trouble=lambda: _mixtures(ledger, server, reverts, names) if reverts else ())
-
-
-def _unfinished(ledger: Ledger, kind: str, reverts: RunRecord | None, source: dict[str, Any]) -> RunRecord | None:
-    """The last run over these collections, if it was the same way back and did not come to its end."""
-    earlier = ledger.last_run_over(source["server"], source["collections"])
-    is_same = (
-        earlier is not None
-        and earlier.kind == kind
-        and earlier.state in UNFINISHED
-        and earlier.reverts_run_id == (reverts.id if reverts else None)
-        and dict(earlier.source) == source
-    )
-    return earlier if is_same else None
+    with session.control.signals(), running(session, ledger, names, begin) as context:
+        return execute(context, ways, trouble=lambda: _mixtures(context, reverts, names) if reverts else ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +239,11 @@ class _Way:
         if metadata.get("embedding") != earlier:
             metadata.pop("embedding", None)
             context.server.set_metadata(plan.name, {**metadata, **({"embedding": earlier} if earlier else {})})
+
+
+def _ways(server: Typesense, backups: Mapping[str, Backup], collections_file: Path | None) -> list[_Way]:
+    known, aliases = load_collections(collections_file), server.aliases()
+    return [_way(server, name, backup, described_as(known, name, aliases)) for name, backup in backups.items()]
 
 
 def _way(server: Typesense, name: str, backup: Backup, described: EmbeddedCollection | None) -> _Way:
@@ -341,9 +327,9 @@ def _known_models(context: RunContext, stack: contextlib.ExitStack) -> KnownMode
     return KnownModels(cache, [known.model for known in context.ledger.models()])
 
 
-def _mixtures(ledger: Ledger, server: Typesense, undone: RunRecord, names: Sequence[str]) -> list[str]:
+def _mixtures(context: RunContext, undone: RunRecord, names: Sequence[str]) -> list[str]:
     try:
-        writers = Writers(ledger, server.address)
+        writers = Writers(context.ledger, context.server.address)
         return [note for name in names for note in writers.mixture(undone, name)]
     except LedgerError:
         return []  # The vectors are back; this is a note on them.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, cast
 
@@ -17,8 +17,8 @@ from kai.embeddings import (
     ModelNotAvailableError,
     make_embeddings,
 )
-from kai.models import fingerprint, nearest_model, request_limits
-from kai.settings import Need, Settings
+from kai.models import FAMILIES, fingerprint, nearest_model, request_limits
+from kai.settings import EmbeddingSettings, Need, Settings
 from kai.typesense import Typesense, TypesenseError
 from kai.vectors import WrongLength, WrongVectors
 from migration.embedding.cache import VectorCache
@@ -29,6 +29,7 @@ from migration.ledger import Ledger, LedgerError
 from migration.runtime.console import Console
 from migration.runtime.control import Control
 from migration.runtime.meter import Meter
+from migration.strategies.context import MigrationOptions
 from migration.strategies.refusals import Refused
 
 _NETWORK: Final = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE, SSL_CERT_DIR"
@@ -49,6 +50,27 @@ _ELECTION: Final = 20.0
 """Seconds, in place of those, for a cluster: it chooses a new leader within about 8 (29.0)."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """What an operation works with from its first look to its end, whether or not it comes to a run.
+
+    Attributes:
+        settings: the model, Typesense, and where the home is.
+        server: where the documents are.
+        console: what a person reads.
+        options: what was asked for.
+        control: stop and pause.
+        meter: what has been done so far.
+    """
+
+    settings: Settings
+    server: Typesense
+    console: Console
+    options: MigrationOptions = field(default_factory=MigrationOptions)
+    control: Control = field(default_factory=Control)
+    meter: Meter = field(default_factory=Meter)
+
+
 def selected_collections(names: Sequence[str], file: Path | None) -> list[EmbeddedCollection]:
     """The collections that were asked for.
 
@@ -67,14 +89,19 @@ def selected_collections(names: Sequence[str], file: Path | None) -> list[Embedd
     return collections
 
 
-@contextlib.contextmanager
+def configured_target(settings: Settings) -> EmbeddingSettings | None:
+    """The embedding settings, where they name a model; keys are not needed to know which one."""
+    embedding = settings.embedding
+    return embedding if embedding.family in FAMILIES and embedding.model and embedding.dimensions else None
+
+
 def open_server(
     settings: Settings,
     console: Console,
     patience: float = PREFLIGHT_PATIENCE,
     *,
     stopped: threading.Event | None = None,
-) -> Iterator[Typesense]:
+) -> Typesense:
     """The server, with little patience at first; the caller raises it once everything is checked.
 
     Waiting for it ends early when `stopped` is set.
@@ -85,15 +112,12 @@ def open_server(
 
     patience = min(patience, _ELECTION if settings.typesense.nodes else PREFLIGHT_PATIENCE)
     try:
-        client = Typesense(settings.typesense, patience=patience, on_wait=waiting, stopped=stopped)
+        return Typesense(settings.typesense, patience=patience, on_wait=waiting, stopped=stopped)
     except (ImportError, OSError, ValueError) as error:
         raise Refused(f"{_NETWORK}: no connection can be made as these ask for: {error}") from error
-    with client as server:
-        yield server
 
 
-@contextlib.contextmanager
-def open_ledger(settings: Settings, patience: float = LOCK_PATIENCE) -> Iterator[Ledger]:
+def open_ledger(settings: Settings, patience: float = LOCK_PATIENCE) -> Ledger:
     """The ledger, upgraded if it is older; a lock of another process is waited for as long as patience lasts.
 
     Raises:
@@ -101,30 +125,22 @@ def open_ledger(settings: Settings, patience: float = LOCK_PATIENCE) -> Iterator
     """
     try:
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ledger = Ledger.open(settings.ledger_url, settings.home, patience=min(patience, LOCK_PATIENCE))
+        return Ledger.open(settings.ledger_url, settings.home, patience=min(patience, LOCK_PATIENCE))
     except OSError as error:
         raise Refused(f"MIGRATION_HOME: {settings.home} cannot be used: {error.strerror}") from error
     except LedgerError as error:
         raise Refused(str(error)) from error
-    with ledger:
-        yield ledger
 
 
 def make_embedder(
-    settings: Settings,
-    control: Control,
-    meter: Meter,
-    throttle: Throttle,
-    *,
-    cache: VectorCache | None = None,
-    patience: float = 300.0,
-    most_tokens: int | None = None,
+    session: Session, *, cache: VectorCache | None = None, patience: float = 300.0, most_tokens: int | None = None
 ) -> Embedder:
-    """The target's embedder.
+    """The embedder of the configured model, as fast as the options let it be.
 
     Raises:
         Refused: the family's package is missing, or it has no such model.
     """
+    settings, options, stopped = session.settings, session.options, session.control.stopped
     if settings.embedding.family == "google" and os.environ.get("GOOGLE_GENAI_USE_VERTEXAI", "").lower() in _TRUE:
         raise Refused(
             "GOOGLE_GENAI_USE_VERTEXAI: Vertex AI is not supported; unset it, the Gemini API takes GOOGLE_API_KEY"
@@ -140,10 +156,10 @@ def make_embedder(
     provider = Provider(
         embeddings,
         settings.embedding.dimensions,
-        throttle=throttle,
-        meter=meter,
+        throttle=Throttle(options.concurrency, max_rpm=options.max_rpm, max_tpm=options.max_tpm, stopped=stopped),
+        meter=session.meter,
         patience=patience,
-        stopped=control.stopped,
+        stopped=stopped,
         secrets=settings.secrets,
     )
     return Embedder(
@@ -151,7 +167,7 @@ def make_embedder(
         limits=request_limits(settings.embedding.family),
         space=fingerprint(settings.embedding, ""),
         cache=cache,
-        meter=meter,
+        meter=session.meter,
         most_tokens=most_tokens,
     )
 

@@ -1,269 +1,163 @@
-"""Is what stands there what should stand there: checks with numbers, and a verdict.
-
-The passes of a run are themselves the check of every document. On top of them a sample is embedded again,
-which would show a provider that mixed its answers up, and searched for by its own vector, which shows that
-the server's index has what its documents have.
-"""
+"""Verify at any time what a run did: which run, which of its collections, and the verdict on each."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-import numpy as np
+from kai.collections import described_as, load_collections
+from kai.models import fingerprint
+from kai.settings import Settings, SettingsError, load_settings
+from migration.ledger import Ledger, RunRecord, VerificationRecord
+from migration.ledger.records import RunKind
+from migration.ledger.runs import LATEST
+from migration.operations.checks import check_collection, record_verdict
+from migration.operations.execute import DONE, SOME_FAILED
+from migration.operations.order import Writers, refuse_another_server, why_superseded
+from migration.operations.setup import (
+    TYPESENSE_ONLY,
+    Session,
+    configured_target,
+    make_embedder,
+    open_ledger,
+    open_server,
+)
+from migration.runtime.console import SILENT, Console
+from migration.strategies.context import MigrationOptions
+from migration.strategies.refusals import Refused
+from migration.strategies.shadow_state import unfinished
 
-from kai.collections import EmbeddedCollection
-from kai.typesense import Schema, Typesense, TypesenseError, embedding_field, nameable
-from migration.documents.fetch import Selection, export_pages, fetch_documents, id_filter, other_vector_fields
-from migration.embedding.embed import Embedder, TextFailure, text_hash
-from migration.embedding.provider import ProviderStopped
-from migration.embedding.throttle import Stopped
-from migration.ledger import CheckResult, Ledger, RunRecord
-from migration.strategies.context import Outcome, RunContext, Sampled
-
-LEAST_COSINE: Final = 0.999
-"""Providers are not exact: the same text gives vectors with a cosine of 0.9999 or so to each other."""
-_NOTHING: Final = "nothing to compare with"
-_NO_BACKUP: Final = f"{_NOTHING}: the run made no backup"
-_NEIGHBOURS: Final = 10
-_THOROUGH: Final = 500
-"""Vectors that the index follows up in a search that is to miss none."""
-_SAME_PLACE: Final = 1e-4
-"""Cosine distance up to which another document stands in the same place: it has the same text."""
-WORTH_PAYING_FOR: Final = 250
-"""Documents that a run must have written for its sample to be embedded again: below it the check would cost
-a good part of what the run did."""
-
-
-def check_run(
-    context: RunContext, embedder: Embedder, name: str, schema: Schema, field_name: str, outcome: Outcome
-) -> list[CheckResult]:
-    """The checks at the end of a run: its passes, and its sample."""
-    undone = len(outcome.failures) + outcome.changing
-    checks = [
-        CheckResult("documents", outcome.passes > 0, outcome.count, detail=f"read in {outcome.passes} passes"),
-        CheckResult("vectors of the target", not undone, outcome.count, undone),
-    ]
-    if outcome.unseen:
-        lost = abs(outcome.unseen)
-        what = "written, and are lost" if outcome.unseen > 0 else "deleted, and came back"
-        detail = f"in the last moment before the drop {lost} documents were {what}"
-        checks.append(CheckResult("documents seen before the drop", False, outcome.count, lost, detail=detail))
-    if context.options.backup and outcome.incomplete_seconds is None:  # Else no document was read whole twice.
-        changed = outcome.other_fields_changed
-        # A run writes every document, and of each the vector alone: what it damaged would be damaged in most of
-        # them. A few that changed while it was under way were changed by the application.
-        by_others = outcome.application_wrote or 2 * changed < outcome.success
-        checks.append(
-            CheckResult(
-                "other fields unchanged",
-                not changed or by_others,
-                outcome.success,
-                changed,
-                detail="the application was writing meanwhile" if changed and by_others else "",
-            )
-        )
-    sample = outcome.sample[: context.options.verify_sample]
-    if sample and outcome.written >= WORTH_PAYING_FOR:
-        checks += check_sample_again(embedder, sample, outcome.count)
-    if sample and (embedding_field(schema, field_name) or {}).get("num_dim"):
-        checks.append(check_found_while_written(context.server, name, field_name, sample, outcome.count))
-    return checks
+_PROVIDER_PATIENCE: Final = 20.0
+"""Seconds that a check waits for a provider that does not answer."""
+_PATIENCE: Final = 120.0
+"""Seconds that it waits for the server, once it reads."""
+_MIGRATIONS: Final[tuple[RunKind, ...]] = ("migrate",)
 
 
-def check_collection(
-    server: Typesense,
-    ledger: Ledger,
-    run: RunRecord,
-    collection: EmbeddedCollection,
-    schema: Schema,
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What became of a verification.
+
+    Attributes:
+        run: name of the run whose vectors should stand there.
+        collections: the verdict on each, with its checks.
+    """
+
+    run: str
+    collections: tuple[VerificationRecord, ...]
+
+    @property
+    def exit_status(self) -> int:
+        """0 everything is as it should be, 1 a check failed."""
+        return DONE if all(each.verdict == "PASS" for each in self.collections) else SOME_FAILED
+
+
+def verify(
+    run: str | None = None,
     *,
-    embedder: Embedder | None,
-    sample_size: int = 10,
-    advance: Callable[[int], object] = lambda _: None,
-    ways_back: Collection[str] = (),
-) -> list[CheckResult]:
-    """The checks of a collection at any time after a run: every eligible document is read and compared.
+    sample: int = 10,
+    collections_file: Path | None = None,
+    env_file: Path | None = None,
+    verified: Callable[[VerificationRecord], object] = lambda _: None,
+    settings: Settings | None = None,
+    console: Console = SILENT,
+) -> Verified:
+    """Read every document that a run migrated, compare it with what was written, and note the verdict.
 
     Args:
-        server: where it is.
-        ledger: what the run did.
-        run: whose vectors should stand there.
-        collection: text template, embedding field, filter.
-        schema: as the server has it now.
-        embedder: of the run's model, to embed a sample again; None to do without.
-        sample_size: documents in the sample.
-        advance: told the number of documents of each page.
-        ways_back: ids of runs that put vectors back, of which the ledger may not know the model.
+        run: name or alias; None for the latest migration whose vectors still stand.
+        sample: documents to embed again, if the configured model is the run's, and to search for by their own vector.
+        collections_file: descriptions of the user's own collections; None for KAI's.
+        env_file: file with the settings, where these are not given; None for `.env` in the working folder.
+        verified: told the verdict on each collection as soon as it is there.
+        settings: Typesense, the ledger, and the model for the sample; None reads `env_file` and the environment, and
+            does without the sample where these do not say how to embed it.
+        console: where to tell; nothing by default.
+
+    Raises:
+        SettingsError: Typesense or the ledger is not configured.
+        Refused: there is no such run, nothing of it stands any more, or a collection of it cannot be read.
+        CollectionsError, LedgerError, TypesenseError: a description, the ledger or the server cannot be used.
     """
-    name, field = str(schema["name"]), collection.embedding_field
-    dimensions = (embedding_field(schema, field) or {}).get("num_dim")
-    selection = Selection(field, collection.filter_by, excluded=other_vector_fields(schema, field))
-    count = missing = wrong_length = other_model = unknown = overwritten = text_changed = compared = other_fields = 0
-    sample: list[Sampled] = []
-    pick = random.Random(run.number)  # noqa: S311 - repeatable, not secret
-    for page in export_pages(server, name, selection):
-        known = ledger.documents(server.address, name, [document.id for document in page])
-        for document in page:
-            count += 1
-            record, stored = known.get(document.id), document.vector_bytes()
-            text = collection.text_of(document.fields)
-            if stored is None:
-                missing += 1
-                continue
-            wrong_length += bool(dimensions) and len(stored) != 4 * int(dimensions or 0)
-            if record is None or record.model_id != run.model_id:
-                came_back = record is not None and record.run_id in ways_back
-                unknown += came_back
-                other_model += not came_back
-                continue
-            overwritten += not record.has_vector(stored)
-            text_changed += record.text_hash != text_hash(text)
-            if record.content_hash is not None:
-                compared += 1
-                other_fields += record.content_hash != document.content_hash()
-            if len(sample) < sample_size:
-                sample.append(Sampled(document.id, text, stored))
-            elif (place := pick.randrange(count)) < sample_size:
-                sample[place] = Sampled(document.id, text, stored)
-        advance(len(page))
-    checks = [
-        _check_count(ledger, run, name, count),
-        CheckResult("vectors there", not missing, count, missing),
-        CheckResult("vectors of the right length", not wrong_length, count, wrong_length),
-        CheckResult(
-            "vectors of the run's model",
-            not other_model,
-            count - unknown,
-            other_model,
-            detail=f"{unknown} were put back since, and of which model they are is not known" if unknown else "",
-        ),
-        CheckResult("vectors as they were written", not overwritten, count, overwritten),
-        CheckResult("texts as they were embedded", not text_changed, count, text_changed),
-        CheckResult(
-            "other fields unchanged",
-            not other_fields,
-            compared,
-            other_fields,
-            detail="" if compared else _NOTHING if run.parameters.get("backup") is not False else _NO_BACKUP,
-        ),
-    ]
-    if sample and embedder is not None:
-        checks += check_sample_again(embedder, sample, count)
-    if sample and dimensions:
-        checks.append(check_found(server, name, field, sample, count))
-    return checks
+    found = settings or load_settings(env_file, needs=TYPESENSE_ONLY)
+    described = load_collections(collections_file)
+    with open_server(found, console) as server, open_ledger(found) as ledger:
+        writers = Writers(ledger, server.address)
+        chosen, standing, superseded = _chosen(writers, run, console)
+        for name, why in superseded.items():
+            console.warn(f"{name} is not verified: {why}.")
+        embedder = None
+        if sample and not _is_configured(ledger, chosen, found):
+            console.warn("No sample is embedded again: the configured model is not the run's.")
+        elif sample:
+            try:
+                complete = settings or load_settings(env_file)
+            except SettingsError as error:
+                console.warn(f"No sample is embedded again: {error.problems[0]}")
+            else:
+                one_by_one = MigrationOptions(concurrency=1)
+                session = Session(settings=complete, server=server, console=console, options=one_by_one)
+                embedder = make_embedder(session, patience=_PROVIDER_PATIENCE)
+        server.patience = _PATIENCE
+        aliases = server.aliases()
+        records: list[VerificationRecord] = []
+        for name in standing:
+            collection, schema = described_as(described, name, aliases), server.collection(name)
+            if undone := unfinished(server.collections(), name):
+                raise Refused(f"{undone}; run the migration again, which finishes it, and verify then")
+            if collection is None or schema is None:
+                what = "is not described; give --collections-file" if schema else "is not on the server any more"
+                raise Refused(f"collection {name!r} {what}")
+            with console.progress(f"  Verifying {name}", server.count(name, collection.filter_by)) as bar:
+                checks = check_collection(
+                    server,
+                    writers,
+                    chosen,
+                    collection,
+                    schema,
+                    embedder=embedder,
+                    sample_size=sample,
+                    advance=bar.update,
+                )
+            records.append(record_verdict(ledger, chosen, name, checks))
+            verified(records[-1])
+    return Verified(chosen.name, tuple(records))
 
 
-def _check_count(ledger: Ledger, run: RunRecord, name: str, count: int) -> CheckResult:
-    """Whether the documents of the run are there. Some the application may have deleted since; most, hardly."""
-    left = next((each.done + each.failed for each in ledger.collection_runs(run.id) if each.collection == name), 0)
-    gone = max(left - count, 0)
-    detail = f"{gone} fewer than the run left" if gone else "read in one snapshot"
-    return CheckResult("documents", 2 * gone <= left, max(count, left), gone, detail=detail)
+def _is_configured(ledger: Ledger, run: RunRecord, settings: Settings) -> bool:
+    """Whether the configured model is the run's; no key is needed to say so."""
+    model = ledger.find_model(run.model_id) if run.model_id else None
+    target = configured_target(settings)
+    return model is not None and target is not None and fingerprint(target, "") == model.fingerprint
 
 
-def check_sample_again(embedder: Embedder, sample: Sequence[Sampled], population: int) -> list[CheckResult]:
-    """Embed the sample's texts again, past the cache, and compare: cosine at least 0.999."""
-    try:
-        again = embedder.embed([item.text for item in sample], cache="bypass")
-    except (ProviderStopped, Stopped) as error:
-        # A provider that is gone says nothing about the vectors that stand there.
-        return [CheckResult("sample embedded again", True, 0, 0, 0.0, f"not done: {error or 'stopped'}")]
-    cosines = [
-        cosine(np.frombuffer(item.vector, np.float32), vector)
-        for item in sample
-        if not isinstance(vector := again[item.text], TextFailure)
-    ]
-    wrong = sum(value < LEAST_COSINE for value in cosines)
-    refused = next((vector.reason for vector in again.values() if isinstance(vector, TextFailure)), "")
-    least = f"least cosine {min(cosines):.6f}" if cosines else f"not done: {refused}"
-    confidence = len(cosines) / max(population, len(sample))
-    return [CheckResult("sample embedded again", not wrong, len(cosines), wrong, confidence, least)]
+def _chosen(writers: Writers, name: str | None, console: Console) -> tuple[RunRecord, list[str], dict[str, str]]:
+    """The run to verify, by default the latest that still stands, and which of its collections do, and do not and why.
 
-
-def check_found(
-    server: Typesense, name: str, field_name: str, sample: Sequence[Sampled], population: int
-) -> CheckResult:
-    """Search for each of the sample by its own vector; it, or one in the same place, must come up."""
-    try:
-        answers = server.multi_search([_search_by_vector(name, field_name, item) for item in sample])
-        doubtful = [item for item, answer in zip(sample, answers, strict=True) if not _is_found(item.id, answer)]
-        # The index is approximate and may pass over a vector that it has: only an exact search says it is not there.
-        answers = server.multi_search([_search_by_vector(name, field_name, item, exact=True) for item in doubtful])
-    except TypesenseError as error:
-        return CheckResult("sample found by its vector", False, len(sample), len(sample), 0.0, str(error))
-    missed = [item.id for item, answer in zip(doubtful, answers, strict=True) if not _is_found_exactly(item, answer)]
-    detail = f"not found: {', '.join(missed)}" if missed else ""
-    confidence = len(sample) / max(population, len(sample))
-    return CheckResult("sample found by its vector", not missed, len(sample), len(missed), confidence, detail)
-
-
-def check_found_while_written(
-    server: Typesense, name: str, field_name: str, sample: Sequence[Sampled], population: int
-) -> CheckResult:
-    """As `check_found`, without what the application, which may be writing on, has changed or deleted meanwhile.
-
-    That is a few of a sample, at most: where more than half of it does not stand as it was sampled, that is told.
+    Raises:
+        Refused: there is no such run, or none of its vectors stands any more.
     """
-    check = check_found(server, name, field_name, sample, population)
-    if check.passed:
-        return check
-    try:
-        now = fetch_documents(server, name, Selection(field_name, fields=()), [item.id for item in sample])
-    except TypesenseError:
-        return check
-    vectors = {document.id: document.vector_bytes() for document in now}
-    standing = [item for item in sample if not nameable(item.id) or vectors.get(item.id) == item.vector]
-    if len(standing) == len(sample) or 2 * len(standing) < len(sample):
-        return check
-    return check_found_while_written(server, name, field_name, standing, population)
+    ledger = writers.ledger
+    run = ledger.find_run(name, kinds=_MIGRATIONS)
+    if run is None:
+        raise Refused(f"there is no run {name!r} in the ledger" if name else "the ledger has no run to verify")
+    refuse_another_server(run, writers.address)
+    standing, superseded = _standing(writers, run)
+    if standing or not superseded:
+        return run, standing, superseded
+    for earlier in ledger.runs() if name in (None, LATEST) else ():
+        if earlier.kind in _MIGRATIONS and earlier.source.get("server") == writers.address:
+            standing, theirs = _standing(writers, earlier)
+            if standing:
+                console.warn(f"{next(iter(superseded.values()))}; run {earlier.name} is verified.")
+                return earlier, standing, theirs
+    raise Refused(*dict.fromkeys(superseded.values()))
 
 
-def _search_by_vector(name: str, field_name: str, item: Sampled, *, exact: bool = False) -> dict[str, object]:
-    """A search by a document's own vector; an exact one looks at nothing but the document."""
-    options, only = f"k:{_NEIGHBOURS}", {}
-    if exact and nameable(item.id):
-        # Fewer documents than the cut-off are compared one by one, past the index's graph.
-        options, only = f"{options}, flat_search_cutoff:{_NEIGHBOURS}", {"filter_by": id_filter([item.id])}
-    elif exact:
-        options = f"{options}, ef:{_THOROUGH}"
-    numbers = ",".join(map(repr, np.frombuffer(item.vector, np.float32).tolist()))
-    return {
-        "collection": name,
-        "q": "*",
-        "per_page": _NEIGHBOURS,
-        "include_fields": "id",
-        "vector_query": f"{field_name}:([{numbers}], {options})",
-        **only,
-    }
-
-
-def cosine(one: np.ndarray, other: np.ndarray) -> float:
-    """Cosine of the angle between two vectors; -1 where their lengths differ or one is zero."""
-    if one.shape != other.shape:
-        return -1.0
-    scale = float(np.linalg.norm(one) * np.linalg.norm(other))
-    return float(np.dot(one, other)) / scale if scale else -1.0
-
-
-def _is_found(document_id: str, answer: dict[str, object]) -> bool:
-    hits = answer.get("hits")
-    if not isinstance(hits, list):
-        return False
-    if any(hit["document"]["id"] == document_id for hit in hits):
-        return True
-    # More documents than were asked for may share one text, and so one place.
-    return bool(hits) and float(hits[-1].get("vector_distance", 1.0)) <= _SAME_PLACE
-
-
-def _is_found_exactly(item: Sampled, answer: dict[str, object]) -> bool:
-    """Whether the index has the document at its vector, and not at another one."""
-    hits = answer.get("hits")
-    if not nameable(item.id) or not isinstance(hits, list):
-        return _is_found(item.id, answer)
-    vector = np.frombuffer(item.vector, np.float32).astype(np.float64)
-    # By the inner product, a vector shorter than 1 is that far from itself.
-    own_distance = max(0.0, 1.0 - float(np.dot(vector, vector)))
-    return any(float(hit.get("vector_distance", 1.0)) <= own_distance + _SAME_PLACE for hit in hits)
+def _standing(writers: Writers, run: RunRecord) -> tuple[list[str], dict[str, str]]:
+    """The run's collections whose vectors are still its own, and why the others' are not."""
+    names = sorted({each.collection for each in writers.ledger.collection_runs(run.id) if each.strategy != "skipped"})
+    superseded = {name: why for name in names if (why := why_superseded(writers, run, name))}
+    return [name for name in names if name not in superseded], superseded

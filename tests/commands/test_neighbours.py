@@ -6,7 +6,8 @@ import random
 
 import numpy as np
 
-from migration.operations.overlap import HashSample, Vector, nearest, overlap
+from kai.vectors import Vector
+from migration.operations.overlap import HashSample, nearest, overlap
 
 
 def vectors(count: int, dimensions: int = 16, seed: int = 1) -> dict[str, Vector]:

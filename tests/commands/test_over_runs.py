@@ -249,6 +249,32 @@ def test_no_command_shows_the_key(ask: Invoke, twice: World) -> None:
             assert twice.key not in ask(*arguments, *more).text
 
 
+def test_what_a_command_asks_is_one_silent_call_from_python(twice: World, capsys: pytest.CaptureFixture[str]) -> None:
+    from kai.settings import load_settings
+    from migration.operations.compare import compare
+    from migration.operations.explain import explain
+    from migration.operations.history import describe_run, list_models, list_runs
+    from migration.operations.verify import verify
+    from migration.strategies.refusals import Refused
+
+    settings = load_settings(environ=twice.environment(), needs=["typesense"])
+    two, one = list_runs(settings=settings).runs
+    assert (one.alias, two.alias) == ("one", "two")
+    assert describe_run("one", settings=settings).run == one
+    assert len(list_models(settings=settings).models) == 2
+    compared = compare("one", "two", settings=settings)
+    assert compared.runs == (one, two)
+    assert [each.collection for each in compared.neighbours] == ["context_stores", "instructions"]
+    assert explain("context_stores", "q1", settings=settings).status == "current"
+    told: list[str] = []
+    verified = verify(settings=settings, verified=lambda record: told.append(record.collection))
+    assert (verified.run, verified.exit_status) == (two.name, 0)
+    assert told == [each.collection for each in verified.collections] == ["context_stores", "instructions"]
+    with pytest.raises(Refused, match="wrote to 'context_stores' after run"):
+        verify("one", settings=settings)
+    assert capsys.readouterr() == ("", "")
+
+
 # -- after a way back, and after other dimensions; last, because they change what stands there --------------
 
 
