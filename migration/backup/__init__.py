@@ -22,16 +22,3 @@ from migration.backup.manifest import Kind
 from migration.backup.reader import Backup
 from migration.backup.shelf import BackupSummary, backup_folder, list_backups, prune
 from migration.backup.writer import BackupWriter
-
-__all__ = [
-    "Backup",
-    "BackupError",
-    "BackupSummary",
-    "BackupWriter",
-    "Kind",
-    "backup_folder",
-    "creatable",
-    "list_backups",
-    "prune",
-    "vector_line",
-]

@@ -23,22 +23,3 @@ from migration.ledger.records import (
     vector_hash,
 )
 from migration.ledger.trends import Trend, trend
-
-__all__ = [
-    "CheckResult",
-    "CollectionRunRecord",
-    "CollectionUse",
-    "DocumentRecord",
-    "FailureRecord",
-    "Ledger",
-    "LedgerError",
-    "MetricsRecord",
-    "ModelRecord",
-    "ModelUse",
-    "RunRecord",
-    "RunSummary",
-    "Trend",
-    "VerificationRecord",
-    "trend",
-    "vector_hash",
-]

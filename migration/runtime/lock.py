@@ -28,15 +28,10 @@ class Held(Exception):  # noqa: N818 - the collection is held, nothing is broken
 
 
 class Hold:
-    """A collection that is held.
-
-    Attributes:
-        dead: the name of a dead run that held it before and did not let go; None if there was none.
-    """
+    """A collection that is held."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self.dead = _read(file).get("run")
         self.name("that is beginning")
 
     def name(self, run: str) -> None:

@@ -45,7 +45,6 @@ class Status:
         self._figures = figures
         self._facts: dict[str, Any] = {"phase": "starting", "pid": os.getpid()}
         self._phase_began = time.monotonic()
-        self._done_before = 0
         self._lock = threading.Lock()
         self._ended = threading.Event()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from kai.collections import EmbeddedCollection
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
@@ -153,9 +152,9 @@ def _hazards_of_recreating(
             )
         else:
             yield f"{outside} documents outside the filter are embedded too, because the field is not optional"
-    for field in _with(schema, "reference"):
-        if field.get("async_reference"):
-            continue  # The server takes it without its target.
+    for field in schema["fields"]:
+        if not field.get("reference") or field.get("async_reference"):
+            continue  # An asynchronous one the server takes without its target.
         yield (
             f"documents refer to {field['reference']} by {field['name']!r}: one whose target is gone cannot be "
             "copied and stops the run before anything is dropped"
@@ -184,10 +183,6 @@ def _hazards_of_recreating(
 def megabytes(size: float) -> str:
     """A size in bytes as text in MB."""
     return f"{size / 1_000_000:,.1f} MB"
-
-
-def _with(schema: Schema, attribute: str) -> list[Mapping[str, Any]]:
-    return [field for field in schema["fields"] if field.get(attribute)]
 
 
 def _writes_a_second(server: Typesense) -> float:
