@@ -234,13 +234,12 @@ class BackupWriter:
         kept = [name for name in (RECORDS, SCHEMA, *CURATION.values(), CREATE, GUIDE) if (self.folder / name).exists()]
         # From the disk rather than while writing: what counts is what is there.
         files = {name: FileFacts((self.folder / name).stat().st_size, sha256_of(self.folder / name)) for name in kept}
-        size = sum(facts.bytes for facts in files.values())
         return replace(
             self._manifest,
             updated=now(),
             records=records,
             distinct_ids=distinct,
-            bytes=size,
+            bytes=sum(facts.bytes for facts in files.values()),
             complete=complete,
             files=files,
         )

@@ -69,8 +69,7 @@ class VectorCache:
         self._connection: sqlite3.Connection | None = None
         self._opened: int | None = None
         self._useless = False
-        with self._lock:
-            self._attempt(lambda connection: None, None)
+        self._attempt(lambda connection: None, None)
 
     def close(self) -> None:
         """Close the file. A closed cache that is used again opens it again."""
@@ -118,7 +117,7 @@ class VectorCache:
     def _attempt(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
         """Do some work on the file; on a damaged one, set it aside and do the work on a new one.
 
-        To be called with the lock held. `otherwise` is the answer of a cache that cannot be used at all.
+        To be called with the lock held, or by the one that makes it. `otherwise` is what a useless cache answers.
         """
         for last in (False, True):
             if self._useless:
@@ -126,7 +125,6 @@ class VectorCache:
             try:
                 return work(self._connected())
             except (sqlite3.Error, OSError) as error:
-                self._undo()
                 if not _is_damage(error):
                     raise CacheError(self._explain(error)) from error
                 if last:
@@ -165,13 +163,6 @@ class VectorCache:
         if connection is not None:
             connection.close()
 
-    def _undo(self) -> None:
-        if self._connection is not None and self._connection.in_transaction:
-            try:
-                self._connection.execute("ROLLBACK")
-            except sqlite3.Error:
-                self._disconnect()
-
     def _set_aside(self, error: Exception) -> None:
         self._disconnect()
         aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
@@ -206,14 +197,14 @@ def _select(space: str, hashes: Sequence[bytes], connection: sqlite3.Connection)
 
 
 def _insert(rows: Sequence[tuple[str, bytes, int, memoryview]], connection: sqlite3.Connection) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    connection.executemany(
-        "INSERT INTO vectors (space, text_hash, dimensions, vector) VALUES (?, ?, ?, ?) "
-        "ON CONFLICT (space, text_hash) "
-        "DO UPDATE SET dimensions = excluded.dimensions, vector = excluded.vector",
-        rows,
-    )
-    connection.execute("COMMIT")
+    with connection:  # commits, or rolls back
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(
+            "INSERT INTO vectors (space, text_hash, dimensions, vector) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (space, text_hash) "
+            "DO UPDATE SET dimensions = excluded.dimensions, vector = excluded.vector",
+            rows,
+        )
 
 
 def _sound(stored: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, Vector]]:
