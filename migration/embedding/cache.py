@@ -117,8 +117,7 @@ class VectorCache:
     def _attempt(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
         """Do some work on the file; on a damaged one, set it aside and do the work on a new one.
 
-        To be called with the lock held, but for the first time. `otherwise` is the answer of a cache that cannot be
-        used at all.
+        To be called with the lock held, or by the one that makes it. `otherwise` is what a useless cache answers.
         """
         for last in (False, True):
             if self._useless:

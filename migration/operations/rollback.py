@@ -193,14 +193,12 @@ class _Way:
     Attributes:
         plan: how it goes.
         backup: what it goes back to.
-        described: the collection as the application embeds it; None where it is not described.
         is_gone: whether there is no such collection, nor what a dead run made of it.
         stopped: how the line begins that says that it was stopped.
     """
 
     plan: CollectionPlan
     backup: Backup
-    described: EmbeddedCollection | None
     is_gone: bool
     stopped: str = "Stopped"
 
@@ -215,21 +213,12 @@ class _Way:
         console.line(f"  Complete: {outcome.success} vectors stand as they stood, {failed} failed")
 
     def source(self, context: RunContext, stack: contextlib.ExitStack) -> PutBack:
-        name, manifest = self.plan.name, self.backup.manifest
-        scratch = context.home / "runs" / context.run.name / f"{folder_name(name)}.vectors"
-        return PutBack(
-            context,
-            name,
-            manifest.run,
-            self.plan.new_dimensions,
-            stack.enter_context(contextlib.closing(OldVectors(self.backup, scratch))),
-            _known_models(context, stack),
-            self.described,
-            manifest.embedding_field,
-        )
+        scratch = context.home / "runs" / context.run.name / f"{folder_name(self.plan.name)}.vectors"
+        vectors = stack.enter_context(contextlib.closing(OldVectors(self.backup, scratch)))
+        return PutBack(context, self.plan, self.backup.manifest.run, vectors, _known_models(context, stack))
 
     def plan_anew(self, context: RunContext) -> CollectionPlan:
-        return _way(context.server, self.plan.name, self.backup, self.described).plan
+        return _way(context.server, self.plan.name, self.backup, self.plan.collection).plan
 
     def conclude(self, context: RunContext, plan: CollectionPlan, outcome: Outcome) -> None:
         """The collection's metadata names the model that it named before."""
@@ -246,7 +235,7 @@ def _ways(server: Typesense, backups: Mapping[str, Backup], collections_file: Pa
     return [_way(server, name, backup, described_as(known, name, aliases)) for name, backup in backups.items()]
 
 
-def _way(server: Typesense, name: str, backup: Backup, described: EmbeddedCollection | None) -> _Way:
+def _way(server: Typesense, name: str, backup: Backup, collection: EmbeddedCollection | None) -> _Way:
     """How a collection goes back to a backup.
 
     Raises:
@@ -257,7 +246,7 @@ def _way(server: Typesense, name: str, backup: Backup, described: EmbeddedCollec
     mark = read_mark(shadow) if shadow else None
     if mark is not None and mark.held_elsewhere:
         raise Refused(mark.holder)
-    collection = described or EmbeddedCollection(name, field_name, UNDESCRIBED)
+    collection = collection or EmbeddedCollection(name, field_name, UNDESCRIBED)
     new = _length(backup.schema, field_name)
     refill = unfinished_refill(schema) if schema else None
     # One of this very way back is gone on with.
@@ -307,7 +296,6 @@ def _way(server: Typesense, name: str, backup: Backup, described: EmbeddedCollec
             backup=backup,
         ),
         backup,
-        described,
         is_gone,
     )
 

@@ -25,6 +25,7 @@ from migration.embedding.embed import CacheUse, Embedder, TextFailure, text_hash
 from migration.ledger import DocumentRecord, ModelRecord, vector_hash
 from migration.runtime.console import named
 from migration.strategies.context import Failure, RunContext
+from migration.strategies.plan import CollectionPlan
 
 TENANT_FIELD: Final = "db_connection_id"
 NO_TEXT: Final = "the document has no text to embed"
@@ -226,33 +227,27 @@ class PutBack(VectorSource):
 
     Args:
         context: says which run it is, and where the collection is.
-        name: the real collection's name.
+        plan: which collection, and the length of the backup's vectors.
         run: the run whose backup it is.
-        dimensions: of the backup's vectors; 0 for any.
         vectors: of the backup.
         models: which model made which of them.
-        collection: as the application embeds it; None where it is not described.
-        embedding_field: where the vectors go.
     """
 
     def __init__(
         self,
         context: RunContext,
-        name: str,
+        plan: CollectionPlan,
         run: str,
-        dimensions: int,
         vectors: OldVectors,
         models: KnownModels,
-        collection: EmbeddedCollection | None,
-        embedding_field: str,
     ) -> None:
         self._context = context
-        self._name = name
+        self._name = plan.name
         self._vectors = vectors
         self._models = models
-        self._described = collection is not None
-        self.collection = collection or EmbeddedCollection(name, embedding_field, UNDESCRIBED)
-        self.fingerprint = fingerprint_before(run, dimensions, self.collection.template)
+        self._described = plan.collection.template != UNDESCRIBED
+        self.collection = plan.collection
+        self.fingerprint = fingerprint_before(run, plan.new_dimensions, plan.collection.template)
         self._added: dict[str, None] = {}
         self._changed: dict[str, None] = {}
 

@@ -9,15 +9,17 @@ import sqlite3
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 
+from kai.collections import EmbeddedCollection
 from migration.backup import Backup, BackupError, BackupWriter, vector_line
 from migration.backup.old_vectors import OldVectors
 from migration.ledger import Ledger, LedgerError
-from migration.strategies.sources import PutBack
+from migration.strategies.sources import UNDESCRIBED, PutBack
 from tests.killing import Ended, run_command_forked
 from tests.providers import OpenAIStandIn
 from tests.world import World, made_up, openai
@@ -193,7 +195,10 @@ def test_a_document_that_failed_at_first_and_then_came_back_is_no_failure(
 def test_the_states_before_two_runs_are_two_spaces_however_long_their_names_are() -> None:
     def space(run: str) -> str:
         nothing: Any = None
-        return PutBack(nothing, "n" * 80, run, 4, nothing, nothing, None, "vector").fingerprint
+        plan: Any = SimpleNamespace(
+            name="n" * 80, new_dimensions=4, collection=EmbeddedCollection("n" * 80, "vector", UNDESCRIBED)
+        )
+        return PutBack(nothing, plan, run, nothing, nothing).fingerprint
 
     name = "n" * 80
     found = {space(f"{name}-{run}") for run in ("one", "two")}

@@ -26,7 +26,7 @@ from migration.runtime.status import Status
 from migration.strategies.context import MigrationOptions, Outcome, RunContext
 from migration.strategies.passes import MOST_PASSES, Passes
 from migration.strategies.plan import CollectionPlan
-from migration.strategies.sources import Embedded, KnownModels, PutBack, VectorSource
+from migration.strategies.sources import UNDESCRIBED, Embedded, KnownModels, PutBack, VectorSource
 from migration.strategies.task import Task
 from tests.unit.fake_typesense import FakeTypesense
 
@@ -104,10 +104,9 @@ class World:
     ) -> PutBack:
         """Old vectors."""
         backup = cast("OldVectors", Backup(vectors, complete=complete))
-        known = KnownModels(None, ())
-        return PutBack(
-            self._context(), "notes", "the run before", 3, backup, known, NOTES if described else None, "vector"
-        )
+        collection = NOTES if described else EmbeddedCollection("notes", "vector", UNDESCRIBED)
+        plan = cast("CollectionPlan", SimpleNamespace(name="notes", collection=collection, new_dimensions=3))
+        return PutBack(self._context(), plan, "the run before", backup, KnownModels(None, ()))
 
     def run(self, source: VectorSource, limit: int | None = None, **options: Any) -> Outcome:
         """Passes until nothing is left to do."""
