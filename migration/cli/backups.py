@@ -34,7 +34,7 @@ def command(
     """List the backups under MIGRATION_HOME, or remove some of them for good."""
     from migration.backup import list_backups
     from migration.cli.exits import answer
-    from migration.operations.backups import prune_backups
+    from migration.operations.backup import prune_backups
     from migration.strategies.refusals import Refused
 
     def ask(settings: Settings, _: Console) -> list[BackupSummary]:

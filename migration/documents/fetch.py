@@ -310,6 +310,19 @@ def id_filter(ids: Iterable[str]) -> str:
     return f"id:[{wanted}]" if wanted else ""
 
 
+def eligible_of(server: Typesense, name: str, filter_by: str, ids: Sequence[str]) -> set[str]:
+    """The ids of the documents, at most 250, that the filter lets through; all of them where there is none.
+
+    An id that no filter can name (see `nameable`) is never among them, unless there is none.
+    """
+    if not filter_by:
+        return set(ids)
+    if not (wanted := id_filter(ids)):
+        return set()
+    parameters = {"q": "*", "per_page": len(ids), "include_fields": "id", "filter_by": f"({filter_by}) && {wanted}"}
+    return {str(hit["document"]["id"]) for hit in server.search(name, parameters)["hits"]}
+
+
 def fetch_documents(server: Typesense, collection: str, selection: Selection, ids: Sequence[str]) -> Page:
     """The documents of these ids as they stand now, at most 250 of them.
 

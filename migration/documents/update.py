@@ -1,6 +1,6 @@
-"""Vectors into the embedding field, in place: one import request a page, and every line of its answer read.
+"""Lines of imports, one request a page, and every line of its answer read; most of all vectors, in place.
 
-Only `id` and the embedding are sent, with `action=update`: a document deleted meanwhile stays deleted, and
+Of a vector only `id` and the embedding are sent, with `action=update`: a document deleted meanwhile stays deleted, and
 a text field sent along would set off the server's own embedding where it has one.
 """
 
@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import orjson
 import tenacity
 
 from kai.typesense import ImportAnswer, Typesense, TypesenseError
 from kai.vectors import AnyVector
+from migration.documents.fetch import Document
 
 _LINE_ATTEMPTS: Final = 4
 _BUSY: Final = frozenset({408, 429, 503})
@@ -42,6 +43,14 @@ def update_line(document_id: str, embedding_field: str, vector: AnyVector | None
     None removes the embedding.
     """
     return orjson.dumps({"id": document_id, embedding_field: vector}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def line_of(document: Document, field_name: str, vector: AnyVector | list[float] | None) -> bytes:
+    """The whole document as a line of an import."""
+    fields: dict[str, Any] = dict(document.fields)
+    if vector is not None:
+        fields[field_name] = vector
+    return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def import_documents(server: Typesense, collection: str, lines: Mapping[str, bytes], action: str = "update") -> Written:

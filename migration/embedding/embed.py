@@ -67,7 +67,7 @@ class Embedder:
         meter: Meter,
         most_tokens: int | None = None,
     ) -> None:
-        self._provider = provider
+        self.provider = provider
         self._limits = limits
         self._space = space
         self._cache = cache
@@ -85,10 +85,6 @@ class Embedder:
         """Tokens that the run had bought before it was gone on with."""
         with self._lock:
             self._reserved += tokens
-
-    def probe(self) -> Vector:
-        """One short text, without the cache; as `Provider.probe`."""
-        return self._provider.probe()
 
     def embed(self, texts: Iterable[str], *, cache: CacheUse = "use") -> dict[str, Vector | TextFailure]:
         """The vector of each distinct text, or why it has none.
@@ -187,7 +183,7 @@ class Embedder:
         The other half may end the run, and would take with it what this one has paid for.
         """
         try:
-            vectors = self._provider.vectors(texts)
+            vectors = self.provider.vectors(texts)
         except RefusedTexts as refusal:
             if len(texts) == 1:
                 self._refused_in_a_row += 1

@@ -1,4 +1,4 @@
-"""Whole collections on disk, by hand."""
+"""Whole collections on disk, by hand; and the backups removed that nobody will go back to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from kai.collections import EmbeddedCollection
 from kai.settings import Settings, load_settings
 from kai.typesense import Schema, Typesense, TypesenseError
-from migration.backup import BackupError, BackupWriter
+from migration.backup import BackupError, BackupSummary, BackupWriter, list_backups, prune
 from migration.documents.fetch import PAGE_SIZE, Selection, whole_export
 from migration.ledger.errors import LedgerError
 from migration.operations.execute import DONE, STOPPED
@@ -25,8 +25,8 @@ from migration.operations.setup import (
 )
 from migration.runtime.console import SILENT, Console
 from migration.strategies.curation import read_curation, refuse_unusable
+from migration.strategies.hazards import server_version
 from migration.strategies.refusals import Refused
-from migration.strategies.server_version import server_version
 from migration.strategies.shadow_state import unfinished
 
 _BYTES_A_DOCUMENT = 20_000
@@ -140,3 +140,40 @@ def _back_up_one(
         writer.is_complete = True
     console.line(f"{name}: {totals.get(name, 0)} documents in {writer.folder}")
     return writer.folder
+
+
+def prune_backups(
+    *,
+    keep: int | None = None,
+    older_than: int | None = None,
+    runs: Sequence[str] = (),
+    settings: Settings | None = None,
+) -> list[BackupSummary]:
+    """Remove backups for good. What several of the conditions are given for must meet all of them.
+
+    Args:
+        keep: spare the newest runs, so many.
+        older_than: only those begun more than so many days ago.
+        runs: only those of these runs, each by its name, its alias, the beginning of its name, or `latest`.
+        settings: where backups and ledger are; None reads `.env` and the environment.
+
+    Returns:
+        What was removed.
+
+    Raises:
+        Refused: there is no condition, or no backup of a run that is named.
+        BackupError: a backup cannot be removed.
+    """
+    if keep is None and older_than is None and not runs:
+        raise Refused("--prune needs --keep, --older-than or --run, so that not everything goes by mistake")
+    settings = settings or load_settings(needs=())
+    return prune(settings.home, keep, older_than, _whole_names(settings, runs) if runs else ())
+
+
+def _whole_names(settings: Settings, asked: Sequence[str]) -> list[str]:
+    there = {each.run for each in list_backups(settings.home)}
+    with open_ledger(settings) as ledger:
+        found = {name: name if name in there else getattr(ledger.find_run(name), "name", None) for name in asked}
+    if unknown := [name for name, run in found.items() if run not in there]:
+        raise Refused(*[f"--run: there is no backup of a run {name!r}" for name in unknown])
+    return [run for run in found.values() if run]

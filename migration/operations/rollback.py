@@ -31,10 +31,10 @@ from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control
 from migration.strategies.context import Outcome, RunContext
 from migration.strategies.curation import refuse_unusable
+from migration.strategies.hazards import server_version
 from migration.strategies.plan import CollectionPlan
 from migration.strategies.refusals import Refused, Strategy, decide, way_problem
 from migration.strategies.restorable_curation import restorable
-from migration.strategies.server_version import server_version
 from migration.strategies.shadow_state import find_shadow, past_the_drop, read_mark, role_of, unfinished_refill
 from migration.strategies.sources import UNDESCRIBED, KnownModels, PutBack, fingerprint_before
 

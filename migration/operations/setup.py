@@ -176,7 +176,7 @@ def probe(embedder: Embedder, settings: Settings) -> None:
     """One embedding: does the key work, is there such a model, has its vector the right length?"""
     embedding = settings.embedding
     try:
-        embedder.probe()
+        embedder.provider.probe()
     except WrongLength as error:
         raise Refused(
             f"EMBEDDING_DIMENSIONS: {error}; set the length that {embedding.model} gives, or another model"

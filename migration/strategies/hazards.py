@@ -1,8 +1,12 @@
-"""What an operator should know before a run: references, values that a copy loses, memory, a busy application."""
+"""What an operator should know before a run: references, values that a copy loses, memory, a busy application.
+
+What differs between versions of the server is taken from what it answers, never from the version that it says.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from kai.collections import EmbeddedCollection
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
@@ -10,10 +14,11 @@ from migration.strategies.shadow_state import unfinished_refill
 
 _BYTES_A_DOCUMENT = 1024
 """Rough memory of a document without its vector: text index, references, bookkeeping."""
-
-
 ADDS_A_SECOND = 600 * 768
 """Numbers a second by which a vector field is dropped and added over its values (29.0, 2 cores)."""
+TRIED: Final = (29, 30)
+"""Major versions with which this program was tried."""
+UNKNOWN: Final = "unknown"
 
 
 def find_hazards(
@@ -90,6 +95,25 @@ def lagging(server: Typesense) -> str:
         f"{server.url} is a follower, or a load balancer before several nodes: it shows what was written only after "
         f"about {server.lag:g} s (name every node with TYPESENSE_NODES, so that the leader is read)"
     )
+
+
+def server_version(server: Typesense) -> str:
+    """The server's version, e.g. `29.0`; `unknown` where it does not say, or not to this key."""
+    try:
+        return server.version()
+    except TypesenseError:
+        return UNKNOWN
+
+
+def hazards_of_version(version: str) -> tuple[str, ...]:
+    """A sentence if this version was never tried, or is not known."""
+    tried = " and ".join(map(str, TRIED))
+    major = version.removeprefix("v").split(".")[0]
+    if not major.isdecimal():
+        return (f"the server's version is not known ({version}); this program was tried with Typesense {tried}",)
+    if int(major) in TRIED:
+        return ()
+    return (f"this program was never tried with Typesense {version}, only with {tried}: try it on a copy first",)
 
 
 def referring_fields(

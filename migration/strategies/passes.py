@@ -33,7 +33,6 @@ from migration.documents.fetch import (
 from migration.documents.pipeline import run_pages
 from migration.documents.update import Written, import_documents, update_line
 from migration.ledger import DocumentRecord, FailureRecord
-from migration.strategies.backups import back_up
 from migration.strategies.context import Failure, Sampled
 from migration.strategies.limit import Limit
 from migration.strategies.read_back import ReadBack
@@ -290,7 +289,7 @@ class Passes:
             if document.id in stored_by_id:
                 self._pick(document, stored_by_id[document.id], work)
         if to_write and (backup := self._its_backup()) is not None:
-            back_up(backup, self._field, to_write, contents)
+            self._task.back_up(backup, to_write, contents)
         for document in to_write:
             document.numbers = None  # The most memory of the page; it is in the backup.
         return work

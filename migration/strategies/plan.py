@@ -19,7 +19,15 @@ from migration.documents.fetch import Selection, fetch_pages
 from migration.embedding.embed import text_hash
 from migration.embedding.throttle import Stopped
 from migration.strategies.context import MigrationOptions
-from migration.strategies.hazards import ADDS_A_SECOND, find_hazards, lagging, referring_fields
+from migration.strategies.hazards import (
+    ADDS_A_SECOND,
+    UNKNOWN,
+    find_hazards,
+    hazards_of_version,
+    lagging,
+    referring_fields,
+    server_version,
+)
 from migration.strategies.refusals import (
     Refused,
     Strategy,
@@ -29,7 +37,6 @@ from migration.strategies.refusals import (
     refuse_without_text,
     way_problem,
 )
-from migration.strategies.server_version import UNKNOWN, hazards_of_version, server_version
 from migration.strategies.shadow_state import (
     Mark,
     find_shadow,

@@ -25,10 +25,10 @@ from kai.typesense import Schema, TypesenseError, embedding_field, nameable
 from kai.typesense_changes import alter_fields_until, wait_for_alters
 from kai.typesense_schemas import vector_field
 from migration.backup import BackupWriter
-from migration.documents.eligible import eligible_of
 from migration.documents.fetch import (
     Page,
     Selection,
+    eligible_of,
     export_pages,
     fetch_again,
     fetch_newest,
@@ -37,7 +37,6 @@ from migration.documents.fetch import (
 )
 from migration.documents.pipeline import run_pages
 from migration.documents.update import import_documents, update_line
-from migration.strategies.backups import back_up
 from migration.strategies.context import Failure, StrategyStopped
 from migration.strategies.passes import Passes
 from migration.strategies.shadow_state import MARK, REFILLING, own_metadata, unfinished_refill
@@ -181,7 +180,7 @@ class Refill:
             )
             if backup is not None:
                 new = [document for document in page if document.id not in self._backed_up]
-                back_up(backup, self._field, new, {document.id: document.content_hash() for document in new})
+                self._task.back_up(backup, new)
             return seen
 
         with context.console.progress(f"  Embedding {self._name}", total) as bar:

@@ -18,8 +18,7 @@ from kai.collections import EmbeddedCollection
 from kai.models import EmbeddingSettings, fingerprint
 from kai.vectors import AnyVector
 from migration.backup.old_vectors import OldVectors
-from migration.documents.eligible import eligible_of
-from migration.documents.fetch import Document, Page
+from migration.documents.fetch import Document, Page, eligible_of
 from migration.embedding.cache import CacheError, VectorCache
 from migration.embedding.embed import CacheUse, Embedder, TextFailure, text_hash
 from migration.ledger import DocumentRecord, ModelRecord, vector_hash

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -10,6 +11,8 @@ from kai.typesense import Schema, Typesense
 from kai.typesense_curation import NOTHING
 from kai.typesense_schemas import signature_of
 from migration.backup import BackupWriter, Kind
+from migration.documents.fetch import Page
+from migration.documents.update import line_of
 from migration.strategies.context import Outcome, RunContext, StrategyStopped
 from migration.strategies.curation import read_curation
 from migration.strategies.plan import CollectionPlan
@@ -110,3 +113,18 @@ class Task:
         # A way back must be found even if this process ends at the next line.
         context.ledger.update_collection(self.identity, backup_path=str(writer.folder.absolute()))
         return writer
+
+    def back_up(self, backup: BackupWriter, page: Page, contents: Mapping[str, bytes] | None = None) -> None:
+        """Put the vectors of a page on disk, or its documents whole, as the backup's kind is; durable on return.
+
+        Args:
+            backup: where to.
+            page: documents as they were read, old vectors included.
+            contents: hashes of everything but vectors, by id; made here where they are not at hand.
+        """
+        hashes = [contents[d.id] if contents else d.content_hash() for d in page]
+        if backup.kind == "vectors":
+            backup.add_vectors([(d.id, d.numbers, content) for d, content in zip(page, hashes, strict=True)])
+        else:
+            lines = [line_of(d, self.field, None if d.vector is None else d.vector.tolist()) for d in page]
+            backup.add(lines, hashes)

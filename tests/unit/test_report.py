@@ -10,9 +10,9 @@ from kai.collections import EmbeddedCollection
 from kai.settings import EmbeddingSettings
 from migration.operations.report import banner, preview
 from migration.runtime.console import Console
+from migration.strategies.hazards import hazards_of_version
 from migration.strategies.plan import CollectionPlan, Plan
 from migration.strategies.refusals import Strategy
-from migration.strategies.server_version import hazards_of_version
 
 
 @pytest.mark.parametrize(("version", "warned"), [("30.2", False), ("31.0", True)])

@@ -31,7 +31,6 @@ from migration.documents.fetch import (
 )
 from migration.documents.pipeline import run_pages
 from migration.documents.update import import_documents
-from migration.strategies.backups import back_up
 from migration.strategies.context import Failure, Rejected, StrategyStopped
 from migration.strategies.shadow.pages import PagePreparer, Prepared
 from migration.strategies.shadow_state import Mark, MarkKeeper, clone, own_metadata, read_mark, shadow_name
@@ -307,7 +306,7 @@ class ShadowBuilder:
     def back_up(self, page: Page) -> None:
         """Put whole documents, old vectors included, on disk."""
         if self._backup is not None and page:
-            back_up(self._backup, self._field, page, {document.id: document.content_hash() for document in page})
+            self._task.back_up(self._backup, page)
             self.backed_up.update(document.id for document in page)
 
     def _write(self, prepared: Prepared) -> Prepared:

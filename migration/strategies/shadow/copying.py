@@ -8,8 +8,7 @@ from typing import Final
 from kai.typesense import Typesense, nameable
 from migration.documents.fetch import IDS, PAGE_SIZE, Page, Selection, export_line_pages, export_pages, fetch_documents
 from migration.documents.pipeline import run_pages
-from migration.documents.update import Written, import_documents, update_line
-from migration.strategies.backups import line_of
+from migration.documents.update import Written, import_documents, line_of, update_line
 from migration.strategies.context import Failure, Rejected
 from migration.strategies.shadow.references import forget_old_numbers, is_old_number
 from migration.strategies.shadow.watching import Watch

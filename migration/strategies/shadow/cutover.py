@@ -79,6 +79,7 @@ class CutOver:
         self._builder = builder
         self._outcome = task.outcome
         self._name, self._shadow = task.name, builder.shadow
+        self._kept = kept_name(task.name, task.context.run.name)
         self._uncopied: dict[str, Rejected] = {}
         self._watch = Watch(task.server, task.name)
         # Dropped although the application keeps writing.
@@ -121,6 +122,11 @@ class CutOver:
         unseen = 0 if counted is None else counted - known
         builder.keeper.write(dropped_at=dropped, unseen=unseen)
         self._tell_blind_window(read, looked, dropped)
+        if context.options.keep_old:
+            self._outcome.notes.append(
+                f"the previous collection is kept as {self._kept!r}; remove it with `curl -X DELETE -H "
+                f'"X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY" {server.url}/collections/{self._kept}`'
+            )
         if unseen:
             what = "written, and are lost" if unseen > 0 else "deleted, and come back"
             self._outcome.notes.append(
@@ -202,9 +208,7 @@ class CutOver:
 
     def _keeps_writing(self) -> KeepsWriting:
         if self._context.options.keep_old:
-            kept = kept_name(self._name, self._context.run.name)
-            self._server.delete_collection(kept)
-            self._outcome.notes[:] = [note for note in self._outcome.notes if f"{kept!r}" not in note]
+            self._server.delete_collection(self._kept)
         return KeepsWriting(f"the application keeps writing to {self._name!r}, and dropping it would lose writes")
 
     def _tell_blind_window(self, read: float, looked: float, dropped: float) -> None:
@@ -221,7 +225,7 @@ class CutOver:
         self._outcome.notes.append(f"{len(refused)} documents that cannot be copied are in {file}")
 
     def _keep_old(self) -> None:
-        kept = kept_name(self._name, self._context.run.name)
+        kept = self._kept
         failed = keep_collection(self._server, self._name, kept, self._context.run.name)
         if failed.keys() - self._builder.refused.keys():
             self._server.delete_collection(kept)
@@ -230,10 +234,6 @@ class CutOver:
                 "dropped"
             )
         set_role(self._server, kept, own_metadata(self._server.collection(kept) or {}), None)
-        self._outcome.notes.append(
-            f"the previous collection is kept as {kept!r}; remove it with "
-            f'`curl -X DELETE -H "X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY" {self._server.url}/collections/{kept}`'
-        )
 
     # -- after the drop --------------------------------------------------------------------------------
 

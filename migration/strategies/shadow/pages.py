@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kai.typesense import embedding_field
-from migration.documents.eligible import eligible_of
-from migration.documents.fetch import Page, other_vector_fields
-from migration.documents.update import Written
+from migration.documents.fetch import Page, eligible_of, other_vector_fields
+from migration.documents.update import Written, line_of
 from migration.ledger import DocumentRecord
-from migration.strategies.backups import line_of
 from migration.strategies.context import Failure
 from migration.strategies.sources import Known, Wanted, content_of, float32_bytes
 from migration.strategies.task import Task
