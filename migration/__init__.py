@@ -11,30 +11,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from migration.operations.backup import back_up
+    from migration.operations.backup import back_up, prune_backups
+    from migration.operations.compare import compare
     from migration.operations.execute import RunResult
+    from migration.operations.explain import explain
+    from migration.operations.history import describe_run, list_models, list_runs
     from migration.operations.migrate import migrate, preview
     from migration.operations.rollback import restore, rollback
+    from migration.operations.verify import verify
     from migration.strategies.context import MigrationOptions
     from migration.strategies.plan import Plan
     from migration.strategies.refusals import Refused
 
-__all__ = ["MigrationOptions", "Plan", "Refused", "RunResult", "back_up", "migrate", "preview", "restore", "rollback"]
+__all__ = [
+    "MigrationOptions", "Plan", "Refused", "RunResult", "back_up", "compare", "describe_run", "explain", "list_models",
+    "list_runs", "migrate", "preview", "prune_backups", "restore", "rollback", "verify",
+]  # fmt: skip
 
 _PLACES = {
-    "MigrationOptions": "strategies.context",
-    "Plan": "strategies.plan",
-    "Refused": "strategies.refusals",
-    "RunResult": "operations.execute",
-    "back_up": "operations.backup",
-    "migrate": "operations.migrate",
-    "preview": "operations.migrate",
-    "restore": "operations.rollback",
-    "rollback": "operations.rollback",
+    "operations.backup": ("back_up", "prune_backups"),
+    "operations.compare": ("compare",),
+    "operations.execute": ("RunResult",),
+    "operations.explain": ("explain",),
+    "operations.history": ("describe_run", "list_models", "list_runs"),
+    "operations.migrate": ("migrate", "preview"),
+    "operations.rollback": ("restore", "rollback"),
+    "operations.verify": ("verify",),
+    "strategies.context": ("MigrationOptions",),
+    "strategies.plan": ("Plan",),
+    "strategies.refusals": ("Refused",),
 }
 
 
 def __getattr__(name: str) -> object:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    for place, names in _PLACES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{place}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

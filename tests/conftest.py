@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.faults.seed import VARIABLE, fault_seed
@@ -29,6 +30,9 @@ def pytest_configure() -> None:
         fault_seed()
     except ValueError:
         raise pytest.UsageError(f"{VARIABLE}={os.environ[VARIABLE]}: neither a number nor `random`") from None
+    # No example is late on a busy machine; and a run without a word about its seed is one that can be repeated.
+    hypothesis.settings.register_profile("ours", deadline=None, derandomize=VARIABLE not in os.environ)
+    hypothesis.settings.load_profile("ours")
 
 
 def pytest_report_header() -> str:

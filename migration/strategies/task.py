@@ -127,4 +127,4 @@ class Task:
             backup.add_vectors([(d.id, d.numbers, content) for d, content in zip(page, hashes, strict=True)])
         else:
             lines = [line_of(d, self.field, None if d.vector is None else d.vector.tolist()) for d in page]
-            backup.add(lines, hashes)
+            backup.add(lines, hashes, [d.id for d in page])

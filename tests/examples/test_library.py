@@ -23,14 +23,14 @@ def test_every_example_runs(
     world.fill(made_up(questions=30), 64)
     before = world.documents("context_stores")
     blocks = _BLOCK.findall((REPOSITORY / "docs" / "library.md").read_text(encoding="utf-8"))
-    assert len(blocks) == 4
+    assert len(blocks) == 6
     names: dict[str, Any] = {}
     with patch.dict(os.environ, world.environment(**openai(provider, 64)), clear=True):
         for number, block in enumerate(blocks):
             exec(compile(block, f"example {number}", "exec"), names)  # noqa: S102 - our own document
             printed = capsys.readouterr()
             assert bool(printed.err) == (number == len(blocks) - 1), printed.err
-            if number == 1:
+            if number == 2:
                 assert world.documents("context_stores") == before
     assert names["plan"].collections[0].strategy == "in place"
     assert names["result"].exit_status == 0
