@@ -17,8 +17,9 @@ from kai.typesense import Schema
 from migration.backup import BackupWriter
 from migration.strategies.context import RunContext, failures_of
 from migration.strategies.shadow.builder import CannotCopy, ShadowBuilder
-from migration.strategies.shadow.cutover import CutOver, CutOverStopped, KeepsWriting
+from migration.strategies.shadow.cutover import CutOver, KeepsWriting
 from migration.strategies.shadow.keeping import remove_unfinished_copies
+from migration.strategies.shadow.successor import CutOverStopped
 from migration.strategies.shadow_state import (
     Mark,
     MarkKeeper,

@@ -10,5 +10,6 @@ watching.py    what an application has written there meanwhile
 keeping.py     the previous collection kept, if asked for
 referring.py   documents of other collections, kept while a delete may take the wrong ones along
 references.py  joins of other collections led to the right documents again
+successor.py   the collection under the old name: made, or the application's own
 cutover.py     from the checked shadow to the collection under its own name
 """

@@ -20,23 +20,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Final
 
-from kai.typesense import Schema, TypesenseError
-from kai.typesense_schemas import schema_differences, set_dimensions
+from kai.typesense_schemas import schema_differences
 from migration.backup.shelf import folder_name
-from migration.documents.fetch import Selection, export_pages, values_of
+from migration.documents.fetch import values_of
 from migration.strategies.context import Rejected, StrategyStopped, failures_of
 from migration.strategies.curation import hand_on, take_along
 from migration.strategies.passes import Passes
 from migration.strategies.shadow.builder import ShadowBuilder
-from migration.strategies.shadow.copying import Adoption, CopyBack, remove_vectors
-from migration.strategies.shadow.keeping import keep_collection, kept_name, write_refused
-from migration.strategies.shadow.references import WrongJoins, counts_refused, forget_old_numbers, renew_references_to
+from migration.strategies.shadow.copying import CopyBack
+from migration.strategies.shadow.keeping import first_of, keep_collection, kept_name, write_refused
+from migration.strategies.shadow.references import WrongJoins, renew_references_to
 from migration.strategies.shadow.referring import Referring
-from migration.strategies.shadow.watching import Watch
-from migration.strategies.shadow_state import MARK, clone, drop, get_exact, own_metadata, role_of, set_role
+from migration.strategies.shadow.successor import CutOverStopped, Successor
+from migration.strategies.shadow.watching import Watch, clock
+from migration.strategies.shadow_state import MARK, drop, get_exact, own_metadata, set_role
 from migration.strategies.task import Task
 
 _LAST_CATCH_UPS: Final = 8
@@ -44,20 +43,11 @@ _EMBEDDING_CATCH_UPS: Final = 4
 """How many of them wait for vectors of what changed; the others leave that to the passes."""
 _LOOKS: Final = 30
 """How often the newest documents are looked at for a quiet moment, after catch-ups that never found one."""
-_CONVERSIONS: Final = 10
-_CREATIONS: Final = 50
-"""How often the application may put another collection in the way before the cut-over is left for later."""
-
-
 _QUIET: Final = 0.5
 """Seconds without a change, from the beginning of the first reading on, after which a collection stands still."""
 _QUIET_AFTER_CHANGES: Final = 3.0
 """The same where changes were seen: whoever wrote may write again."""
 _BETWEEN_LOOKS: Final = 0.05
-
-
-class CutOverStopped(StrategyStopped):
-    """The cut-over could not be finished; the shadow holds everything, and the next start goes on."""
 
 
 class KeepsWriting(StrategyStopped):
@@ -82,6 +72,7 @@ class CutOver:
         self._kept = kept_name(task.name, task.context.run.name)
         self._uncopied: dict[str, Rejected] = {}
         self._watch = Watch(task.server, task.name)
+        self._successor = Successor(task, builder, self._watch, self._write_refused)
         # Dropped although the application keeps writing.
         self._insists = task.context.options.strategy == "recreate"
 
@@ -215,7 +206,7 @@ class CutOver:
         self._outcome.notes.append(
             f"new and deleted documents of the {(dropped - looked) * 1000:.0f} ms before the drop, and changed ones "
             f"of the {(dropped - read) * 1000:.0f} ms before it, could not be seen "
-            f"(since {_clock(looked)} and {_clock(read)}; dropped by {_clock(dropped)})"
+            f"(since {clock(looked)} and {clock(read)}; dropped by {clock(dropped)})"
         )
 
     def _write_refused(self, refused: Mapping[str, Rejected]) -> None:
@@ -251,7 +242,7 @@ class CutOver:
         mark, keeper = self._builder.mark, self._builder.keeper
         if mark.phase != "done":
             if not mark.whole_at:
-                self._stand_up()
+                self._successor.stand_up()
                 self._outcome.notes += hand_on(self._server, self._shadow, self._name)
                 self._copy_back()
                 keeper.write(whole_at=time.time())
@@ -262,109 +253,6 @@ class CutOver:
             self._check()
             keeper.write(phase="done")
         self._clean_up()
-
-    def _stand_up(self) -> None:
-        """The collection stands under its old name with the shadow's schema; created, or the application's.
-
-        Asynchronous references forget their old numbers first: the server counts for good what it refuses for one.
-        Where it has refused documents already, the collection is made anew.
-        """
-        is_welcome = is_late = False
-        for _ in range(_CREATIONS):
-            if not is_welcome:
-                is_late = forget_old_numbers(self._server, self._name)
-                is_welcome = True
-            found = get_exact(self._server, self._name)
-            if found is None:
-                self._watch.forget()
-                clone(self._server, self._shadow, self._name)
-                continue
-            self._watch.look()
-            # Once part of it is known to be copied, what is missing there may have been deleted by the application.
-            if is_late and not self._builder.mark.copied_to and counts_refused(self._server, found):
-                self._replace(found, self._contents_of_the_shadow())
-                is_welcome = False
-                continue
-            if role_of(found) == "copy":
-                return
-            wanted = self._server.collection(self._shadow)
-            if wanted is None:
-                raise CutOverStopped(f"the shadow {self._shadow!r} is gone; restore {self._name!r} from the backup")
-            if not schema_differences(wanted, found):
-                self._take_over(found)
-                return
-            if not self._convert(wanted, found):
-                self._replace(found)
-                is_welcome = False
-        raise CutOverStopped(f"something else keeps creating {self._name!r} with another schema")
-
-    def _take_over(self, found: Schema) -> None:
-        """Mark a collection of the wanted schema as the successor, with the metadata that belongs to it."""
-        server, keeper = self._server, self._builder.keeper
-        if keeper.mark.copied_to:
-            keeper.write(copied_to="")  # Copied to a collection that is gone.
-        metadata = {**(self._builder.mark.live_metadata or {}), **(own_metadata(found) or {})}
-        set_role(server, self._name, metadata, "copy", self._context.run.name)
-
-    def _convert(self, wanted: Schema, found: Schema) -> bool:
-        """Give the application's collection the wanted length, where that is all that differs; whether it was done.
-
-        Nothing that the application writes meanwhile is lost by that: the server itself lets its writes wait.
-        """
-        name = self._task.field
-        if not self._builder.vector_is_optional or schema_differences(wanted, found, but=name):
-            return False
-        for _ in range(_CONVERSIONS):
-            remove_vectors(self._server, self._name, name, self._watch)
-            try:
-                set_dimensions(self._server, self._name, name, self._builder.mark.dimensions)
-            except TypesenseError as error:
-                if error.missing:
-                    return True  # The application has removed it again.
-                if error.transient or error.status != 400:
-                    raise
-                continue  # A document with a vector of the old length came in between.
-            self._outcome.notes.append(
-                f"the application had created {self._name!r} with another length of vectors; it was given the new one"
-            )
-            return True
-        return False
-
-    def _contents_of_the_shadow(self) -> dict[str, bytes]:
-        selection = Selection(self._task.field, with_vector=False)
-        pages = export_pages(self._server, self._shadow, selection)
-        return {document.id: document.content_hash() for page in pages for document in page}
-
-    def _replace(self, found: Schema, copied: dict[str, bytes] | None = None) -> None:
-        """What the application wrote into a collection of its own making goes into the shadow, then it goes.
-
-        With `copied` it may be a copy of the shadow as well, of which the server refused documents.
-        """
-        context = self._context
-        set_role(self._server, self._name, own_metadata(found), "intruder", context.run.name)
-        is_optional = self._builder.vector_is_optional
-        adoption = Adoption(self._task, self._builder.mark, self._watch, vector_is_optional=is_optional, copied=copied)
-        read = time.time()
-        for _ in range(_LAST_CATCH_UPS):
-            read = time.time()
-            if not adoption.catch_up():
-                break
-        if adoption.refused and not context.options.allow_partial:
-            document_id, why = _first(adoption.refused)
-            raise CutOverStopped(
-                f"the application wrote {len(adoption.refused)} documents into its own {self._name!r} that the wanted "
-                f"schema does not take, {document_id!r} among them ({why}); mend them there and run again"
-            )
-        if adoption.refused:
-            self._write_refused(adoption.refused)
-        _, gone = drop(self._server, self._name, "intruder")
-        self._watch.forget()
-        why = "the application had created {!r} with another schema" if copied is None else "{!r} had to be made anew"
-        self._outcome.notes.append(
-            f"{why.format(self._name)}; {adoption.count} documents of it were "
-            f"taken over; what it wrote in the {(gone - read) * 1000:.0f} ms before its removal could not be seen "
-            f"(since {_clock(read)}; dropped by {_clock(gone)})"
-        )
 
     def _copy_back(self) -> None:
         """Copy the shadow's documents back, in their order; a document that is there already is the newer one."""
@@ -382,7 +270,7 @@ class CutOver:
             )
         if copying.refused and not context.options.allow_partial:
             self._outcome.failures |= failures_of(copying.refused)
-            document_id, why = _first(copying.refused)
+            document_id, why = first_of(copying.refused)
             raise CutOverStopped(
                 f"{len(copying.refused)} documents cannot be copied back, {document_id!r} among them ({why}); "
                 f"they are in {self._shadow!r} and in the backup; mend the cause and run again"
@@ -441,13 +329,3 @@ class CutOver:
             passes.run(self._server.count(self._name, source.filter_by))
         finally:
             outcome.failures |= failures_of(self._uncopied)
-
-
-def _first(refused: Mapping[str, Rejected]) -> tuple[str, str]:
-    """Id and reason of one of them."""
-    document_id, rejected = next(iter(refused.items()))
-    return document_id, rejected.reason
-
-
-def _clock(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).strftime("%H:%M:%S.%f")

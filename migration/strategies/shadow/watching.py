@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Final
 
 from kai.typesense import Typesense, TypesenseError
@@ -70,3 +71,8 @@ class Watch:
         """The collection is gone, and what stood in it means nothing for the next one of its name."""
         self.seen.clear()
         self._looked = time.monotonic()
+
+
+def clock(moment: float) -> str:
+    """A Unix time as the clock shows it (UTC), for a sentence about what could not be seen."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%H:%M:%S.%f")
