@@ -54,6 +54,7 @@ def cut_over(live: Live, *, lag: float = 0.0) -> tuple[CutOver, threading.Event]
         server=SimpleNamespace(lag=lag),
         control=SimpleNamespace(stopped=stopped),
         options=SimpleNamespace(keep_old=False, strategy="auto"),
+        run=SimpleNamespace(name="a run"),
     )
     plan = cast("CollectionPlan", SimpleNamespace(name="notes"))
     task = Task(context, plan, cast("Any", None), Outcome(), "", ExitStack())
