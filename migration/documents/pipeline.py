@@ -26,10 +26,10 @@ def run_pages(
     pages: Iterable[P],
     prepare: Callable[[P], Q],
     write: Callable[[Q], R],
-    record: Callable[[R], None],
+    record: Callable[[R], object] = lambda _: None,
     *,
-    workers: int,
-    stopped: Callable[[], bool],
+    workers: int = 1,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> None:
     """Take every page through `prepare`, `write` and `record`.
 
@@ -41,9 +41,9 @@ def run_pages(
         pages: read one at a time, in this thread.
         prepare: called in up to `workers` threads at once.
         write: called in one thread, one page at a time, in the order of the pages.
-        record: called in one thread, one page at a time, in the order of the pages.
+        record: called in one thread, one page at a time, in the order of the pages; nothing is, by default.
         workers: pages prepared at once.
-        stopped: asked before each page.
+        stopped: asked before each page; never, by default.
     """
     errors: list[BaseException] = []
     broken, unwritable = threading.Event(), threading.Event()

@@ -246,8 +246,8 @@ class Refill:
         """Out of every document; where the length stays, those outside the filter keep theirs."""
         filter_by = "" if self._changes_dimensions else self._source.filter_by
         selection = Selection(self._field, filter_by, fields=(), with_vector=False)
-        for page in export_pages(self._server, self._name, selection):
-            self._empty(document.id for document in page)
+        # The next ids are read while the server takes the values of the last ones out.
+        run_pages(export_pages(self._server, self._name, selection), lambda page: [d.id for d in page], self._empty)
 
     def _empty(self, ids: Iterable[str]) -> dict[str, str]:
         """Take the values out of these documents; id -> the server's words, where it refuses that."""

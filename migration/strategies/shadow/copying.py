@@ -80,8 +80,6 @@ class CopyBack:
             lambda page: {line.id: line.content for line in page},
             self._write,
             record,
-            workers=1,
-            stopped=lambda: False,
         )
         while self.refused and self._try_again():
             pass
