@@ -74,8 +74,6 @@ class Bench:
         stack.enter_context(self.provider)
         self.world = World(leader, key, self.folder)
         stack.callback(self.world.close)
-        # Reading the system's certificates takes as long as the rest of a run, and nothing here speaks TLS.
-        stack.enter_context(patch("ssl.SSLContext.load_verify_locations", lambda *_args, **_options: None))
         stack.enter_context(patch("kai.typesense_connection.MINIMUM_READ_TIMEOUT", TIME_OUT))
         stack.enter_context(patch("migration.operations.setup.PROVIDER_TIMEOUT", 10 * TIME_OUT))
         stack.enter_context(patch("kai.typesense_connection._ASSUMED_LAG", 4 * LAG))

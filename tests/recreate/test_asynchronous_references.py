@@ -157,7 +157,7 @@ def test_numbers_that_came_from_a_collection_of_the_applications_own_are_forgott
 
 def forget_nothing() -> None:
     """As a version of this program that knew nothing of asynchronous references."""
-    for module in ("cutover", "copying"):
+    for module in ("successor", "copying"):
         patch(f"migration.strategies.shadow.{module}.forget_old_numbers", lambda *_: None).start()
 
 
