@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import ssl
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import certifi
 import hypothesis
 import pytest
 
+from tests.certificates import leave_unread
 from tests.faults.seed import VARIABLE, fault_seed
 from tests.providers import OpenAIStandIn
 from tests.providers.http import HTTPServer
@@ -69,15 +67,9 @@ def nothing_started(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_certificates() -> Iterator[None]:
-    """The usual certificates are not read: that takes a fifth of a small run, and nothing here speaks TLS."""
-    load = ssl.SSLContext.load_verify_locations
-
-    def load_others(context: ssl.SSLContext, cafile: Any = None, *others: Any, **named: Any) -> None:
-        if cafile != certifi.where():
-            load(context, cafile, *others, **named)
-
+    """Runs in this process, and in forks of it, do not read them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ssl.SSLContext, "load_verify_locations", load_others)
+        leave_unread(patch)
         yield
 
 

@@ -17,6 +17,9 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pytest
+
+from tests.certificates import leave_unread
 from tests.hurry import hurried
 
 _HANGS_AFTER = 200.0
@@ -82,6 +85,7 @@ def _become(
         os.environ.update(environment)
         os.chdir(folder)
         sys.argv = [module, *arguments]
+        leave_unread(pytest.MonkeyPatch())
         if hurry:
             hurried()
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import cycle
 
 import pytest
 
@@ -14,6 +16,15 @@ from tests.faults.script import KINDS, LASTING, Call, Fault, Kind, Planned, Scri
 NAMES = ("context_stores",)
 BEGUN = {"search": 2}
 """The first call of its kind after the preflight, where that makes one as well."""
+
+
+def paired(kinds: Sequence[Kind], *at_each: Kind) -> list[tuple[str, Kind]]:
+    """Each fault, one that passes and one that does not, at one of the kinds in turn, and at those named.
+
+    Their combinations draw the other pairs.
+    """
+    names = [*PASSING, *FINAL]
+    return [*zip(names, cycle(kinds), strict=False), *((name, kind) for kind in at_each for name in names)]
 
 
 def first_of(kind: Kind) -> int:
@@ -30,8 +41,7 @@ def test_a_fault_that_passes_is_ridden_out_at_every_kind_of_call(bench: Bench, n
     check_done(bench, ended, NAMES)
 
 
-@pytest.mark.parametrize("kind", [*PREFLIGHT, "search"])
-@pytest.mark.parametrize("name", [*PASSING, *FINAL])
+@pytest.mark.parametrize(("name", "kind"), paired([*PREFLIGHT, "search"]))
 def test_a_lasting_fault_before_the_run_is_refused_with_its_cause(bench: Bench, name: str, kind: Kind) -> None:
     known = (PASSING | FINAL)[name]
     ended = bench.run([Planned(kind, known.fault, times=LASTING)], patience=IMPATIENT)
@@ -40,8 +50,7 @@ def test_a_lasting_fault_before_the_run_is_refused_with_its_cause(bench: Bench, 
     assert re.search(known.words, ended.err), ended.text
 
 
-@pytest.mark.parametrize("kind", RUNNING)
-@pytest.mark.parametrize("name", [*PASSING, *FINAL])
+@pytest.mark.parametrize(("name", "kind"), paired([kind for kind in RUNNING if kind != "import"], "import"))
 def test_a_lasting_fault_in_mid_run_stops_it_and_a_later_run_finishes(bench: Bench, name: str, kind: Kind) -> None:
     known = (PASSING | FINAL)[name]
     ended = bench.run([Planned(kind, known.fault, first=first_of(kind), times=LASTING)], patience=IMPATIENT)
