@@ -7,9 +7,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO := $(VENV)/.installed-demo
 DEV := $(VENV)/.installed-dev
 
-# Three workers, a file each, for two cores: the suite waits for servers as often as it computes. In the order of the
+# Four workers, a file each, for two cores: the suite waits for servers as often as it computes. In the order of the
 # files: by the number of their tests, the longest tests of all would come last, one worker waiting for the others.
-PYTEST_OPTIONS ?= -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST_OPTIONS ?= -n 4 --dist loadfile --no-loadscope-reorder
 BENCH_OPTIONS ?=
 
 .DEFAULT_GOAL := help

@@ -96,22 +96,25 @@ class Task:
             return None
         documents, whole = int(schema.get("num_documents", 0)), kind == "documents"
         vectors = documents * (self.plan.old_dimensions or self.plan.new_dimensions) * _BYTES_A_NUMBER
-        writer = self.stack.enter_context(
-            BackupWriter.open(
-                context.home,
-                context.run.name,
-                str(schema["name"]),
-                kind=kind,
-                embedding_field=self.field,
-                server=server.address,
-                schema=schema,
-                curation=read_curation(server, schema) if whole else NOTHING,
-                free_space_needed=vectors + (documents * _BYTES_A_DOCUMENT if whole else 0) + _BYTES_TO_SPARE,
-                model=signature_of(schema).get("model"),
+        with ExitStack() as opening:
+            writer = opening.enter_context(
+                BackupWriter.open(
+                    context.home,
+                    context.run.name,
+                    str(schema["name"]),
+                    kind=kind,
+                    embedding_field=self.field,
+                    server=server.address,
+                    schema=schema,
+                    curation=read_curation(server, schema) if whole else NOTHING,
+                    free_space_needed=vectors + (documents * _BYTES_A_DOCUMENT if whole else 0) + _BYTES_TO_SPARE,
+                    model=signature_of(schema).get("model"),
+                )
             )
-        )
-        # A way back must be found even if this process ends at the next line.
-        context.ledger.update_collection(self.identity, backup_path=str(writer.folder.absolute()))
+            # A way back must be found even if this process ends at the next line.
+            context.ledger.update_collection(self.identity, backup_path=str(writer.folder.absolute()))
+            # What was not noted is closed at once: the next page tries anew.
+            self.stack.enter_context(opening.pop_all())
         return writer
 
     def back_up(self, backup: BackupWriter, page: Page, contents: Mapping[str, bytes] | None = None) -> None:
