@@ -317,6 +317,23 @@ class Typesense(CurationCalls):
                     raise TypesenseError("the export broke off in mid-record", transient=True) from error
                 yield rest
 
+    def free_memory(self) -> int | None:
+        """Bytes of memory free on the server's machine; None where it does not say."""
+        try:
+            metrics = self.metrics()
+            return int(metrics["system_memory_total_bytes"]) - int(metrics["system_memory_used_bytes"])
+        except (TypesenseError, KeyError, TypeError, ValueError):
+            return None
+
+    def writes_a_second(self) -> float:
+        """Requests a second that write, over the last 10 s; 0 where the server does not say."""
+        try:
+            stats = self.stats()
+            kinds = ("write_requests_per_second", "import_requests_per_second", "delete_requests_per_second")
+            return sum(float(stats.get(kind, 0)) for kind in kinds)
+        except (TypesenseError, TypeError, ValueError):
+            return 0.0
+
 
 def embedding_field(schema: Schema, name: str) -> dict[str, Any] | None:
     """The field of this name in a collection's schema, or None."""

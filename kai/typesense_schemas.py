@@ -1,7 +1,9 @@
-"""Schemas of collections: how two of them differ, and how a vector field gets another length."""
+"""Schemas of collections: how two differ, how a vector field gets another length, what refers to what."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from kai.typesense import Schema, Typesense, embedding_field
@@ -99,6 +101,55 @@ def vector_field(field: dict[str, Any], dimensions: int) -> dict[str, Any]:
     """
     said = {name: field[name] for name, default in _DEFAULTS.items() if name in field and field[name] != default}
     return {"name": field["name"], "type": field["type"], "num_dim": dimensions, **said}
+
+
+def other_vector_fields(schema: Schema, embedding_field: str) -> tuple[str, ...]:
+    """The collection's other vector fields: as bulky as the embedding, and never looked at."""
+    return tuple(
+        field["name"] for field in schema["fields"] if field.get("num_dim") and field["name"] != embedding_field
+    )
+
+
+def referring_fields(
+    everything: Sequence[Schema],
+    name: str,
+    aliases: Mapping[str, str] | None = None,
+    *,
+    itself: bool = False,
+    asynchronous: bool | None = None,
+) -> dict[str, list[str]]:
+    """Collections with fields that refer to the named one, by an alias too: collection -> field names.
+
+    The named one is among them only where `itself` says so. `asynchronous` asks for references of that kind
+    alone, or for the others alone; None for both.
+    """
+    names = {name, *(alias for alias, target in (aliases or {}).items() if target == name)}
+    found: dict[str, list[str]] = {}
+    for schema in everything:
+        fields = [
+            f["name"]
+            for f in schema["fields"]
+            if str(f.get("reference", "")).split(".")[0] in names
+            and asynchronous in (None, bool(f.get("async_reference")))
+        ]
+        if fields and (itself or schema["name"] != name):
+            found[str(schema["name"])] = fields
+    return found
+
+
+def detecting_field(schema: Schema, name: str) -> str | None:
+    """The field by which the server would add one of this name to the schema by itself; None if there is none."""
+    for known in schema["fields"]:
+        pattern = str(known["name"])
+        if "*" not in pattern and known["type"] not in ("auto", "string*"):
+            continue
+        try:
+            matches = pattern == ".*" or re.fullmatch(pattern, name) is not None
+        except re.error:
+            matches = True  # In a dialect that is not ours: it may be anything.
+        if matches:
+            return pattern
+    return None
 
 
 def _comparable(field: dict[str, Any], but: str) -> dict[str, Any]:

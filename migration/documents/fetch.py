@@ -24,7 +24,7 @@ import numpy as np
 import orjson
 
 from kai.raw_vectors import read_line, read_search
-from kai.typesense import PAGE_LIMIT, Schema, Typesense, TypesenseError, nameable
+from kai.typesense import PAGE_LIMIT, Typesense, TypesenseError, nameable
 
 PAGE_SIZE: Final = PAGE_LIMIT
 SEARCH_UP_TO: Final = 10_000
@@ -141,13 +141,6 @@ class Selection:
 
 IDS: Final = Selection(fields=())
 """Nothing but the documents' ids."""
-
-
-def other_vector_fields(schema: Schema, embedding_field: str) -> tuple[str, ...]:
-    """The collection's other vector fields: as bulky as the embedding, and never looked at."""
-    return tuple(
-        field["name"] for field in schema["fields"] if field.get("num_dim") and field["name"] != embedding_field
-    )
 
 
 def fetch_pages(server: Typesense, collection: str, selection: Selection) -> Iterator[Page]:

@@ -15,7 +15,8 @@ import numpy as np
 
 from kai.collections import EmbeddedCollection
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field, nameable
-from migration.documents.fetch import Selection, export_pages, fetch_documents, id_filter, other_vector_fields
+from kai.typesense_schemas import other_vector_fields
+from migration.documents.fetch import Selection, export_pages, fetch_documents, id_filter
 from migration.embedding.embed import Embedder, TextFailure, text_hash
 from migration.embedding.provider import ProviderStopped
 from migration.embedding.throttle import Stopped

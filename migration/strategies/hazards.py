@@ -5,11 +5,12 @@ What differs between versions of the server is taken from what it answers, never
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from kai.collections import EmbeddedCollection
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
+from kai.typesense_schemas import referring_fields
 from migration.strategies.shadow_state import unfinished_refill
 
 _BYTES_A_DOCUMENT = 1024
@@ -80,7 +81,7 @@ def find_hazards(
             "filter are embedded too; it comes back as optional and is filled, and vector search pauses a second time, "
             f"for about {seconds:.1f} s, while it is made required again"
         )
-    if not wrote_lately and (rate := _writes_a_second(server)) > 0:
+    if not wrote_lately and (rate := server.writes_a_second()) > 0:
         remedy = ""
         if strategy == "recreate" and insists:
             remedy = "; what it takes right before the drop is lost: stop the application, or use --strategy alter"
@@ -114,42 +115,6 @@ def hazards_of_version(version: str) -> tuple[str, ...]:
     if int(major) in TRIED:
         return ()
     return (f"this program was never tried with Typesense {version}, only with {tried}: try it on a copy first",)
-
-
-def referring_fields(
-    everything: Sequence[Schema],
-    name: str,
-    aliases: Mapping[str, str] | None = None,
-    *,
-    itself: bool = False,
-    asynchronous: bool | None = None,
-) -> dict[str, list[str]]:
-    """Collections with fields that refer to the named one, by an alias too: collection -> field names.
-
-    The named one is among them only where `itself` says so. `asynchronous` asks for references of that kind
-    alone, or for the others alone; None for both.
-    """
-    names = {name, *(alias for alias, target in (aliases or {}).items() if target == name)}
-    found: dict[str, list[str]] = {}
-    for schema in everything:
-        fields = [
-            f["name"]
-            for f in schema["fields"]
-            if str(f.get("reference", "")).split(".")[0] in names
-            and asynchronous in (None, bool(f.get("async_reference")))
-        ]
-        if fields and (itself or schema["name"] != name):
-            found[str(schema["name"])] = fields
-    return found
-
-
-def free_memory(server: Typesense) -> int | None:
-    """Bytes of memory free on the server's machine; None where it does not say."""
-    try:
-        metrics = server.metrics()
-        return int(metrics["system_memory_total_bytes"]) - int(metrics["system_memory_used_bytes"])
-    except (TypesenseError, KeyError, TypeError, ValueError):
-        return None
 
 
 def shadow_memory(documents: int, dimensions: int) -> int:
@@ -198,7 +163,7 @@ def _hazards_of_recreating(
                 f"the field {field['name']!r} has `store: false`: its values are only in the index, no copy can "
                 "have them, and recreating loses them (--strategy alter keeps them)"
             )
-    needed, free = shadow_memory(documents, dimensions), free_memory(server)
+    needed, free = shadow_memory(documents, dimensions), server.free_memory()
     if free is not None:
         room = "enough" if free > 1.5 * needed else "NOT ENOUGH"
         yield f"the shadow needs about {megabytes(needed)} of memory; the server has {megabytes(free)} free: {room}"
@@ -207,12 +172,3 @@ def _hazards_of_recreating(
 def megabytes(size: float) -> str:
     """A size in bytes as text in MB."""
     return f"{size / 1_000_000:,.1f} MB"
-
-
-def _writes_a_second(server: Typesense) -> float:
-    try:
-        stats = server.stats()
-        kinds = ("write_requests_per_second", "import_requests_per_second", "delete_requests_per_second")
-        return sum(float(stats.get(kind, 0)) for kind in kinds)
-    except (TypesenseError, TypeError, ValueError):
-        return 0.0

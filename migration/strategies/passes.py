@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from kai.typesense import Schema
+from kai.typesense_schemas import other_vector_fields
 from migration.backup import BackupWriter
 from migration.documents.fetch import (
     PAGE_SIZE,
@@ -28,7 +29,6 @@ from migration.documents.fetch import (
     export_pages,
     fetch_again,
     fetch_pages,
-    other_vector_fields,
 )
 from migration.documents.pipeline import run_pages
 from migration.documents.update import Written, import_documents, update_line

@@ -14,6 +14,7 @@ from kai.collections import EmbeddedCollection
 from kai.models import estimate_cost, estimate_tokens, fingerprint, request_limits
 from kai.settings import EmbeddingSettings
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
+from kai.typesense_schemas import referring_fields
 from migration.backup import Backup
 from migration.documents.fetch import Selection, fetch_pages
 from migration.embedding.embed import text_hash
@@ -25,7 +26,6 @@ from migration.strategies.hazards import (
     find_hazards,
     hazards_of_version,
     lagging,
-    referring_fields,
     server_version,
 )
 from migration.strategies.refusals import (

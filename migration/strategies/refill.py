@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from kai.typesense import Schema, TypesenseError, embedding_field, nameable
 from kai.typesense_changes import alter_fields_until, wait_for_alters
-from kai.typesense_schemas import vector_field
+from kai.typesense_schemas import other_vector_fields, vector_field
 from migration.backup import BackupWriter
 from migration.documents.fetch import (
     Page,
@@ -33,7 +33,6 @@ from migration.documents.fetch import (
     fetch_again,
     fetch_newest,
     fetch_pages,
-    other_vector_fields,
 )
 from migration.documents.pipeline import run_pages
 from migration.documents.update import import_documents, update_line

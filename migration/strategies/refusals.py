@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
 from kai.collections import EmbeddedCollection
 from kai.settings import ChosenStrategy
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
+from kai.typesense_schemas import detecting_field
 from migration.documents.fetch import Selection, fetch_pages
 
 Strategy = Literal["in place", "recreate", "rebuild", "alter", "create", "skipped"]
@@ -89,28 +89,13 @@ def way_problem(collection: EmbeddedCollection, schema: Schema, strategy: Strate
             f"{begins}the server computes these vectors itself, so their length is the server's model's; change it "
             "there"
         )
-    if strategy != "recreate" and (found := _detecting_field(schema, field_name)):
+    if strategy != "recreate" and (found := detecting_field(schema, field_name)):
         way = "in place" if strategy == "rebuild" else "by a recreate"
         return (
             f"--strategy: the field {found!r} of collection {name!r} makes fields of what documents have, so "
             f"{field_name!r} would come back by itself while it is out of the schema, without its num_dim; leave "
             f"--strategy out, then the vectors are migrated {way}"
         )
-    return None
-
-
-def _detecting_field(schema: Schema, name: str) -> str | None:
-    """The field by which the server would add one of this name to the schema by itself, if there is one."""
-    for known in schema["fields"]:
-        pattern = str(known["name"])
-        if "*" not in pattern and known["type"] not in ("auto", "string*"):
-            continue
-        try:
-            matches = pattern == ".*" or re.fullmatch(pattern, name) is not None
-        except re.error:
-            matches = True  # In a dialect that is not ours: it may be anything.
-        if matches:
-            return pattern
     return None
 
 

@@ -29,6 +29,7 @@ class Busy:
     """A server to which somebody writes."""
 
     lags = False
+    writes_a_second = Typesense.writes_a_second
 
     def stats(self) -> dict[str, float]:
         return {"import_requests_per_second": 2.5}

@@ -8,7 +8,6 @@ import pytest
 
 from kai.typesense import Schema, Typesense, TypesenseError
 from kai.typesense_schemas import set_dimensions
-from migration.strategies.hazards import free_memory
 from migration.strategies.shadow_state import clone
 
 
@@ -67,4 +66,4 @@ def test_what_shows_at_the_second_time_is_enough() -> None:
 
 
 def test_figures_that_are_none_say_nothing_of_the_memory() -> None:
-    assert free_memory(cast(Typesense, Forgetful(after=0))) is None
+    assert Typesense.free_memory(cast(Typesense, Forgetful(after=0))) is None

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kai.typesense import embedding_field
-from migration.documents.fetch import Page, eligible_of, other_vector_fields
+from kai.typesense_schemas import other_vector_fields
+from migration.documents.fetch import Page, eligible_of
 from migration.documents.update import Written, line_of
 from migration.ledger import DocumentRecord
 from migration.strategies.context import Failure

@@ -21,9 +21,9 @@ from typing import Any, Final
 import orjson
 
 from kai.typesense import Schema, Typesense, TypesenseError, nameable
+from kai.typesense_schemas import referring_fields
 from migration.documents.fetch import IDS, Selection, export_pages, fetch_documents, id_filter, values_of
 from migration.documents.update import import_documents
-from migration.strategies.hazards import referring_fields
 
 _NAMED: Final = 20
 _OLD_NUMBER: Final = "Error while updating async reference field"

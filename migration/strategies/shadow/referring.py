@@ -15,10 +15,10 @@ from typing import Any
 import orjson
 
 from kai.typesense import Schema, Typesense
+from kai.typesense_schemas import referring_fields
 from migration.backup.files import open_private, write_atomically
 from migration.backup.shelf import folder_name
 from migration.documents.fetch import export_line_pages, values_of
-from migration.strategies.hazards import referring_fields
 from migration.strategies.shadow.references import as_list
 
 
