@@ -11,7 +11,8 @@ waiting may help (`kai.typesense_answers`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -44,6 +45,10 @@ name from version 30 on, which disregards the first, as 29 does the second."""
 _LONGEST_QUERY = 3500
 """Bytes of search parameters as the URL carries them; the server refuses a query string above 4,000."""
 
+_NEIGHBOURS = 10
+"""Found by a search for a vector."""
+_THOROUGH = 500
+"""Vectors that the index follows up in a search that is to miss none."""
 _MOST_SEARCHES = 50
 """Searches in one multi_search; the server refuses more, as long as its `limit_multi_searches` is not raised."""
 
@@ -74,6 +79,13 @@ class Typesense(CurationCalls):
     def version(self) -> str:
         """The server's version, e.g. `29.0`."""
         return self.repeat(lambda: str(read_object(read_json(self.http.get("/debug"))).get("version", "unknown")))
+
+    def told_version(self) -> str:
+        """The same; `unknown` also where it does not say it to this key."""
+        try:
+            return self.version()
+        except TypesenseError:
+            return "unknown"
 
     def schema_changes(self) -> list[dict[str, Any]]:
         """The alters in progress; an empty list is the only sign that the last one is complete."""
@@ -340,6 +352,12 @@ def embedding_field(schema: Schema, name: str) -> dict[str, Any] | None:
     return next((dict(field) for field in schema["fields"] if field["name"] == name), None)
 
 
+def id_filter(ids: Iterable[str]) -> str:
+    """A filter for these documents; empty if there are none that it can name (see `nameable`)."""
+    wanted = ",".join(f"`{document_id}`" for document_id in ids if nameable(document_id))
+    return f"id:[{wanted}]" if wanted else ""
+
+
 def nameable(document_id: str) -> bool:
     """Whether a filter can name the id.
 
@@ -362,3 +380,27 @@ def _document_line(line: bytes) -> bytes:
 
 def _path(part: str) -> str:
     return quote(part, safe="")
+
+
+def search_by_vector(
+    name: str, field: str, document_id: str, vector: bytes, *, exact: bool = False
+) -> dict[str, object]:
+    """A search for the neighbours of a vector, float32 bytes, as `multi_search` takes it.
+
+    An exact one looks at nothing but the document, where a filter can name it.
+    """
+    options, only = f"k:{_NEIGHBOURS}", {}
+    if exact and nameable(document_id):
+        # Fewer documents than the cut-off are compared one by one, past the index's graph.
+        options, only = f"{options}, flat_search_cutoff:{_NEIGHBOURS}", {"filter_by": id_filter([document_id])}
+    elif exact:
+        options = f"{options}, ef:{_THOROUGH}"
+    numbers = ",".join(map(repr, array("f", vector)))
+    return {
+        "collection": name,
+        "q": "*",
+        "per_page": _NEIGHBOURS,
+        "include_fields": "id",
+        "vector_query": f"{field}:([{numbers}], {options})",
+        **only,
+    }

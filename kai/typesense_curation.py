@@ -29,6 +29,25 @@ SET_KINDS: Final[tuple[SetKind, ...]] = get_args(SetKind)
 ITEMS_OF: Final[dict[SetKind, PartKind]] = {"synonym_sets": "synonyms", "curation_sets": "overrides"}
 """What the items of a set are called where they belong to a collection."""
 
+MADE_BY_UPGRADE: Final[dict[SetKind, str]] = {
+    "synonym_sets": "{}_synonyms_index",
+    "curation_sets": "{}_curations_index",
+}
+"""What an upgrade to version 30 calls the sets that it makes of what a collection had of its own."""
+IN_WORDS: Final[dict[SetKind, str]] = {"synonym_sets": "synonym set", "curation_sets": "curation set"}
+_TAKEN_BY_29: Final[dict[PartKind, frozenset[str]]] = {
+    "synonyms": frozenset({"id", "root", "synonyms", "locale", "symbols_to_index"}),
+    "overrides": frozenset(
+        {
+            "id", "rule", "includes", "excludes", "filter_by", "sort_by", "replace_query", "remove_matched_tokens",
+            "filter_curated_hits", "stop_processing", "effective_from_ts", "effective_to_ts", "metadata",
+        }
+    ),
+}  # fmt: skip
+"""Attributes that version 29 knows; it would drop others without a word."""
+_RULES_TAKEN_BY_29: Final = frozenset({"query", "match", "filter_by", "tags"})
+_DEFAULTS: Final[dict[str, Any]] = {"stop_processing": True}
+"""What an item has where nothing is said, beside what is empty or false."""
 _PARTS_AT_ONCE: Final = 250
 
 
@@ -63,6 +82,27 @@ def names_sets(schema: Mapping[str, Any]) -> bool:
 def set_names(schema: Mapping[str, Any]) -> dict[SetKind, list[str]]:
     """The names of the sets that a collection uses, in their order: the first curation that fits may be the last."""
     return {kind: [str(name) for name in schema.get(kind) or ()] for kind in SET_KINDS}
+
+
+def unknown_to_29(kind: SetKind, item: Part) -> list[str]:
+    """The attributes of a set's item that version 29 would not take."""
+    unknown = item.keys() - _TAKEN_BY_29[ITEMS_OF[kind]] | (item.get("rule") or {}).keys() - _RULES_TAKEN_BY_29
+    return sorted(unknown)
+
+
+def same_items(one: Part, other: Part) -> bool:
+    """Whether two sets hold the same items, but for what says nothing: a server adds some of that by itself."""
+    return _items_by_id(one) == _items_by_id(other)
+
+
+def _items_by_id(part: Part) -> dict[str, Part]:
+    return {
+        str(item.get("id")): {key: value for key, value in item.items() if _says(key, value)} for item in part["items"]
+    }
+
+
+def _says(attribute: str, value: Any) -> bool:
+    return bool(value != _DEFAULTS[attribute] if attribute in _DEFAULTS else value)
 
 
 class CurationCalls(Connection):

@@ -51,3 +51,11 @@ def same_vector(one: Vector, other: Vector) -> bool:
     Stricter than a cosine of 0.999, and it notices a difference in length, which `ip` distance would.
     """
     return one.shape == other.shape and float(np.linalg.norm(one - other)) <= 0.02 * float(np.linalg.norm(other))
+
+
+def cosine(one: np.ndarray, other: np.ndarray) -> float:
+    """Cosine of the angle between two vectors; -1 where their lengths differ or one is zero."""
+    if one.shape != other.shape:
+        return -1.0
+    scale = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(np.dot(one, other)) / scale if scale else -1.0

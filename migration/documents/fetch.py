@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -24,7 +24,7 @@ import numpy as np
 import orjson
 
 from kai.raw_vectors import read_line, read_search
-from kai.typesense import PAGE_LIMIT, Typesense, TypesenseError, nameable
+from kai.typesense import PAGE_LIMIT, Typesense, TypesenseError, id_filter, nameable
 
 PAGE_SIZE: Final = PAGE_LIMIT
 SEARCH_UP_TO: Final = 10_000
@@ -295,12 +295,6 @@ def fetch_newest(server: Typesense, collection: str, selection: Selection, docum
     parameters = {"q": "*", "per_page": documents, **selection.parameters()}
     answer = server.search(collection, parameters, partial(read_search, field=selection.embedding_field))
     return int(answer["found"]), [_document(hit["document"], selection) for hit in answer["hits"]]
-
-
-def id_filter(ids: Iterable[str]) -> str:
-    """A filter for these documents; empty if there are none that it can name (see `nameable`)."""
-    wanted = ",".join(f"`{document_id}`" for document_id in ids if nameable(document_id))
-    return f"id:[{wanted}]" if wanted else ""
 
 
 def eligible_of(server: Typesense, name: str, filter_by: str, ids: Sequence[str]) -> set[str]:

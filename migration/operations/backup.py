@@ -25,7 +25,6 @@ from migration.operations.setup import (
 )
 from migration.runtime.console import SILENT, Console
 from migration.strategies.curation import read_curation, refuse_unusable
-from migration.strategies.hazards import server_version
 from migration.strategies.refusals import Refused
 from migration.strategies.shadow_state import unfinished
 
@@ -85,7 +84,7 @@ def back_up(
         server.patience = max(server.patience, 24 * PREFLIGHT_PATIENCE)
         source = {"server": server.address, "collections": list(schemas)}
         name = f"backup-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
-        run = ledger.start_run(name, "backup", source=source, parameters={"typesense": server_version(server)})
+        run = ledger.start_run(name, "backup", source=source, parameters={"typesense": server.told_version()})
         totals: dict[str, int] = {}
         folders: dict[str, Path] = {}
         cause = ""

@@ -14,9 +14,10 @@ from typing import Final
 import numpy as np
 
 from kai.collections import EmbeddedCollection
-from kai.typesense import Schema, Typesense, TypesenseError, embedding_field, nameable
+from kai.typesense import Schema, Typesense, TypesenseError, embedding_field, nameable, search_by_vector
 from kai.typesense_schemas import other_vector_fields
-from migration.documents.fetch import Selection, export_pages, fetch_documents, id_filter
+from kai.vectors import cosine
+from migration.documents.fetch import Selection, export_pages, fetch_documents
 from migration.embedding.embed import Embedder, TextFailure, text_hash
 from migration.embedding.provider import ProviderStopped
 from migration.embedding.throttle import Stopped
@@ -30,9 +31,6 @@ LEAST_COSINE: Final = 0.999
 """Providers are not exact: the same text gives vectors with a cosine of 0.9999 or so to each other."""
 _NOTHING: Final = {True: "nothing to compare with", False: "nothing to compare with: the run made no backup"}
 """By whether the run was to make a backup."""
-_NEIGHBOURS: Final = 10
-_THOROUGH: Final = 500
-"""Vectors that the index follows up in a search that is to miss none."""
 _SAME_PLACE: Final = 1e-4
 """Cosine distance up to which another document stands in the same place: it has the same text."""
 WORTH_PAYING_FOR: Final = 250
@@ -192,10 +190,12 @@ def check_found(
 ) -> CheckResult:
     """Search for each of the sample by its own vector; it, or one in the same place, must come up."""
     try:
-        answers = server.multi_search([_search_by_vector(name, field_name, item) for item in sample])
+        answers = server.multi_search([search_by_vector(name, field_name, item.id, item.vector) for item in sample])
         doubtful = [item for item, answer in zip(sample, answers, strict=True) if not _is_found(item.id, answer)]
         # The index is approximate and may pass over a vector that it has: only an exact search says it is not there.
-        answers = server.multi_search([_search_by_vector(name, field_name, item, exact=True) for item in doubtful])
+        answers = server.multi_search(
+            [search_by_vector(name, field_name, item.id, item.vector, exact=True) for item in doubtful]
+        )
     except TypesenseError as error:
         return _checked("sample found by its vector", len(sample), len(sample), str(error), 0.0)
     missed = [item.id for item, answer in zip(doubtful, answers, strict=True) if not _is_found_exactly(item, answer)]
@@ -223,33 +223,6 @@ def check_found_while_written(
     if len(standing) == len(sample) or 2 * len(standing) < len(sample):
         return check
     return check_found_while_written(server, name, field_name, standing, population)
-
-
-def _search_by_vector(name: str, field_name: str, item: Sampled, *, exact: bool = False) -> dict[str, object]:
-    """A search by a document's own vector; an exact one looks at nothing but the document."""
-    options, only = f"k:{_NEIGHBOURS}", {}
-    if exact and nameable(item.id):
-        # Fewer documents than the cut-off are compared one by one, past the index's graph.
-        options, only = f"{options}, flat_search_cutoff:{_NEIGHBOURS}", {"filter_by": id_filter([item.id])}
-    elif exact:
-        options = f"{options}, ef:{_THOROUGH}"
-    numbers = ",".join(map(repr, np.frombuffer(item.vector, np.float32).tolist()))
-    return {
-        "collection": name,
-        "q": "*",
-        "per_page": _NEIGHBOURS,
-        "include_fields": "id",
-        "vector_query": f"{field_name}:([{numbers}], {options})",
-        **only,
-    }
-
-
-def cosine(one: np.ndarray, other: np.ndarray) -> float:
-    """Cosine of the angle between two vectors; -1 where their lengths differ or one is zero."""
-    if one.shape != other.shape:
-        return -1.0
-    scale = float(np.linalg.norm(one) * np.linalg.norm(other))
-    return float(np.dot(one, other)) / scale if scale else -1.0
 
 
 def _is_found(document_id: str, answer: dict[str, object]) -> bool:

@@ -31,7 +31,6 @@ from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control
 from migration.strategies.context import Outcome, RunContext
 from migration.strategies.curation import refuse_unusable
-from migration.strategies.hazards import server_version
 from migration.strategies.plan import CollectionPlan
 from migration.strategies.refusals import Refused, Strategy, decide, way_problem
 from migration.strategies.restorable_curation import restorable
@@ -179,7 +178,7 @@ def _go_back(
         if (earlier := unfinished(ledger, kind, source, reverts=reverted)) is not None:
             return ledger.resume_run(earlier.id)
         name = f"{kind}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
-        parameters = {"typesense": server_version(server)}
+        parameters = {"typesense": server.told_version()}
         return ledger.start_run(name, kind, source=source, parameters=parameters, reverts=reverted)
 
     with session.control.signals(), running(session, ledger, names, begin) as context:

@@ -8,18 +8,21 @@ come to name sets of its own, which must not become its successor's.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from kai.typesense import Schema, Typesense, TypesenseError
-from kai.typesense_curation import PART_KINDS, SET_KINDS, Curation, Part, PartKind, SetKind, names_sets, set_names
+from kai.typesense_curation import (
+    IN_WORDS,
+    MADE_BY_UPGRADE,
+    PART_KINDS,
+    SET_KINDS,
+    Curation,
+    Part,
+    PartKind,
+    SetKind,
+    names_sets,
+    set_names,
+)
 from migration.strategies.refusals import Refused
-
-MADE_BY_UPGRADE: Final[dict[SetKind, str]] = {
-    "synonym_sets": "{}_synonyms_index",
-    "curation_sets": "{}_curations_index",
-}
-"""What an upgrade to version 30 calls the sets that it makes of what a collection had of its own."""
-IN_WORDS: Final[dict[SetKind, str]] = {"synonym_sets": "synonym set", "curation_sets": "curation set"}
 
 
 def read_curation(server: Typesense, schema: Schema) -> Curation:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from kai.collections import EmbeddedCollection
-from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
+from kai.typesense import Schema, Typesense, embedding_field
 from kai.typesense_schemas import referring_fields
 from migration.strategies.shadow_state import unfinished_refill
 
@@ -19,7 +19,6 @@ ADDS_A_SECOND = 600 * 768
 """Numbers a second by which a vector field is dropped and added over its values (29.0, 2 cores)."""
 TRIED: Final = (29, 30)
 """Major versions with which this program was tried."""
-UNKNOWN: Final = "unknown"
 
 
 def find_hazards(
@@ -96,14 +95,6 @@ def lagging(server: Typesense) -> str:
         f"{server.url} is a follower, or a load balancer before several nodes: it shows what was written only after "
         f"about {server.lag:g} s (name every node with TYPESENSE_NODES, so that the leader is read)"
     )
-
-
-def server_version(server: Typesense) -> str:
-    """The server's version, e.g. `29.0`; `unknown` where it does not say, or not to this key."""
-    try:
-        return server.version()
-    except TypesenseError:
-        return UNKNOWN
 
 
 def hazards_of_version(version: str) -> tuple[str, ...]:

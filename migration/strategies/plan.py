@@ -22,11 +22,9 @@ from migration.embedding.throttle import Stopped
 from migration.strategies.context import MigrationOptions
 from migration.strategies.hazards import (
     ADDS_A_SECOND,
-    UNKNOWN,
     find_hazards,
     hazards_of_version,
     lagging,
-    server_version,
 )
 from migration.strategies.refusals import (
     Refused,
@@ -122,7 +120,7 @@ class Plan:
 
     embedding: EmbeddingSettings
     collections: tuple[CollectionPlan, ...]
-    version: str = UNKNOWN
+    version: str = "unknown"
     hazards: tuple[str, ...] = ()
 
     @property
@@ -173,7 +171,7 @@ def make_plan(
     problems += _asked_twice(plans)
     if problems:
         raise Refused(*problems)
-    version = server_version(server)
+    version = server.told_version()
     return Plan(embedding, tuple(plans), version, hazards_of_version(version))
 
 

@@ -8,37 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from kai.typesense import Typesense, TypesenseError
 from kai.typesense_curation import (
+    IN_WORDS,
     ITEMS_OF,
+    MADE_BY_UPGRADE,
     PART_KINDS,
     SET_KINDS,
     Curation,
     Part,
-    PartKind,
     SetKind,
     names_sets,
+    same_items,
     set_names,
+    unknown_to_29,
 )
 from migration.backup import Backup
-from migration.strategies.curation import IN_WORDS, MADE_BY_UPGRADE, may_not_read
+from migration.strategies.curation import may_not_read
 from migration.strategies.refusals import Refused
-
-_TAKEN_BY_29: Final[dict[PartKind, frozenset[str]]] = {
-    "synonyms": frozenset({"id", "root", "synonyms", "locale", "symbols_to_index"}),
-    "overrides": frozenset(
-        {
-            "id", "rule", "includes", "excludes", "filter_by", "sort_by", "replace_query", "remove_matched_tokens",
-            "filter_curated_hits", "stop_processing", "effective_from_ts", "effective_to_ts", "metadata",
-        }
-    ),
-}  # fmt: skip
-"""Attributes that version 29 knows; it would drop others without a word."""
-_RULES_TAKEN_BY_29: Final = frozenset({"query", "match", "filter_by", "tags"})
-_DEFAULTS: Final[dict[str, Any]] = {"stop_processing": True}
-"""What an item has where nothing is said, beside what is empty or false."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +89,7 @@ def restorable(server: Typesense, backup: Backup, name: str) -> Restorable:
             problems.append(
                 f"{what}, which the collection names, is neither on the server nor in the backup; create it"
             )
-        elif found is not None and known is not None and _compared(found) != _compared(known):
+        elif found is not None and known is not None and not same_items(found, known):
             differing.append(f"{what} on the server is not as it is in the backup; it was left as it is")
     if problems:
         raise Refused(*problems)
@@ -134,9 +123,8 @@ def _unfit(kind: SetKind, curation: Curation) -> Iterator[str]:
     earlier: dict[str, str] = {}
     for set_name, item in _items(kind, curation):
         what = f"the item {item.get('id')!r} of the {IN_WORDS[kind]} {set_name!r}"
-        unknown = item.keys() - _TAKEN_BY_29[ITEMS_OF[kind]] | (item.get("rule") or {}).keys() - _RULES_TAKEN_BY_29
-        if unknown:
-            yield f"{what} has {', '.join(sorted(unknown))}, {cannot}; restore it on version 30"
+        if unknown := unknown_to_29(kind, item):
+            yield f"{what} has {', '.join(unknown)}, {cannot}; restore it on version 30"
         if (other := earlier.setdefault(str(item.get("id")), set_name)) != set_name:
             yield f"{what} has the id of another one of {other!r}, {cannot}; restore it on version 30"
 
@@ -145,14 +133,3 @@ def _items(kind: SetKind, curation: Curation) -> Iterator[tuple[str, Part]]:
     for each in curation.of(kind):
         for item in each["items"]:
             yield str(each["name"]), item
-
-
-def _compared(part: Part) -> dict[str, Part]:
-    """A set's items by id, without what says nothing: a server adds some of that by itself."""
-    return {
-        str(item.get("id")): {key: value for key, value in item.items() if _says(key, value)} for item in part["items"]
-    }
-
-
-def _says(attribute: str, value: Any) -> bool:
-    return bool(value != _DEFAULTS[attribute] if attribute in _DEFAULTS else value)

@@ -3,10 +3,8 @@
     mark the original -> last catch-up -> drop -> make asynchronous references forget -> clone the shadow under
     the old name -> copy -> renew references -> check -> take the marks away -> remove the shadow -> passes in place
 
-Between the drop and the end of the copy the full collection is away; that time is measured and kept. An
-application that creates the missing collection meanwhile, as KAI does, is met half-way: if its schema is the
-wanted one it is used, else what the application wrote goes into the shadow and the collection is replaced.
-What the application writes while the copy is made stays: the copy creates documents, it never overwrites.
+Between the drop and the end of the copy the full collection is away; that time is measured and kept. What an
+application writes while the copy is made stays: the copy creates documents, it never overwrites.
 Nothing is embedded while the collection is away, so no provider can keep it away: what the application
 wrote gets its vectors from the passes in place at the end.
 
@@ -30,7 +28,7 @@ from migration.strategies.curation import hand_on, take_along
 from migration.strategies.passes import Passes
 from migration.strategies.shadow.builder import ShadowBuilder
 from migration.strategies.shadow.copying import CopyBack
-from migration.strategies.shadow.keeping import first_of, keep_collection, kept_name, write_refused
+from migration.strategies.shadow.keeping import keep_collection, kept_name, write_refused
 from migration.strategies.shadow.references import WrongJoins, renew_references_to
 from migration.strategies.shadow.referring import Referring
 from migration.strategies.shadow.successor import CutOverStopped, Successor
@@ -270,10 +268,10 @@ class CutOver:
             )
         if copying.refused and not context.options.allow_partial:
             self._outcome.failures |= failures_of(copying.refused)
-            document_id, why = first_of(copying.refused)
+            document_id, rejected = next(iter(copying.refused.items()))
             raise CutOverStopped(
-                f"{len(copying.refused)} documents cannot be copied back, {document_id!r} among them ({why}); "
-                f"they are in {self._shadow!r} and in the backup; mend the cause and run again"
+                f"{len(copying.refused)} documents cannot be copied back, {document_id!r} among them "
+                f"({rejected.reason}); they are in {self._shadow!r} and in the backup; mend the cause and run again"
             )
         if copying.refused:
             self._write_refused(copying.refused)

@@ -48,9 +48,3 @@ def write_refused(file: Path, refused: Mapping[str, Rejected]) -> None:
             stream.write(orjson.dumps({"reason": each.reason, "document": orjson.loads(each.line)}) + b"\n")
         stream.flush()
         os.fsync(stream.fileno())
-
-
-def first_of(refused: Mapping[str, Rejected]) -> tuple[str, str]:
-    """Id and reason of one of them."""
-    document_id, rejected = next(iter(refused.items()))
-    return document_id, rejected.reason

@@ -20,9 +20,9 @@ from typing import Any, Final
 
 import orjson
 
-from kai.typesense import Schema, Typesense, TypesenseError, nameable
+from kai.typesense import Schema, Typesense, TypesenseError, id_filter, nameable
 from kai.typesense_schemas import referring_fields
-from migration.documents.fetch import IDS, Selection, export_pages, fetch_documents, id_filter, values_of
+from migration.documents.fetch import IDS, Selection, export_pages, fetch_documents, values_of
 from migration.documents.update import import_documents
 
 _NAMED: Final = 20

@@ -17,7 +17,6 @@ from migration.documents.fetch import Selection, export_pages
 from migration.strategies.context import Rejected, StrategyStopped
 from migration.strategies.shadow.builder import ShadowBuilder
 from migration.strategies.shadow.copying import Adoption, remove_vectors
-from migration.strategies.shadow.keeping import first_of
 from migration.strategies.shadow.references import counts_refused, forget_old_numbers
 from migration.strategies.shadow.watching import Watch, clock
 from migration.strategies.shadow_state import clone, drop, get_exact, own_metadata, role_of, set_role
@@ -147,10 +146,10 @@ class Successor:
             if not adoption.catch_up():
                 break
         if adoption.refused and not context.options.allow_partial:
-            document_id, why = first_of(adoption.refused)
+            document_id, rejected = next(iter(adoption.refused.items()))
             raise CutOverStopped(
                 f"the application wrote {len(adoption.refused)} documents into its own {self._name!r} that the wanted "
-                f"schema does not take, {document_id!r} among them ({why}); mend them there and run again"
+                f"schema does not take, {document_id!r} among them ({rejected.reason}); mend them there and run again"
             )
         if adoption.refused:
             self._put_aside(adoption.refused)
