@@ -33,7 +33,16 @@ from kai.typesense_answers import (
 )
 from kai.typesense_curation import CurationCalls
 
-__all__ = ["ImportAnswer", "Schema", "Typesense", "TypesenseError", "embedding_field", "nameable"]
+__all__ = [
+    "ImportAnswer",
+    "Schema",
+    "Typesense",
+    "TypesenseError",
+    "embedding_field",
+    "id_filter",
+    "nameable",
+    "search_by_vector",
+]
 
 PAGE_LIMIT = 250
 """Typesense refuses a `per_page` above this with 422."""
