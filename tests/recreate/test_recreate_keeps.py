@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sqlite3
 from collections.abc import Iterator
 from itertools import islice
@@ -260,6 +262,22 @@ def test_the_old_collection_can_be_kept(small: SmallWorld, tmp_path: Path) -> No
     assert schema["metadata"] == {"owner": {"team": "search"}, "revision": 7}
     assert next(f["num_dim"] for f in schema["fields"] if f["name"] == "vector") == OLD_DIMENSIONS
     small.check(TARGET, kept=kept)
+
+
+def test_a_copy_that_is_kept_is_told_also_by_a_run_that_is_stopped_before_the_drop(
+    small: SmallWorld, tmp_path: Path
+) -> None:
+    def stop_once_it_is_kept(_: int, name: str) -> None:
+        if name == f"PATCH /collections/{NAME}" and not asked:
+            asked.append(name)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    asked: list[str] = []
+    environment = small.environment(TARGET, tmp_path / "home")
+    ended = run_forked(small.options(keep_old=True), environment, tmp_path, at_request=stop_once_it_is_kept)
+    assert ended.status == 130, ended.text
+    (kept,) = [s["name"] for s in small.world.http.get("/collections").json() if "__before_" in s["name"]]
+    assert f"kept as '{kept}'; remove it with `curl -X DELETE" in ended.text
 
 
 def test_a_run_that_died_while_it_kept_the_old_collection_leaves_no_half_of_it(

@@ -111,11 +111,6 @@ class CutOver:
         unseen = 0 if counted is None else counted - known
         builder.keeper.write(dropped_at=dropped, unseen=unseen)
         self._tell_blind_window(read, looked, dropped)
-        if context.options.keep_old:
-            self._outcome.notes.append(
-                f"the previous collection is kept as {self._kept!r}; remove it with `curl -X DELETE -H "
-                f'"X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY" {server.url}/collections/{self._kept}`'
-            )
         if unseen:
             what = "written, and are lost" if unseen > 0 else "deleted, and come back"
             self._outcome.notes.append(
@@ -198,6 +193,7 @@ class CutOver:
     def _keeps_writing(self) -> KeepsWriting:
         if self._context.options.keep_old:
             self._server.delete_collection(self._kept)
+            self._outcome.notes[:] = [note for note in self._outcome.notes if repr(self._kept) not in note]
         return KeepsWriting(f"the application keeps writing to {self._name!r}, and dropping it would lose writes")
 
     def _tell_blind_window(self, read: float, looked: float, dropped: float) -> None:
@@ -223,6 +219,11 @@ class CutOver:
                 "dropped"
             )
         set_role(self._server, kept, own_metadata(self._server.collection(kept) or {}), None)
+        # Told now: it stands there also if this run is stopped before the drop.
+        self._outcome.notes.append(
+            f"the previous collection is kept as {kept!r}; remove it with "
+            f'`curl -X DELETE -H "X-TYPESENSE-API-KEY: $TYPESENSE_API_KEY" {self._server.url}/collections/{kept}`'
+        )
 
     # -- after the drop --------------------------------------------------------------------------------
 
