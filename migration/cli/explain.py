@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,9 @@ def command(collection: str, document_id: str, collections_file: Path | None, in
         ),
         _lay_out,
         needs=["typesense"],
+        facts=lambda found: {
+            each.name: getattr(found, each.name) for each in fields(found) if each.name != "filter_by"
+        },
     )
 
 

@@ -24,8 +24,7 @@ NOTHING = "-"
 def print_json(value: Any, secrets: Iterable[str]) -> None:
     """One JSON document to standard output, without secrets.
 
-    Times become ISO 8601 in UTC, hashes hexadecimal digits, dataclasses objects in the order of their fields, without
-    those that their `repr` leaves out.
+    Times become ISO 8601 in UTC, hashes hexadecimal digits, dataclasses objects in the order of their fields.
     """
     from migration.runtime.console import write_line
 
@@ -35,8 +34,7 @@ def print_json(value: Any, secrets: Iterable[str]) -> None:
 def plain(value: Any, secrets: tuple[str, ...] = ()) -> Any:
     """A value as JSON has it. Secrets are taken out of each text, so that the document stays valid JSON."""
     if dataclasses.is_dataclass(value):
-        shown = [field.name for field in dataclasses.fields(value) if field.repr]
-        return {name: plain(getattr(value, name), secrets) for name in shown}
+        return {field.name: plain(getattr(value, field.name), secrets) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(name): plain(entry, secrets) for name, entry in value.items()}
     if isinstance(value, list | tuple):

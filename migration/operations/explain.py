@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -54,7 +54,7 @@ class Explanation:
     run: str | None
     configured: str | None
     is_configured: bool | None
-    filter_by: str = field(default="", repr=False)
+    filter_by: str = ""
 
 
 def explain(
