@@ -14,6 +14,7 @@ from migration.runtime import memory
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     thresholds = gc.get_threshold()
+    gc.set_threshold(*memory._USUAL)  # A command that an earlier test ran here may have ended while it loaded.
     yield
     gc.set_threshold(*thresholds)
     gc.unfreeze()
