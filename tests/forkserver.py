@@ -9,6 +9,7 @@ thread beside.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import multiprocessing
 import os
 import runpy
@@ -75,6 +76,7 @@ def _become(
 ) -> None:
     """In the child: be `python -m module arguments`, and end."""
     status = 70
+    gc.freeze()  # What the server has is nothing that the child's collector need look through.
     try:
         for descriptor, path in ((1, out), (2, err)):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
