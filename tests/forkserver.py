@@ -26,11 +26,8 @@ from tests.hurry import hurried
 _HANGS_AFTER = 200.0
 """Seconds after which a run that does not end says where it is, and is ended."""
 
-PACKAGES = ("migration.cli.exits", "migration.operations.migrate", "langchain_openai", "tests.warm")
-"""What a run loads, and what takes its time."""
-
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([*PACKAGES, __name__])
+_CONTEXT.set_forkserver_preload(["tests.warm", __name__])
 
 
 def run_module(

@@ -82,6 +82,8 @@ def run_forked(
         at_request: called in the child before each request with its number and name; it must make its own client.
         in_child: called in the child before the run.
     """
+    import tests.warm  # noqa: F401 - once, here, rather than in each child
+
     folder.mkdir(parents=True, exist_ok=True)
     output, journal = folder / "output.txt", folder / "requests.txt"
     journal.write_text("")

@@ -6,14 +6,17 @@ import alembic.command
 import alembic.config
 import dotenv.main
 import httpx
+import langchain_openai
 import openai.resources.embeddings
 
+import migration.cli.exits
 import migration.cli.run
 import migration.operations.backup
 import migration.operations.history
+import migration.operations.migrate
 import migration.operations.rollback
 
-__all__ = ["alembic", "dotenv", "httpx", "migration", "openai"]
+__all__ = ["alembic", "dotenv", "httpx", "langchain_openai", "migration", "openai"]
 
 # Their transports are imported when the first client is made.
 httpx.Client().close()

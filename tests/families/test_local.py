@@ -10,7 +10,6 @@ from typing import cast
 
 import numpy as np
 import pytest
-import wordllama
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,6 +51,8 @@ def test_documents_and_queries_get_the_same_vectors() -> None:
 
 
 def test_the_vectors_are_wordllamas_own_but_for_rounding() -> None:
+    import wordllama
+
     texts = ["Which courses can undergraduates take?", "a", "Größe, 日本語 🎉", "SELECT 1;\n" * 50]
     own = wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
     assert np.allclose(local().embed_array(texts), own.embed(texts, norm=True), atol=1e-6)

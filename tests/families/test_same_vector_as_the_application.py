@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import responses
-from langchain_core.embeddings import Embeddings
-from langchain_openai import OpenAIEmbeddings
-from pydantic import SecretStr
 
 from kai.embeddings import ArrayEmbeddings, make_embeddings
 from kai.models import request_limits
 from tests.families.applications import application
 from tests.providers import OllamaStandIn, OpenAIStandIn, StandIn
+
+if TYPE_CHECKING:
+    from langchain_core.embeddings import Embeddings
 
 TEXTS = [
     "Which courses can undergraduates take?",
@@ -129,6 +129,9 @@ def test_nothing_is_downloaded(provider: StandIn, downloads: responses.RequestsM
 
 
 def test_a_download_would_be_noticed(downloads: responses.RequestsMock) -> None:
+    from langchain_openai import OpenAIEmbeddings
+    from pydantic import SecretStr
+
     with OpenAIStandIn() as provider:
         asks_for_token_ids = OpenAIEmbeddings(
             model="text-embedding-3-small", api_key=SecretStr(provider.key), base_url=provider.api_base

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import signal
@@ -14,7 +13,6 @@ import pytest
 
 from kai.settings import ChosenStrategy
 from migration.strategies.context import MigrationOptions
-from tests.forkserver import PACKAGES
 from tests.killing import run_forked
 from tests.real.corner import NEW, OLD, Corner
 
@@ -31,13 +29,6 @@ MOMENTS: dict[str, tuple[ChosenStrategy, int, str, int]] = {
 """Strategy, dimensions, and the request (its pattern, and which of them, from 1) in which the run is killed."""
 UNDER_WAY = 0.05
 """Seconds after which a request that is under way has been taken up by the server, and few are answered."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def loaded() -> None:
-    """This process has everything imported, so that its forks need not."""
-    for package in PACKAGES:
-        importlib.import_module(package)
 
 
 def in_request(pattern: str, which: int) -> Callable[[int, str], None]:

@@ -1,4 +1,7 @@
-"""Exceptions that no stand-in can provoke, and the parts of an explanation."""
+"""Exceptions that no stand-in can provoke, and the parts of an explanation.
+
+The SDKs are loaded by the tests that need them: seconds, which each worker that only collects would pay.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,14 @@ import socket
 import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from typing import Any
 
 import httpx
-import ollama
-import openai
 import orjson
 import pytest
-from google.genai.errors import APIError
 from hypothesis import given
 from hypothesis import strategies as st
-from langchain_google_genai._common import GoogleGenerativeAIError
 
 from kai.embeddings import (
     MalformedAnswerError,
@@ -40,30 +40,44 @@ class Answer:
 
 
 def openai_error(status: int, body: object = None, headers: dict[str, str] | None = None) -> Exception:
+    import openai
+
     answer: Any = Answer(status, headers)
     return openai.APIStatusError("the SDK's words", response=answer, body=body)
 
 
 def google_error(status: int, message: str, details: list[dict[str, Any]] | None = None) -> Exception:
+    from google.genai.errors import APIError
+
     body = {"error": {"code": status, "message": message, "status": "STATUS", "details": details or []}}
     return APIError(status, body)
+
+
+def ollama_error(*arguments: Any) -> Exception:
+    import ollama
+
+    return ollama.ResponseError(*arguments)
+
+
+def made(error: BaseException | partial[BaseException]) -> BaseException:
+    return error() if isinstance(error, partial) else error
 
 
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (openai_error(429, {"code": "insufficient_quota", "message": "You exceeded your quota."}), "denied"),
-        (openai_error(403, {"code": "model_not_found", "message": "no access to model"}), "model_missing"),
-        (openai_error(400, {"message": "Invalid model name passed in model=x"}), "model_missing"),
-        (openai_error(400, {"message": "too long"}), "refused"),
-        (openai_error(402), "denied"),
-        (openai_error(405), "denied"),
-        (openai_error(302), "denied"),
-        (openai_error(529), "transient"),
-        (google_error(400, "API key not valid.", [{"reason": "API_KEY_INVALID"}]), "denied"),
-        (google_error(400, "INVALID_ARGUMENT"), "refused"),
-        (google_error(429, "RESOURCE_EXHAUSTED"), "rate_limited"),
-        (ollama.ResponseError('{"error":"model not found"}', 404), "model_missing"),
+        (partial(openai_error, 429, {"code": "insufficient_quota", "message": "You exceeded your quota."}), "denied"),
+        (partial(openai_error, 403, {"code": "model_not_found", "message": "no access to model"}), "model_missing"),
+        (partial(openai_error, 400, {"message": "Invalid model name passed in model=x"}), "model_missing"),
+        (partial(openai_error, 400, {"message": "too long"}), "refused"),
+        (partial(openai_error, 402), "denied"),
+        (partial(openai_error, 405), "denied"),
+        (partial(openai_error, 302), "denied"),
+        (partial(openai_error, 529), "transient"),
+        (partial(google_error, 400, "API key not valid.", [{"reason": "API_KEY_INVALID"}]), "denied"),
+        (partial(google_error, 400, "INVALID_ARGUMENT"), "refused"),
+        (partial(google_error, 429, "RESOURCE_EXHAUSTED"), "rate_limited"),
+        (partial(ollama_error, '{"error":"model not found"}', 404), "model_missing"),
         (ConnectionError("refused"), "transient"),
         (ConnectionResetError(), "transient"),
         (TimeoutError(), "transient"),
@@ -89,13 +103,15 @@ def google_error(status: int, message: str, details: list[dict[str, Any]] | None
         (SystemExit(130), "bug"),
     ],
 )
-def test_an_exception_has_its_kind(error: BaseException, kind: FaultKind) -> None:
-    fault = provider_fault(error)
+def test_an_exception_has_its_kind(error: BaseException | partial[BaseException], kind: FaultKind) -> None:
+    fault = provider_fault(made(error))
     assert fault.kind == kind
     assert fault.message
 
 
 def test_a_wrapper_is_looked_through() -> None:
+    from langchain_google_genai._common import GoogleGenerativeAIError
+
     try:
         raise GoogleGenerativeAIError("Error embedding content: 503") from google_error(503, "overloaded")
     except GoogleGenerativeAIError as error:
@@ -104,6 +120,8 @@ def test_a_wrapper_is_looked_through() -> None:
 
 
 def test_an_sdk_that_stumbles_over_an_answer_makes_it_transient() -> None:
+    import ollama
+
     answer = httpx.MockTransport(lambda _request: httpx.Response(200, json=["not", "an", "object"]))
     client = ollama.Client(host="http://ollama.example.org", transport=answer)
     with pytest.raises(TypeError) as caught:
@@ -151,20 +169,22 @@ def test_a_fault_that_waiting_does_not_mend_has_no_time_to_wait() -> None:
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (openai_error(400, {"message": "too\n  long"}), "too long"),
-        (openai_error(500, {"error": {"message": "deep inside"}}), "deep inside"),
-        (openai_error(500, "plain words"), "plain words"),
-        (openai_error(500), "the SDK's words"),
-        (ollama.ResponseError('{"error":"ollama\'s words"}', 500), "ollama's words"),
+        (partial(openai_error, 400, {"message": "too\n  long"}), "too long"),
+        (partial(openai_error, 500, {"error": {"message": "deep inside"}}), "deep inside"),
+        (partial(openai_error, 500, "plain words"), "plain words"),
+        (partial(openai_error, 500), "the SDK's words"),
+        (partial(ollama_error, '{"error":"ollama\'s words"}', 500), "ollama's words"),
         (TimeoutError(), "TimeoutError"),
         (TypeError("oops"), "TypeError: oops"),
     ],
 )
-def test_the_message_is_the_providers_own_sentence(error: BaseException, message: str) -> None:
-    assert provider_fault(error).message == message
+def test_the_message_is_the_providers_own_sentence(error: BaseException | partial[BaseException], message: str) -> None:
+    assert provider_fault(made(error)).message == message
 
 
 def test_the_reason_of_a_broken_connection_is_told() -> None:
+    import openai
+
     try:
         raise openai.APIConnectionError(request=Answer(0).request) from OSError("Connection refused")  # type: ignore[arg-type]
     except openai.APIConnectionError as error:
