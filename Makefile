@@ -9,8 +9,12 @@ DEV := $(VENV)/.installed-dev
 
 # Four workers, a file each, for two cores: the suite waits for servers as often as it computes. In the order of the
 # files: by the number of their tests, the longest tests of all would come last, one worker waiting for the others.
-PYTEST_OPTIONS ?= -n 4 --dist loadfile --no-loadscope-reorder
+test: PYTEST_OPTIONS ?= -n 4 --dist loadfile --no-loadscope-reorder
+# What only computes has a worker for each core.
+test-fast: PYTEST_OPTIONS ?= -n 2 --dist loadfile
 BENCH_OPTIONS ?=
+# The tests start many processes: each module is compiled once, not by each of them (`make clean` removes it).
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-real lint format bench clean

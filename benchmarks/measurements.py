@@ -92,14 +92,17 @@ class Result:
 
 
 def measure_size(
-    server: Server, documents: int, dimensions: int, options: Options, say: Callable[[str], None]
+    server: Server, documents: int, dimensions: int, options: Options, say: Callable[[str], None], *, starts: int = 3
 ) -> list[Result]:
-    """Measure everything at one size, each time on a collection made for it; a result for each strategy."""
+    """Measure everything at one size, each time on a collection made for it; a result for each strategy.
+
+    The start-up is measured so many times at least; the median is told.
+    """
     with tempfile.TemporaryDirectory(prefix="kai-benchmark-") as name:
         folder = Path(name)
         say("start-up")
         with scene(server, 0, dimensions) as empty:
-            starts = [migrate(empty, folder, options, "auto")[0] for _ in range(max(3, options.repeat))]
+            started = [migrate(empty, folder, options, "auto")[0] for _ in range(max(starts, options.repeat))]
             say("floor: embedding alone")
             texts = replace(empty, documents=documents)
             embedding = median(
@@ -119,7 +122,7 @@ def measure_size(
                     imports.append(server_alone(filled, folder, strategy))
                 with scene(server, documents, dimensions, old) as filled:
                     runs.append(migrate(filled, folder, options, strategy))
-            tool, floors = _figures(documents, starts, runs), _floors(strategy, embedding, median(imports))
+            tool, floors = _figures(documents, started, runs), _floors(strategy, embedding, median(imports))
             results.append(
                 Result(
                     documents=documents,

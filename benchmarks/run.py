@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 def say(step: str, size: str = f"{documents:,} x {dimensions}") -> None:
                     print(f"{size}: {step} ...", file=sys.stderr, flush=True)
 
-                results += measure_size(server, documents, dimensions, how, say)
+                starts = 1 if options.quick else 3
+                results += measure_size(server, documents, dimensions, how, say, starts=starts)
     except KeyboardInterrupt:
         print("Interrupted; everything that was started is stopped.", file=sys.stderr)
         return 130

@@ -13,9 +13,11 @@ import gc
 import multiprocessing
 import os
 import runpy
+import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
@@ -30,7 +32,55 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.warm", __name__])
 
 
-def run_module(
+class Running:
+    """A module that runs, with as much of `subprocess.Popen` as the tests use; what it prints is in two files."""
+
+    def __init__(self, process: ForkServerProcess, out: Path, err: Path) -> None:
+        self._process = process
+        self._out, self._err = out, err
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status, or None while it runs; negative is the number of the signal that ended it."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """The same."""
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit status once it has ended.
+
+        Raises:
+            TimeoutError: It has not, after so many seconds.
+        """
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise TimeoutError(f"process {self.pid} runs on after {timeout} seconds")
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for its end, and what it printed: standard output, standard error."""
+        self.wait(timeout)
+        return self._out.read_text(), self._err.read_text()
+
+
+def start_module(
     module: str,
     arguments: Sequence[str],
     environment: Mapping[str, str],
@@ -39,8 +89,8 @@ def run_module(
     err: Path,
     *,
     hurry: bool = True,
-) -> int:
-    """Run it to its end.
+) -> Running:
+    """Start it.
 
     Args:
         module: name of a module that can be run.
@@ -50,16 +100,10 @@ def run_module(
         out, err: files for what it prints.
         hurry: whether it waits no longer than the tests need.
 
-    Returns:
-        Its exit status; negative is the number of the signal that ended it.
     """
     child = _CONTEXT.Process(target=_become, args=(module, arguments, environment, folder, out, err, hurry))
     child.start()
-    child.join()
-    status = child.exitcode
-    assert status is not None
-    child.close()
-    return status
+    return Running(child, out, err)
 
 
 def _become(

@@ -18,7 +18,7 @@ import httpx
 import numpy as np
 
 from kai.address import canonical_address
-from tests.forkserver import run_module
+from tests.forkserver import Running, start_module
 from tests.providers.standin import StandIn
 
 REPOSITORY = Path(__file__).parent.parent
@@ -180,6 +180,7 @@ class World:
     def __init__(self, url: str, key: str, home: Path, *, in_a_hurry: bool = True) -> None:
         self.url, self.key, self.home = url, key, home
         self.in_a_hurry = in_a_hurry
+        self._begun = 0
         self.http = httpx.Client(base_url=url, headers={"X-TYPESENSE-API-KEY": key}, timeout=60)
 
     def close(self) -> None:
@@ -292,27 +293,35 @@ class World:
         }
 
     def run(self, *arguments: str, module: str = MODULE, **variables: str) -> Finished:
-        """Run the command line to its end, as `python -m` would, with the packages loaded already.
+        """Run the command line to its end, as `python -m` would, with the packages loaded already."""
+        running = self._begin(arguments, module, variables, hurry=self.in_a_hurry)
+        status = running.wait()
+        return Finished(status, *running.communicate())
 
-        `start` runs it in an interpreter of its own.
-        """
-        self.home.parent.mkdir(parents=True, exist_ok=True)
-        out, err = self.home.parent / "stdout.txt", self.home.parent / "stderr.txt"
-        environment = self.environment(**variables)
-        status = run_module(module, arguments, environment, self.home.parent, out, err, hurry=self.in_a_hurry)
-        return Finished(status, out.read_text(), err.read_text())
+    def start(self, *arguments: str, module: str = MODULE, **variables: str) -> Running:
+        """Start the command line in the same way, waiting as long as it does for users; the caller ends it."""
+        return self._begin(arguments, module, variables, hurry=False)
 
-    def start(self, *arguments: str, module: str = MODULE, **variables: str) -> subprocess.Popen[str]:
-        """Start the command line; the caller ends it."""
+    def _begin(self, arguments: Sequence[str], module: str, variables: Mapping[str, str], *, hurry: bool) -> Running:
+        folder = self.home.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        self._begun += 1
+        out, err = (folder / f"{name}-{self._begun}.txt" for name in ("stdout", "stderr"))
+        return start_module(module, arguments, self.environment(**variables), folder, out, err, hurry=hurry)
+
+    def fresh_interpreter(self, *arguments: str, module: str = MODULE, **variables: str) -> Finished:
+        """Run the command line to its end in an interpreter of its own, with nothing loaded."""
         self.home.parent.mkdir(parents=True, exist_ok=True)
-        return subprocess.Popen(
+        done = subprocess.run(
             [sys.executable, "-m", module, *arguments],
             env=self.environment(**variables),
             cwd=self.home.parent,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
+            timeout=60,
+            check=False,
         )
+        return Finished(done.returncode, done.stdout, done.stderr)
 
 
 def openai(provider: StandIn, dimensions: int = 64, model: str = "text-embedding-3-small") -> dict[str, str]:

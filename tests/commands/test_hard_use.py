@@ -22,6 +22,8 @@ from tests.world import MODULE, Finished, World, field, made_up, openai
 
 NAME = "context_stores"
 ONLY = ("--collections", NAME)
+LOCAL = {"EMBEDDING_FAMILY": "local", "EMBEDDING_MODEL": "l2_supercat", "EMBEDDING_DIMENSIONS": "128"}
+"""The family whose packages a fresh interpreter loads soonest."""
 
 
 def kai_migrate(world: World, *arguments: str, status: int = 0, variables: dict[str, str] | None = None) -> Finished:
@@ -37,12 +39,10 @@ def metrics(world: World) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("reader", ["gone", "gone for both", "full", "full for both", "none"])
-def test_a_reader_who_goes_away_ends_the_printing_and_nothing_else(
-    world: World, provider: OpenAIStandIn, reader: str
-) -> None:
+def test_a_reader_who_goes_away_ends_the_printing_and_nothing_else(world: World, reader: str) -> None:
     world.fill(made_up(questions=60), 64)
     world.home.parent.mkdir(parents=True, exist_ok=True)
-    environment = world.environment(**openai(provider, 128))
+    environment = world.environment(**LOCAL)
     command = f'"{sys.executable}" -m {MODULE} --collections {NAME}'
     redirected = {
         "gone": "| head -n 1",
@@ -86,16 +86,14 @@ def test_a_progress_bar_outlives_its_reader(monkeypatch: pytest.MonkeyPatch, tak
     assert done == 3
 
 
-def test_letters_that_a_terminal_cannot_show_stop_nothing(world: World, provider: OpenAIStandIn) -> None:
+def test_letters_that_a_terminal_cannot_show_stop_nothing(world: World) -> None:
     world.fill(made_up(questions=60), 64)
-    variables = {"PYTHONIOENCODING": "ascii", **openai(provider)}
-    child = world.start(*ONLY, "--alias", "münchen", **variables)
-    assert child.wait(60) == 0, child.stderr and child.stderr.read()
-    child.communicate()
-    told = world.start("history", module="migration", **variables)
-    out, err = told.communicate(timeout=60)
-    assert told.returncode == 0, err
-    assert "m?nchen" in out
+    variables = {"PYTHONIOENCODING": "ascii", **LOCAL}
+    done = world.fresh_interpreter(*ONLY, "--alias", "münchen", **variables)
+    assert done.status == 0, done.text
+    told = world.fresh_interpreter("history", module="migration", **variables)
+    assert told.status == 0, told.text
+    assert "m?nchen" in told.out
 
 
 def test_the_last_status_has_the_totals(world: World, provider: OpenAIStandIn) -> None:
@@ -200,11 +198,10 @@ def test_a_wrong_environment_is_refused_by_the_name_of_its_variable(
     world: World, provider: OpenAIStandIn, variables: dict[str, str], said: str
 ) -> None:
     world.fill(made_up(questions=60), 64)
-    child = world.start(*ONLY, **(openai(provider) | variables))
-    _, err = child.communicate(timeout=60)
-    assert child.returncode == 2, err
-    assert said in err
-    assert "Traceback" not in err
+    done = world.run(*ONLY, **(openai(provider) | variables))
+    assert done.status == 2, done.text
+    assert said in done.err
+    assert "Traceback" not in done.err
 
 
 def test_an_address_without_its_path_is_told_from_a_model_that_is_missing(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.forkserver import Running
 from tests.providers import OpenAIStandIn
 from tests.sandbox.server import RunningSandbox
 from tests.world import World, made_up, openai
@@ -41,7 +41,7 @@ def slow(provider: OpenAIStandIn) -> OpenAIStandIn:
     return provider
 
 
-def begun(world: World, provider: OpenAIStandIn, *options: str) -> subprocess.Popen[str]:
+def begun(world: World, provider: OpenAIStandIn, *options: str) -> Running:
     """A run in a process of its own, its first page done."""
     world.fill(made_up(questions=DOCUMENTS, instructions=4), 16)
     process = world.start("--collections", "context_stores", "--concurrency", "1", *options, **openai(provider, 16))
