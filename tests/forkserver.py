@@ -8,6 +8,7 @@ thread beside.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import gc
 import multiprocessing
@@ -15,6 +16,7 @@ import os
 import runpy
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from multiprocessing.context import ForkServerProcess
@@ -55,13 +57,27 @@ class Running:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal, unless it has ended."""
-        if self.poll() is None:
+        """Send it a signal, unless it has ended; any thread may."""
+        with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
     def kill(self) -> None:
         """SIGKILL."""
         self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def first_lines(self, count: int) -> list[str]:
+        """So many lines of its standard output, as soon as it printed them; fewer if it ends before."""
+        while True:
+            ended = self.poll() is not None
+            lines = self._out.read_text().splitlines(keepends=True) if self._out.exists() else []
+            whole = [line.rstrip("\n") for line in lines if line.endswith("\n")]
+            if ended or len(whole) >= count:
+                return whole[:count]
+            time.sleep(0.005)
 
     def wait(self, timeout: float | None = None) -> int:
         """Its exit status once it has ended.
@@ -89,6 +105,7 @@ def start_module(
     err: Path,
     *,
     hurry: bool = True,
+    ends: bool = True,
 ) -> Running:
     """Start it.
 
@@ -99,9 +116,13 @@ def start_module(
         folder: its working folder.
         out, err: files for what it prints.
         hurry: whether it waits no longer than the tests need.
-
+        ends: whether it comes to its end by itself; if not, it is ended with this process at the latest.
     """
-    child = _CONTEXT.Process(target=_become, args=(module, arguments, environment, folder, out, err, hurry))
+    for path in (out, err):
+        path.unlink(missing_ok=True)
+    hangs_after = _HANGS_AFTER if ends else None
+    how = (module, arguments, dict(environment), folder, out, err, hurry, hangs_after)
+    child = _CONTEXT.Process(target=_become, args=how, daemon=True)
     child.start()
     return Running(child, out, err)
 
@@ -114,6 +135,7 @@ def _become(
     out: Path,
     err: Path,
     hurry: bool,
+    hangs_after: float | None,
 ) -> None:
     """In the child: be `python -m module arguments`, and end."""
     status = 70
@@ -123,7 +145,8 @@ def _become(
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
-        faulthandler.dump_traceback_later(_HANGS_AFTER, exit=True, file=2)
+        if hangs_after is not None:
+            faulthandler.dump_traceback_later(hangs_after, exit=True, file=2)
         os.environ.clear()
         os.environ.update(environment)
         os.chdir(folder)

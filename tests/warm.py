@@ -1,4 +1,4 @@
-"""What a run loads at its first request and its first ledger, loaded before it is forked."""
+"""What a run loads at its first request and its first ledger, and a sandbox, loaded before they are forked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ import dotenv.main
 import httpx
 import langchain_openai
 import openai.resources.embeddings
+import uvicorn.lifespan.on
+import uvicorn.loops.asyncio
+import uvicorn.protocols.http.h11_impl
 
+import kai.sandbox.app
+import kai.sandbox.cluster.server
+import kai.sandbox.sample
 import migration.cli.exits
 import migration.cli.run
 import migration.operations.backup
@@ -16,7 +22,7 @@ import migration.operations.history
 import migration.operations.migrate
 import migration.operations.rollback
 
-__all__ = ["alembic", "dotenv", "httpx", "langchain_openai", "migration", "openai"]
+__all__ = ["alembic", "dotenv", "httpx", "kai", "langchain_openai", "migration", "openai", "uvicorn"]
 
 # Their transports are imported when the first client is made.
 httpx.Client().close()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -11,12 +10,15 @@ from typing import Literal, Self
 
 import httpx
 
+from tests.forkserver import Running, start_module
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 LISTENING = "Sandbox listening on "
 STOP_SECONDS = 10.0
 
 
 class RunningSandbox:
-    """`python -m kai.sandbox` on 127.0.0.1, alive inside the `with` block.
+    """`python -m kai.sandbox` on 127.0.0.1, its packages loaded before, alive inside the `with` block.
 
         with RunningSandbox(tmp_path / "data", "--alter-seconds", "2") as sandbox:
             httpx.get(f"{sandbox.url}/health")
@@ -25,7 +27,7 @@ class RunningSandbox:
         url: base address, e.g. `http://127.0.0.1:40123`.
         host, port: the same in parts; the port is chosen by the system at the first start.
         api_key: the admin key.
-        process: the running subprocess.
+        process: the running process.
     """
 
     def __init__(
@@ -49,7 +51,8 @@ class RunningSandbox:
         self.api_key = api_key
         self.host = "127.0.0.1"
         self.port = port
-        self._process: subprocess.Popen[str] | None = None
+        self._process: Running | None = None
+        self._ports = 1
 
     @property
     def url(self) -> str:
@@ -57,7 +60,7 @@ class RunningSandbox:
         return f"http://{self.host}:{self.port}"
 
     @property
-    def process(self) -> subprocess.Popen[str]:
+    def process(self) -> Running:
         """The subprocess; a RuntimeError before `start`."""
         if self._process is None:
             raise RuntimeError("the sandbox has not been started")
@@ -77,29 +80,25 @@ class RunningSandbox:
 
     def start(self) -> None:
         """Start the process and return when it listens; a RuntimeError with its stderr if it never does."""
-        command = [sys.executable, "-m", self.module, "--port", str(self.port)]
-        command += ["--api-key", self.api_key, "--data-dir", str(self.data_dir), *self.arguments]
-        # A file, not a pipe: nobody reads it, and a full pipe would stop the server.
-        with tempfile.TemporaryFile("w+") as errors:
-            self._process = subprocess.Popen(
-                command,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                cwd=Path(__file__).resolve().parents[2],
+        arguments = ["--port", str(self.port), "--api-key", self.api_key, "--data-dir", str(self.data_dir.absolute())]
+        arguments += self.arguments
+        with tempfile.TemporaryDirectory() as name:
+            out, err = Path(name) / "stdout.txt", Path(name) / "stderr.txt"
+            self._process = start_module(
+                self.module, arguments, os.environ, REPOSITORY, out, err, hurry=False, ends=False
             )
-            assert self._process.stdout is not None
-            line = self._process.stdout.readline()
-            if not line.startswith(LISTENING):
+            lines = self._process.first_lines(self._ports)
+            if len(lines) < self._ports or not lines[0].startswith(LISTENING):
                 self.kill()
-                errors.seek(0)
-                raise RuntimeError(f"the sandbox did not start: {line}{errors.read()}")
-        self.port = _port_of(line)
+                raise RuntimeError(f"the sandbox did not start: {lines}{err.read_text() if err.exists() else ''}")
+        self._take([_port_of(line) for line in lines])
+
+    def _take(self, ports: list[int]) -> None:
+        self.port = ports[0]
 
     def kill(self) -> None:
         """SIGKILL, as a crash would: nothing is flushed or closed."""
-        if self.process.poll() is None:
-            self.process.kill()
+        self.process.kill()
         self._wait()
 
     def stop(self) -> None:
@@ -118,11 +117,9 @@ class RunningSandbox:
     def _wait(self) -> None:
         try:
             self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
+        except TimeoutError:
             self.process.kill()
             self.process.wait()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
 
 
 class RunningCluster(RunningSandbox):
@@ -154,17 +151,15 @@ class RunningCluster(RunningSandbox):
         times = ["--lag", str(lag), "--election-seconds", str(election), "--rejoin-seconds", str(rejoin)]
         super().__init__(data_dir, "--nodes", str(size), "--balancer", *times, *arguments, api_key=api_key)
         self.size = size
+        self._ports = size + 2
         self.nodes: list[str] = []
         self.balancer = ""
         self.http = httpx.Client(headers={"x-typesense-api-key": api_key}, timeout=30)
         self._control = ""
 
-    def start(self) -> None:
-        """Start the process and return when every node listens."""
-        super().start()
-        stdout = self.process.stdout
-        assert stdout is not None
-        others = [f"http://{self.host}:{_port_of(stdout.readline())}" for _ in range(self.size + 1)]
+    def _take(self, ports: list[int]) -> None:
+        super()._take(ports)
+        others = [f"http://{self.host}:{port}" for port in ports[1:]]
         self.nodes = [self.url, *others[:-2]]
         self.balancer, self._control = others[-2:]
 
