@@ -68,6 +68,7 @@ def run_forked(
     *,
     kill_at: int = 0,
     moment: Moment = "before",
+    uncounted: str = "",
     at_request: Callable[[int, str], object] | None = None,
     in_child: Callable[[], object] | None = None,
 ) -> Ended:
@@ -79,6 +80,8 @@ def run_forked(
         folder: working folder of the run, created if missing.
         kill_at: number of the request, from 1; 0 never kills.
         moment: on which side of the request.
+        uncounted: request that has no number of its own, as it is repeated until something shows: how often depends
+            on the machine.
         at_request: called in the child before each request with its number and name; it must make its own client.
         in_child: called in the child before the run.
     """
@@ -94,7 +97,7 @@ def run_forked(
         status = 70
         try:
             _become_child(environment, folder, output)
-            _watch_requests(environment["TYPESENSE_PORT"], journal, kill_at, moment, at_request)
+            _watch_requests(environment["TYPESENSE_PORT"], journal, kill_at, moment, uncounted, at_request)
             if in_child is not None:
                 in_child()
             status = migrate(options)
@@ -147,7 +150,12 @@ def _become_child(environment: Mapping[str, str], folder: Path, output: Path) ->
 
 
 def _watch_requests(
-    port: str, journal: Path, kill_at: int, moment: Moment, at_request: Callable[[int, str], object] | None
+    port: str,
+    journal: Path,
+    kill_at: int,
+    moment: Moment,
+    uncounted: str,
+    at_request: Callable[[int, str], object] | None,
 ) -> None:
     """Count the requests to this port at the transport of every httpx client, and kill at the wanted one."""
     send = httpx.HTTPTransport.handle_request
@@ -161,18 +169,19 @@ def _watch_requests(
         if str(request.url.port) != port or getattr(within, "callback", False):
             return send(transport, request)
         with lock:
-            count += 1
-            number = count
             name = f"{request.method} {request.url.raw_path.decode()[:120]}"
+            counts = name != uncounted
+            count += counts
+            number = count
             os.write(descriptor, f"{name}\n".encode())
-            if number == kill_at and moment == "before":
+            if counts and number == kill_at and moment == "before":
                 os.kill(os.getpid(), signal.SIGKILL)
         if at_request is not None:
             within.callback = True
             at_request(number, name)
             within.callback = False
         response = send(transport, request)
-        if number == kill_at:
+        if counts and number == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         return response
 

@@ -84,10 +84,10 @@ class Clustered:
         """KAI's collections, with old vectors, as every living node shows them."""
         self._world.fill(made_up(questions=questions, instructions=8), OLD_DIMENSIONS)
         self._before = self._world.state()
-        wanted = {name: len(documents) for name, (_, documents) in self._before.items()}
+        wanted = {name: (schema["created_at"], len(found)) for name, (schema, found) in self._before.items()}
         alive = [url for number, url in enumerate(self.cluster.nodes) if self.cluster.state(number) is not None]
         worlds = [World(url, self.cluster.api_key, self._home) for url in alive]
-        eventually(lambda: all(_documents(world) == wanted for world in worlds))
+        eventually(lambda: all(_collections(world) == wanted for world in worlds))
         for world in worlds:
             world.close()
 
@@ -158,5 +158,7 @@ class Clustered:
                 assert document == {key: value for key, value in documents[id_].items() if key != field_name}
 
 
-def _documents(world: World) -> dict[str, int]:
-    return {schema["name"]: schema["num_documents"] for schema in world.http.get("/collections").json()}
+def _collections(world: World) -> dict[str, tuple[int, int]]:
+    """When each was created, as an earlier test's may show still, and how many documents it has."""
+    schemas = world.http.get("/collections").json()
+    return {schema["name"]: (schema["created_at"], schema["num_documents"]) for schema in schemas}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,14 +65,16 @@ def test_the_field_is_altered_where_reads_lag(clustered: Clustered, behind: str)
     clustered.check(OTHER_DIMENSIONS)
 
 
-@pytest.mark.parametrize(("place", "moment"), [(30, "before"), (45, "after"), (60, "before")])
+@pytest.mark.parametrize(("place", "moment"), [(16, "before"), (21, "after"), (28, "before")])
 def test_killed_at_a_lagging_follower_the_next_start_finishes(
     clustered: Clustered, tmp_path: Path, place: int, moment: Moment
 ) -> None:
     clustered.fill()
     options = MigrationOptions(collections=(NAME,), strategy="alter")
     environment = clustered.environment(OTHER_DIMENSIONS)
-    assert run_forked(options, environment, tmp_path / "killed", kill_at=place, moment=moment).killed
+    # How often the collection is looked at until a follower shows what was done, depends on the machine.
+    how: Any = {"kill_at": place, "moment": moment, "uncounted": f"GET /collections/{NAME}"}
+    assert run_forked(options, environment, tmp_path / "killed", **how).killed
     again = run_forked(options, environment, tmp_path / "again")
     assert again.status == 0, again.text
     clustered.check(OTHER_DIMENSIONS)
