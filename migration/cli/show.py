@@ -12,7 +12,14 @@ from migration.cli.layout import amount, moment, percent, plain, rows_of, second
 from migration.cli.options import Invocation, common_options
 
 if TYPE_CHECKING:
-    from migration.ledger import CheckResult, CollectionRunRecord, FailureRecord, MetricsRecord, VerificationRecord
+    from migration.ledger import (
+        CheckResult,
+        CollectionRunRecord,
+        FailureRecord,
+        MetricsRecord,
+        VerificationRecord,
+        WrongDocument,
+    )
     from migration.operations.history import RunDetails
     from migration.runtime.console import Console
 
@@ -22,7 +29,9 @@ SHOWN_FAILURES = 20
 
 @click.command("show")
 @click.argument("run", metavar="RUN")
-@click.option("--all-failures", is_flag=True, help="List every document that failed, not only the first 20.")
+@click.option(
+    "--all-failures", is_flag=True, help="List every document that failed, or failed a check, not only the first 20."
+)
 @common_options
 def command(run: str, all_failures: bool, invocation: Invocation) -> int:
     """Show everything about a run.
@@ -33,15 +42,25 @@ def command(run: str, all_failures: bool, invocation: Invocation) -> int:
     from migration.operations.history import describe_run
 
     failures = None if all_failures else SHOWN_FAILURES
-    return answer(invocation, lambda settings, _: describe_run(run, failures, settings=settings), _lay_out, needs=())
+    wrong = None if all_failures or invocation.as_json else SHOWN_FAILURES
+    return answer(
+        invocation,
+        lambda settings, _: describe_run(run, failures, wrong, settings=settings),
+        lambda details, console: _lay_out(details, console, wrong),
+        needs=(),
+    )
 
 
-def _lay_out(details: RunDetails, console: Console) -> None:
+def _lay_out(details: RunDetails, console: Console, most_wrong: int | None) -> None:
     console.heading(details.run.name)
     console.table(_facts(details))
     checks = [(record, check) for record in details.verifications for check in record.checks]
     _section(console, "Collections", _COLLECTIONS, details.collections)
     _section(console, "Verification", _CHECKS, checks)
+    wrong = [(*each, document) for each in checks for document in each[1].wrong_documents][:most_wrong]
+    _section(console, "Wrong documents", _WRONG, wrong)
+    if wrong and (more := sum(record.wrong_total for record in details.verifications) - len(wrong)) > 0:
+        console.line(f"… and {more:,} more; --all-failures lists them")
     _section(console, "Failures", _FAILURES, details.failures)
     if details.failures and (more := details.failures_total - len(details.failures)) > 0:
         console.line(f"… and {more:,} more; --all-failures lists them")
@@ -59,6 +78,8 @@ def _facts(details: RunDetails) -> list[tuple[str, str]]:
         ("Model", text(f"{model.family}/{model.model}, {model.dimensions} dimensions" if model else None)),
         ("Task type", text(model.task_type if model else None)),
         ("Fingerprint", text(model.fingerprint if model else None)),
+        ("Provider", text(details.provider_server)),
+        ("Digest", text(details.model_digest)),
         ("Computed by", text(f"{model.tool_source} {model.tool_version}" if model and model.tool_source else None)),
         ("Undoes", text(details.reverts)),
         ("Source", _words(details.source)),
@@ -90,6 +111,12 @@ def _word(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
 
 
+def _short(value: str) -> str:
+    from migration.operations.checks import shortened
+
+    return text(shortened(value))
+
+
 def _section(console: Console, title: str, columns: Mapping[str, Callable[[T], str]], items: Sequence[T]) -> None:
     """A table of its own, where there is anything to show."""
     if items:
@@ -114,10 +141,17 @@ _CHECKS: dict[str, Callable[[tuple[VerificationRecord, CheckResult]], str]] = {
     "COLLECTION": lambda each: each[0].collection,
     "VERDICT": lambda each: each[0].verdict,
     "CHECK": lambda each: each[1].name,
-    "RESULT": lambda each: "passed" if each[1].passed else "failed",
+    "RESULT": lambda each: {True: "passed", False: "failed", None: "not checked"}[each[1].passed],
     "RIGHT": lambda each: f"{each[1].count - each[1].failed} of {each[1].count}",
     "CONFIDENCE": lambda each: percent(each[1].confidence),
     "DETAIL": lambda each: text(each[1].detail),
+}
+_WRONG: dict[str, Callable[[tuple[VerificationRecord, CheckResult, WrongDocument]], str]] = {
+    "COLLECTION": lambda each: each[0].collection,
+    "DOCUMENT": lambda each: each[2].document_id,
+    "CHECK": lambda each: each[1].name,
+    "EXPECTED": lambda each: _short(each[2].expected),
+    "FOUND": lambda each: _short(each[2].found),
 }
 _FAILURES: dict[str, Callable[[FailureRecord], str]] = {
     "COLLECTION": lambda failure: failure.collection,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 def command(run: str | None, collections_file: Path | None, sample: int, invocation: Invocation) -> int:
     """Read every document that RUN migrated (by default the latest) and compare it with what was written.
 
-    PASS or FAIL for each collection, with numbers; FAIL is exit status 1. A sample is embedded again if the
-    configured model is the run's.
+    PASS, FAIL or NOT CHECKED for each collection, with numbers; only PASS for all of them is exit status 0, the
+    others are 1. A check that could not be made is no pass, and says why. The first 20 documents that failed a
+    check are named, and all of them with --json. A sample is embedded again if the configured model is the run's.
     """
     from migration.cli.exits import answer
     from migration.operations.verify import verify
@@ -57,8 +58,14 @@ def _facts(found: Verified) -> dict[str, object]:
 
 
 def _lay_out(record: VerificationRecord, console: Console) -> None:
-    from migration.operations.checks import told
+    from migration.operations.checks import told, told_wrong
 
     console.line(f"{record.collection}: {record.verdict}")
     for check in record.checks:
-        console.line(f"  {' ' if check.passed else '!'} {told(check)}")
+        console.line(f"  {_MARKS[check.passed]} {told(check)}")
+    for line in told_wrong(record.checks):
+        console.line(f"  ! document {line}")
+
+
+_MARKS: Final = {True: " ", False: "!", None: "?"}
+"""Passed, failed, not checked."""

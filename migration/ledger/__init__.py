@@ -20,6 +20,7 @@ from migration.ledger.records import (
     RunRecord,
     RunSummary,
     VerificationRecord,
+    WrongDocument,
     vector_hash,
 )
 from migration.ledger.trends import Trend, trend

@@ -20,8 +20,13 @@ class Models(Store):
         task_type: str | None = None,
         tool_source: str | None = None,
         tool_version: str | None = None,
+        provider_server: str | None = None,
+        model_digest: str | None = None,
     ) -> ModelRecord:
-        """Note that a model is used now, and return its record: new, or the known one of that fingerprint."""
+        """Note that a model is used now, and return its record: new, or the known one of that fingerprint.
+
+        A digest that the server does not tell this time stays what it was.
+        """
         moment = now()
         with self._writing() as connection:
             alone(connection, embedding_models)
@@ -35,12 +40,16 @@ class Models(Store):
                 task_type=task_type,
                 tool_source=tool_source,
                 tool_version=tool_version,
+                provider_server=provider_server,
+                model_digest=model_digest,
                 first_used_at=moment,
                 last_used_at=moment,
             )
+            latest = ("tool_source", "tool_version", "provider_server", "last_used_at")
+            digest = func.coalesce(statement.excluded.model_digest, embedding_models.c.model_digest)
             upsert = statement.on_conflict_do_update(
                 index_elements=["fingerprint"],
-                set_={name: statement.excluded[name] for name in ("tool_source", "tool_version", "last_used_at")},
+                set_={name: statement.excluded[name] for name in latest} | {"model_digest": digest},
             )
             return record_of(ModelRecord, connection.execute(upsert.returning(embedding_models)).one())
 

@@ -1,9 +1,10 @@
 """The part of the ledger about how runs went: failures, verifications, metrics, and the history of it all."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from typing import Any, Final
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, Row, delete, func, insert, select
 
 from migration.ledger.records import (
     CheckResult,
@@ -14,10 +15,15 @@ from migration.ledger.records import (
     RunSummary,
     Verdict,
     VerificationRecord,
+    WrongDocument,
+    verdict_of,
 )
 from migration.ledger.runs import Runs, collections_of
-from migration.ledger.schema import embedding_models, failures, metrics, verification_results
-from migration.ledger.store import new_id, now, plain_text, record_of, records, records_by_run, upsert
+from migration.ledger.schema import embedding_models, failures, metrics, verification_results, wrong_documents
+from migration.ledger.store import new_id, now, plain_text, records, records_by_run, upsert
+
+_PAGE: Final = 1000
+"""Rows written at once, which bounds memory."""
 
 
 class Outcomes(Runs):
@@ -66,22 +72,37 @@ class Outcomes(Runs):
     def record_verification(
         self, run_id: str | None, collection: str, verdict: Verdict, checks: Iterable[CheckResult]
     ) -> VerificationRecord:
-        """Remember the verdict over a collection; `run_id` None where no run is known."""
-        record = VerificationRecord(collection, verdict, tuple(checks), run_id, now())
-        kept = [asdict(check) | {"detail": plain_text(check.detail)} for check in record.checks]
+        """Remember the verdict over a collection, and every document that failed a check.
+
+        `run_id` is None where no run is known. What was expected and found is cut at 1000 characters.
+        """
+        made, identity = tuple(checks), new_id()
+        wrong = [(check.name, each) for check in made for each in check.wrong_documents]
+        record = VerificationRecord(collection, verdict, made, run_id, now(), len(wrong))
+        row = {"id": identity, "run_id": run_id, "collection": collection, "verdict": verdict, "at": record.at}
         with self._writing() as connection:
-            connection.execute(insert(verification_results), asdict(record) | {"id": new_id(), "checks": kept})
+            connection.execute(insert(verification_results), row | {"checks": [_numbers(check) for check in made]})
+            for start in range(0, len(wrong), _PAGE):
+                values = [
+                    {
+                        "verification_id": identity,
+                        "number": number,
+                        "check_name": name,
+                        "document_id": each.document_id,
+                        "expected": plain_text(each.expected),
+                        "found": plain_text(each.found),
+                    }
+                    for number, (name, each) in enumerate(wrong[start : start + _PAGE], start)
+                ]
+                connection.execute(insert(wrong_documents), values)
         return record
 
-    def verifications(self, run_id: str) -> list[VerificationRecord]:
-        """All verdicts over a run's collections, the oldest first."""
+    def verifications(self, run_id: str, wrong: int | None = None) -> list[VerificationRecord]:
+        """All verdicts over a run's collections, the oldest first, each with at most so many wrong documents."""
         table = verification_results.c
         query = select(verification_results).where(table.run_id == run_id).order_by(table.at, table.collection)
         with self._reading() as connection:
-            return [
-                replace(record_of(VerificationRecord, row), checks=tuple(CheckResult(**check) for check in row.checks))
-                for row in connection.execute(query)
-            ]
+            return [_verification(connection, row, wrong) for row in connection.execute(query).all()]
 
     def record_metrics(self, run_id: str, measured: MetricsRecord) -> None:
         """Remember how a run, or one collection of it, went, in place of what was known of that."""
@@ -129,13 +150,31 @@ def _count_failures(connection: Connection, run_ids: Collection[str]) -> dict[st
 
 
 def _verdicts(connection: Connection, run_ids: Collection[str]) -> dict[str, Verdict]:
-    """The verdict over each run: of every collection the latest one counts, and one FAIL fails all."""
+    """The verdict over each run: of every collection the latest one counts."""
     table = verification_results.c
     query = select(table.run_id, table.collection, table.verdict).where(table.run_id.in_(run_ids)).order_by(table.at)
     latest: dict[str, dict[str, Verdict]] = {}
     for run_id, collection, verdict in connection.execute(query):
         latest.setdefault(run_id, {})[collection] = verdict
-    return {run_id: "FAIL" if "FAIL" in verdicts.values() else "PASS" for run_id, verdicts in latest.items()}
+    return {run_id: verdict_of(verdicts.values()) for run_id, verdicts in latest.items()}
+
+
+def _numbers(check: CheckResult) -> dict[str, Any]:
+    """A check as the ledger's JSON has it: an older program takes these names and no other."""
+    names = ("name", "passed", "count", "failed", "confidence")
+    return {name: getattr(check, name) for name in names} | {"detail": plain_text(check.detail)}
+
+
+def _verification(connection: Connection, row: Row[Any], most: int | None) -> VerificationRecord:
+    entries = wrong_documents.c
+    of_this = entries.verification_id == row.id
+    total = connection.execute(select(func.count()).select_from(wrong_documents).where(of_this)).scalar_one()
+    wrong: dict[str, list[WrongDocument]] = {}
+    named = select(wrong_documents).where(of_this).order_by(entries.number).limit(most)
+    for entry in connection.execute(named) if total else ():
+        wrong.setdefault(entry.check_name, []).append(WrongDocument(entry.document_id, entry.expected, entry.found))
+    checks = (CheckResult(**check, wrong_documents=tuple(wrong.get(check["name"], ()))) for check in row.checks)
+    return VerificationRecord(row.collection, row.verdict, tuple(checks), row.run_id, row.at, total)
 
 
 def _metrics_of(connection: Connection, run_ids: Collection[str]) -> dict[str, list[MetricsRecord]]:

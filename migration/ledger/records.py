@@ -5,7 +5,7 @@ bytes of a SHA-256.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, TypedDict
@@ -16,7 +16,7 @@ RunKind = Literal["migrate", "rollback", "restore", "backup", "verify"]
 RunState = Literal["running", "completed", "partial", "stopped", "interrupted", "refused"]
 CollectionState = RunState | Literal["skipped"]
 Strategy = Literal["in place", "recreate", "rebuild", "alter", "skipped"]
-Verdict = Literal["PASS", "FAIL"]
+Verdict = Literal["PASS", "FAIL", "NOT CHECKED"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,8 @@ class ModelRecord:
     """An embedding space: what makes vectors comparable with each other.
 
     `fingerprint` is unique. `tool_source` and `tool_version` name the library that last computed vectors with it
-    (`langchain-openai`, `1.0.3`).
+    (`langchain-openai`, `1.0.3`), `provider_server` and `model_digest` where they last came from: the provider's base
+    URL without login or key, None where nobody is asked, and what the server calls this very model, where it says so.
     """
 
     id: str
@@ -37,6 +38,13 @@ class ModelRecord:
     tool_version: str | None
     first_used_at: datetime
     last_used_at: datetime
+    provider_server: str | None = None
+    model_digest: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Family, model and dimensions, as a person names it: `openai/text-embedding-3-small/768`."""
+        return f"{self.family}/{self.model}/{self.dimensions}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,7 @@ class RunRecord:
 
     `source` names server and collections, `parameters` the options of the run; both without any key.
     `model_id` is None for runs without a model and after the model was deleted. `reverts_run_id` is the run
-    that a rollback undoes.
+    that a rollback undoes. `provider_server` and `model_digest` are as in a `ModelRecord`, of the last leg of the run.
     """
 
     id: str
@@ -86,6 +94,8 @@ class RunRecord:
     totals: Json = field(default_factory=dict)
     host: str
     pid: int
+    provider_server: str | None = None
+    model_digest: str | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -174,29 +184,56 @@ class FailureRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class WrongDocument:
+    """A document that failed a check, what was expected of it, and what was found; never its text.
+
+    A hash is the hexadecimal digits of a SHA-256.
+    """
+
+    document_id: str
+    expected: str
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
 class CheckResult:
     """One check of a verification: of `count` things looked at, `failed` were wrong.
 
-    `confidence` from 0 to 1: 1.0 where everything was looked at, less for a sample.
+    `passed` is None where the check could not be made, and `detail` says why. `confidence` from 0 to 1: 1.0 where
+    everything was looked at, less for a sample. `wrong_documents` are those that failed, in the order in which they
+    were found; out of the ledger only as many as were asked for.
     """
 
     name: str
-    passed: bool
+    passed: bool | None
     count: int
     failed: int = 0
     confidence: float = 1.0
     detail: str = ""
+    wrong_documents: tuple[WrongDocument, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationRecord:
-    """The verdict over one collection after a run."""
+    """The verdict over one collection after a run; `wrong_total` documents are named in the ledger.
+
+    One that failed several checks is named, and counts, for each of them.
+    """
 
     collection: str
     verdict: Verdict
     checks: tuple[CheckResult, ...]
     run_id: str | None = None
     at: datetime | None = None
+    wrong_total: int = 0
+
+
+def verdict_of(checks: Iterable[bool | None] | Iterable[Verdict]) -> Verdict:
+    """What several checks, or verdicts, come to: FAIL where one failed, PASS only where each was made and passed."""
+    found = set(checks)
+    if found & {False, "FAIL"}:
+        return "FAIL"
+    return "NOT CHECKED" if found & {None, "NOT CHECKED"} else "PASS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +258,8 @@ class MetricsRecord:
 class RunSummary:
     """A run with everything that a history shows of it.
 
-    `verdict` is FAIL if any collection failed its verification, PASS if all passed, None if none was made.
+    `verdict` is FAIL if any collection failed its verification, PASS if all passed, else NOT CHECKED; None if no
+    verification was begun.
     `metrics` are those of the run as a whole.
     """
 

@@ -48,6 +48,8 @@ class Runs(Store):
         parameters: Json | None = None,
         source: Json | None = None,
         reverts: str | None = None,
+        provider_server: str | None = None,
+        model_digest: str | None = None,
     ) -> RunRecord:
         """Begin a run. `reverts` is the id of the run that it undoes.
 
@@ -72,13 +74,24 @@ class Runs(Store):
                 started_at=now(),
                 host=socket.gethostname(),
                 pid=os.getpid(),
+                provider_server=provider_server,
+                model_digest=model_digest,
             )
             connection.execute(insert(runs), asdict(run))
             return run
 
-    def resume_run(self, run_id: str) -> RunRecord:
-        """Take up a run that ended early: running again, in this process. Raises LedgerError if unknown."""
-        return self._change_run(run_id, state="running", finished_at=None, host=socket.gethostname(), pid=os.getpid())
+    def resume_run(
+        self, run_id: str, *, provider_server: str | None = None, model_digest: str | None = None
+    ) -> RunRecord:
+        """Take up a run that ended early: running again, in this process. Raises LedgerError if unknown.
+
+        What is given of the provider takes the place of what the leg before it had noted.
+        """
+        told = {"provider_server": provider_server, "model_digest": model_digest}
+        changes = {name: value for name, value in told.items() if value is not None}
+        return self._change_run(
+            run_id, state="running", finished_at=None, host=socket.gethostname(), pid=os.getpid(), **changes
+        )
 
     def finish_run(self, run_id: str, state: RunState, totals: Json | None = None) -> RunRecord:
         """End a run in this state; None leaves its totals. Raises LedgerError if it is unknown."""

@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import UUID
 
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 """All revisions, oldest first: opening a ledger that is current need not load Alembic to know that it is."""
 
 VERSION_TABLE = "ledger_version"
@@ -112,6 +112,8 @@ embedding_models = Table(
     Column("fingerprint", String(64), nullable=False, unique=True),
     Column("tool_source", Text),
     Column("tool_version", Text),
+    Column("provider_server", Text),
+    Column("model_digest", Text),
     Column("first_used_at", Moment, nullable=False),
     Column("last_used_at", Moment, nullable=False),
 )
@@ -135,6 +137,8 @@ runs = Table(
     Column("totals", Document, nullable=False),
     Column("host", Text, nullable=False),
     Column("pid", Integer, nullable=False),
+    Column("provider_server", Text),
+    Column("model_digest", Text),
 )
 
 collection_runs = Table(
@@ -203,9 +207,21 @@ verification_results = Table(
     Column("id", Identity, primary_key=True),
     _reference("run_id", "runs.id", index=True),
     Column("collection", Text, nullable=False),
-    Column("verdict", String(8), nullable=False),
+    Column("verdict", String(16), nullable=False),
     Column("checks", Document, nullable=False),
     Column("at", Moment, nullable=False),
+)
+
+# By number, in the order in which they were found: the primary key is the only index that a reader needs.
+wrong_documents = Table(
+    "wrong_documents",
+    metadata,
+    Column("verification_id", ForeignKey("verification_results.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("check_name", Text, nullable=False),
+    Column("document_id", AnyText, nullable=False),
+    Column("expected", Text, nullable=False),
+    Column("found", Text, nullable=False),
 )
 
 metrics = Table(

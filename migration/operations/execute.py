@@ -115,10 +115,10 @@ class RunResult:
 
     @property
     def exit_status(self) -> int:
-        """0 all done, 1 some documents failed or a check did, 3 stopped and can be resumed, 130 the same by request."""
+        """0 all done; 1 some documents failed, or a check, or none could be made; 3 stopped, 130 by request."""
         if self.stopped:
             return INTERRUPTED if self.interrupted else STOPPED
-        wrong = any(result.outcome and result.outcome.verdict == "FAIL" for result in self.collections)
+        wrong = any(result.outcome and result.outcome.verdict not in ("", "PASS") for result in self.collections)
         return SOME_FAILED if self.failed or wrong or self.trouble else DONE
 
 

@@ -90,6 +90,8 @@ class RunDetails:
         collections: each collection as the run left it; of one that was resumed, the last time counts.
         failures: the failed documents that were asked for.
         failures_total: how many there are.
+        provider_server: base URL of the provider, without login; None where nobody was asked, or nobody noted it.
+        model_digest: what that server called the model; None where it does not say.
         metrics: first those of the run as a whole, then those of its collections.
     """
 
@@ -104,6 +106,8 @@ class RunDetails:
     failures: tuple[FailureRecord, ...]
     verifications: tuple[VerificationRecord, ...]
     metrics: tuple[MetricsRecord, ...]
+    provider_server: str | None = None
+    model_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +166,15 @@ def trends_of(lines: list[RunLine]) -> Trends:
     return Trends(trend(speeds, True), trend(shares, False), trend(costs, False))
 
 
-def describe_run(name: str, failures: int | None = 20, *, settings: Settings | None = None) -> RunDetails:
+def describe_run(
+    name: str, failures: int | None = 20, wrong_documents: int | None = None, *, settings: Settings | None = None
+) -> RunDetails:
     """Everything about a run.
 
     Args:
         name: of the run, its alias, or `latest`.
         failures: most failed documents to list; None for all of them.
+        wrong_documents: most documents that failed a check to list of each verification; None for all of them.
         settings: where the ledger is; None reads `.env` and the environment.
 
     Raises:
@@ -187,8 +194,10 @@ def describe_run(name: str, failures: int | None = 20, *, settings: Settings | N
             collections=_last_of_each(summary),
             failures_total=summary.failures,
             failures=tuple(ledger.failures(run.id, limit=failures)),
-            verifications=tuple(ledger.verifications(run.id)),
+            verifications=tuple(ledger.verifications(run.id, wrong_documents)),
             metrics=tuple(ledger.metrics(run.id)),
+            provider_server=run.provider_server,
+            model_digest=run.model_digest,
         )
 
 

@@ -20,7 +20,7 @@ from migration.ledger import Ledger, MetricsRecord, ModelRecord, RunRecord
 from migration.ledger.database import resolve
 from migration.ledger.runs import LATEST
 from migration.operations import report
-from migration.operations.checks import check_run, record_verdict, told
+from migration.operations.checks import TARGET, check_run, record_verdict, told, told_wrong
 from migration.operations.execute import RunResult, execute, running, unfinished
 from migration.operations.setup import (
     LOCK_PATIENCE,
@@ -197,6 +197,10 @@ class _Migration:
         for check in checks:
             tell = context.console.detail if check.passed else context.console.warn
             tell(f"    {told(check)}")
+        for line in told_wrong(
+            [check for check in checks if check.name != TARGET]
+        ):  # Failures are named with the rest.
+            context.console.warn(f"    ! document {line}")
         _sign(context, plan, self.embedding, outcome)
 
 

@@ -50,7 +50,7 @@ class Verified:
 
     @property
     def exit_status(self) -> int:
-        """0 everything is as it should be, 1 a check failed."""
+        """0 everything is as it should be, 1 a check failed or could not be made."""
         return DONE if all(each.verdict == "PASS" for each in self.collections) else SOME_FAILED
 
 

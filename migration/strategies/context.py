@@ -10,7 +10,8 @@ from typing import Literal
 
 from kai.settings import ChosenStrategy
 from kai.typesense import Typesense
-from migration.ledger import Ledger, RunRecord
+from migration.ledger import Ledger, RunRecord, WrongDocument
+from migration.ledger.records import Verdict
 from migration.runtime.console import Console
 from migration.runtime.control import Control
 from migration.runtime.meter import Meter
@@ -144,6 +145,7 @@ class Outcome:
         failures: by document id.
         passes: how often the collection was read.
         changing: documents that were still changing when the last pass ended.
+        unsettled: their ids.
         missing: documents that a collection had and its backup does not, where it was created anew from that.
         unseen: documents by which the server's count at the drop of a collection differed from what had been seen:
             written (above 0) or deleted (below) in its last moment, and so lost or come back.
@@ -151,7 +153,8 @@ class Outcome:
         limit_reached: whether it was stopped because as many documents are written as it was to write.
         downtime_seconds: time without the full collection, or without its vector field; None where there was none.
         incomplete_seconds: time in which a vector search told only a part of the documents; None where there was none.
-        other_fields_changed: documents whose other fields are not what they were when they were first read.
+        other_fields_changed: documents whose other fields are not what they were when they were first read, with the
+            hashes of then and now.
         application_wrote: whether the application was seen writing while the run was under way.
         sample: documents picked at random from the last pass, for the verification.
         verdict: of the verification; empty before it.
@@ -164,16 +167,17 @@ class Outcome:
     failures: dict[str, Failure] = field(default_factory=dict)
     passes: int = 0
     changing: int = 0
+    unsettled: list[str] = field(default_factory=list)
     missing: int = 0
     unseen: int = 0
     complete: bool = False
     limit_reached: bool = False
     downtime_seconds: float | None = None
     incomplete_seconds: float | None = None
-    other_fields_changed: int = 0
+    other_fields_changed: list[WrongDocument] = field(default_factory=list)
     application_wrote: bool = False
     sample: list[Sampled] = field(default_factory=list)
-    verdict: Literal["", "PASS", "FAIL"] = ""
+    verdict: Verdict | Literal[""] = ""
     notes: list[str] = field(default_factory=list)
 
     @property

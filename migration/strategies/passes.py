@@ -32,7 +32,7 @@ from migration.documents.fetch import (
 )
 from migration.documents.pipeline import run_pages
 from migration.documents.update import Written, import_documents, update_line
-from migration.ledger import DocumentRecord, FailureRecord
+from migration.ledger import DocumentRecord, FailureRecord, WrongDocument
 from migration.strategies.context import Failure, Sampled
 from migration.strategies.limit import Limit
 from migration.strategies.read_back import ReadBack
@@ -55,7 +55,7 @@ class _PageWork:
     rows: dict[str, DocumentRecord] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
     failing: set[str] = field(default_factory=set)
-    other_fields_changed: int = 0
+    other_fields_changed: list[WrongDocument] = field(default_factory=list)
     sample: list[Sampled] = field(default_factory=list)
     written: Written = field(default_factory=Written)
 
@@ -71,7 +71,7 @@ class _Tally:
     """Ids written in a catch-up pass; in the first pass only their number counts."""
     nothing_to_do: bool = True
     failing: set[str] = field(default_factory=set)
-    other_fields_changed: int = 0
+    other_fields_changed: list[WrongDocument] = field(default_factory=list)
     sample: list[Sampled] = field(default_factory=list)
     sampled_from: int = 0
 
@@ -180,7 +180,8 @@ class Passes:
                 self._read_back = None  # Somebody else writes: nothing but what stands there now is a proof.
             total = tally.seen
         else:
-            outcome.changing = self._settle(tally.written)
+            outcome.unsettled = self._settle(tally.written)
+            outcome.changing = len(outcome.unsettled)
             if outcome.changing:
                 outcome.notes.append(
                     f"the application keeps writing: {outcome.changing} documents were still changing after "
@@ -198,15 +199,15 @@ class Passes:
         outcome.success = max(outcome.success, tally.success) if later else tally.success
         outcome.failures = dict(self._failures)
         outcome.sample = tally.sample or outcome.sample  # Of documents that were read back, the first pass has picked.
-        outcome.other_fields_changed = max(outcome.other_fields_changed, tally.other_fields_changed)
+        outcome.other_fields_changed = max(outcome.other_fields_changed, tally.other_fields_changed, key=len)
         outcome.application_wrote |= self._catching_up and not tally.nothing_to_do
 
-    def _settle(self, ids: list[str]) -> int:
-        """Look once more at the documents that the last pass wrote; how many needed writing again."""
+    def _settle(self, ids: list[str]) -> list[str]:
+        """Look once more at the documents that the last pass wrote; those that needed writing again."""
         self._tally = tally = _Tally()
         batches = [ids[start : start + PAGE_SIZE] for start in range(0, len(ids), PAGE_SIZE)]
         self._one_pass(([Document(id_, {"id": id_}, None) for id_ in batch] for batch in batches), lambda _: None)
-        return tally.wrote
+        return tally.written
 
     def _pages(self) -> Iterator[Page]:
         server, name, selection = self._context.server, self._name, self._selection
@@ -303,7 +304,10 @@ class Passes:
     def _look_at(self, document: Document, record: DocumentRecord, stored: bytes, work: _PageWork) -> None:
         """A document that is current may still have lost something else."""
         if self._whole and record.content_hash is not None and record.run_id == self._context.run.id:
-            work.other_fields_changed += record.content_hash != document.content_hash()
+            now = document.content_hash()
+            if record.content_hash != now:
+                changed = WrongDocument(document.id, record.content_hash.hex(), now.hex())
+                work.other_fields_changed.append(changed)
         self._pick(document, stored, work)
 
     def _pick(self, document: Document, stored: bytes, work: _PageWork) -> None:

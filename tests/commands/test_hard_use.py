@@ -152,8 +152,9 @@ def test_verify_needs_no_key_and_says_what_it_left_out(world: World, provider: O
     done = kai_migrate(world, "verify", variables=variables | {"OPENAI_API_KEY": ""})
     assert "No sample is embedded again: OPENAI_API_KEY" in done.err
     assert f"{NAME}: PASS" in done.out
-    done = kai_migrate(world, "verify", variables=variables | {"OPENAI_API_KEY": "wrong-key-0123456789"})
-    assert "sample embedded again: 0 of 0 (not done:" in done.out
+    done = kai_migrate(world, "verify", status=1, variables=variables | {"OPENAI_API_KEY": "wrong-key-0123456789"})
+    assert f"{NAME}: NOT CHECKED" in done.out
+    assert "? sample embedded again: 0 of 0 (not done: Incorrect API key" in done.out
 
 
 def test_a_collection_that_is_described_by_its_alias_is_verified_and_undone(

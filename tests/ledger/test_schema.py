@@ -1,8 +1,12 @@
 """The schema's way up and down, on both databases, with data in it."""
 
+import itertools
+import json
 import stat
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -14,8 +18,9 @@ from sqlalchemy import Engine, inspect, text
 
 import migration.ledger
 from migration.cli.ledger import command as ledger_command
-from migration.ledger import DocumentRecord, Ledger, LedgerError
+from migration.ledger import CheckResult, DocumentRecord, Ledger, LedgerError, WrongDocument
 from migration.ledger.database import connect, resolve
+from migration.ledger.records import Verdict, verdict_of
 from migration.ledger.schema import REVISIONS, VERSION_TABLE, metadata
 from migration.ledger.upgrade import Dialect, current, downgrade, head, sql, upgrade
 from tests.ledger.conftest import document, sha
@@ -62,7 +67,7 @@ def test_a_ledger_goes_up_down_and_up_again_with_its_data(ledger_url: str, tmp_p
     downgrade(ledger_url, "0001")
     assert current(ledger_url) == "0001"
     upgrade(ledger_url)
-    assert current(ledger_url) == head() == "0003"
+    assert current(ledger_url) == head() == "0004"
 
     with Ledger.open(ledger_url, tmp_path) as ledger:
         assert ledger.runs() == kept_runs
@@ -73,6 +78,81 @@ def test_a_ledger_goes_up_down_and_up_again_with_its_data(ledger_url: str, tmp_p
         assert (after.text_hash, after.vector_hash) == (before.text_hash, before.vector_hash)
         assert (after.model_id, after.run_id, after.tenant) == (model.id, run.id, "t")
         assert after.content_hash is None  # what only revision 0002 holds
+
+
+def test_verdicts_go_down_as_no_pass_and_come_up_again_as_they_were(ledger_url: str, tmp_path: Path) -> None:
+    wrong = (WrongDocument("seven\0", "a vector", "none"),)
+    made: dict[Verdict, list[CheckResult]] = {
+        "PASS": [CheckResult("documents", True, 7)],
+        "FAIL": [
+            CheckResult("documents", None, 0, detail="gone"),
+            CheckResult("vectors there", False, 7, 1, wrong_documents=wrong),
+        ],
+        "NOT CHECKED": [CheckResult("documents", True, 7), CheckResult("sample", None, 0, 0, 0.0, "out of reach")],
+    }
+    with Ledger.open(ledger_url, tmp_path) as ledger:
+        run = ledger.start_run("first", "migrate", provider_server="https://a.example/v1", model_digest="d")
+        for number, (verdict, made_here) in enumerate(made.items()):
+            assert verdict_of(check.passed for check in made_here) == verdict
+            ledger.record_verification(run.id, f"c{number}", verdict, made_here)
+        before = ledger.verifications(run.id)
+    assert [list(record.checks) for record in before] == list(made.values())
+
+    downgrade(ledger_url, "0003")
+    engine = engine_for(ledger_url)
+    with engine.connect() as connection:
+        query = text("SELECT verdict, run_id FROM verification_results ORDER BY collection")
+        standing = [(verdict, str(run_id)) for verdict, run_id in connection.execute(query)]
+        (checks,) = connection.execute(text("SELECT checks FROM verification_results WHERE collection = 'c2'")).one()
+    engine.dispose()
+    assert standing == [("PASS", run.id), ("FAIL", run.id), ("FAIL", run.id)]
+    # The older program reads each check by exactly these names.
+    older = json.loads(checks) if isinstance(checks, str) else checks
+    assert {frozenset(check) for check in older} == {
+        frozenset({"name", "passed", "count", "failed", "confidence", "detail"})
+    }
+
+    upgrade(ledger_url)
+    with Ledger.open(ledger_url, tmp_path) as ledger:
+        after = ledger.verifications(run.id)
+        assert [(r.verdict, r.at) for r in after] == [(r.verdict, r.at) for r in before]
+        assert [r.wrong_total for r in after] == [0] * 3  # what only revision 0004 holds
+        before_it = [[replace(check, wrong_documents=()) for check in r.checks] for r in before]
+        assert [list(r.checks) for r in after] == before_it
+        (kept,) = ledger.runs()
+        assert (kept.provider_server, kept.model_digest) == (None, None)
+
+
+def test_a_verification_of_an_older_program_is_read_as_it_was(ledger_url: str, tmp_path: Path) -> None:
+    upgrade(ledger_url, "0003")
+    identity, checks = (
+        str(uuid4()),
+        '[{"name": "a", "passed": true, "count": 0, "failed": 0, "confidence": 0, "detail": ""}]',
+    )
+    execute(
+        ledger_url,
+        "INSERT INTO verification_results (id, collection, verdict, checks, at) "
+        f"VALUES ('{identity}', 'c', 'PASS', '{checks.replace(':', chr(92) + ':')}', '2026-01-01 00\\:00\\:00')",
+    )
+    Ledger.open(ledger_url, tmp_path).close()
+    engine = engine_for(ledger_url)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT verdict FROM verification_results")).all() == [("PASS",)]
+    engine.dispose()
+
+
+def test_wrong_documents_go_with_their_verification(ledger: Ledger, ledger_url: str) -> None:
+    run = ledger.start_run("first", "migrate")
+    wrong = tuple(WrongDocument(f"d{n}", "a vector", "none") for n in range(1500))
+    check = CheckResult("vectors there", False, 1500, 1500, wrong_documents=wrong)
+    assert ledger.record_verification(run.id, "c", "FAIL", [check]) == ledger.verifications(run.id)[0]
+    (read,) = ledger.verifications(run.id, wrong=20)
+    assert (read.wrong_total, read.checks[0].wrong_documents) == (1500, wrong[:20])
+    execute(ledger_url, "DELETE FROM verification_results")
+    engine = engine_for(ledger_url)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM wrong_documents")).scalar() == 0
+    engine.dispose()
 
 
 def test_a_downgrade_to_base_leaves_no_table(ledger_url: str, tmp_path: Path) -> None:
@@ -118,7 +198,7 @@ def test_a_newer_ledger_is_refused_in_words_that_help(ledger_url: str, tmp_path:
 
 
 def test_an_unknown_revision_is_refused(ledger_url: str) -> None:
-    with pytest.raises(LedgerError, match="no ledger revision '0815'; known: base, 0001, 0002, 0003, head"):
+    with pytest.raises(LedgerError, match="no ledger revision '0815'; known: base, 0001, 0002, 0003, 0004, head"):
         upgrade(ledger_url, "0815")
 
 
@@ -179,7 +259,7 @@ def test_a_failing_upgrade_leaves_the_ledger_as_it_was(ledger_url: str, tmp_path
     engine.dispose()
 
 
-@pytest.mark.parametrize("steps", [[("base", "head")], [("base", "0001"), ("0001", "0002"), ("0002", "0003")]])
+@pytest.mark.parametrize("steps", [[("base", "head")], list(itertools.pairwise(("base", *REVISIONS)))])
 def test_the_printed_statements_build_the_same_ledger(
     ledger_url: str, tmp_path: Path, steps: list[tuple[str, str]]
 ) -> None:
@@ -203,7 +283,7 @@ def test_statements_can_be_printed_downwards_and_for_nothing() -> None:
     assert "DROP COLUMN content_hash" in sql("postgresql", "0002", "0001")
     assert "DROP TABLE runs" in sql("sqlite", "head", "base")
     assert "ledger upgrade" in sql("sqlite", "0002", "head")  # what cannot be printed
-    assert sql("sqlite", "0003", "head") == ""
+    assert sql("sqlite", "0004", "head") == ""
 
 
 def test_the_schema_has_no_place_for_texts_or_keys() -> None:
@@ -223,10 +303,10 @@ def test_the_commands_work_against_both_databases(ledger_url: str, tmp_path: Pat
     assert call("current") == "none\n"
     assert call("upgrade", "0001") == "The ledger stands at 0001.\n"
     assert call("current") == "0001\n"
-    assert call("upgrade") == "The ledger stands at 0003.\n"
-    assert call("current") == "0003 (head)\n"
+    assert call("upgrade") == "The ledger stands at 0004.\n"
+    assert call("current") == "0004 (head)\n"
     call("downgrade", "0001", exit_code=2, answer="n\n")
-    assert call("current") == "0003 (head)\n"
+    assert call("current") == "0004 (head)\n"
     assert call("downgrade", "base", "--yes") == "The ledger stands at base.\n"
     assert "Error: there is no ledger revision '7'" in call("upgrade", "7", exit_code=2)
     assert "CREATE TABLE document_embeddings" in call("sql")
