@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from typing import Final
+from urllib.parse import urlsplit
 
+_PORTS: Final = {"http": 80, "https": 443}
 _THIS_MACHINE: Final = ("localhost", "127.0.0.1", "::1")
 
 
@@ -27,3 +29,15 @@ def canonical_address(address: str) -> str:
     if host in _THIS_MACHINE:
         host = "localhost"
     return f"{f'[{host}]' if ':' in host else host}{colon}{port}"
+
+
+def canonical_url(url: str) -> str:
+    """A base URL in one spelling, without login, query and a slash at its end, so that it may be written down.
+
+    Raises:
+        ValueError: it is none.
+    """
+    parts = urlsplit(url)
+    usual = _PORTS.get(parts.scheme)
+    address = canonical_address(f"{parts.hostname or ''}:{parts.port or usual or ''}").removesuffix(f":{usual}")
+    return f"{parts.scheme}://{address}{parts.path.rstrip('/')}"

@@ -73,6 +73,15 @@ class ArrayEmbeddings(Protocol):
         ...
 
 
+@runtime_checkable
+class NamesItsModel(Protocol):
+    """An `Embeddings` whose server tells which model it has under a name."""
+
+    def digest_of_model(self) -> str | None:
+        """What the server calls this very model, another one where the name was given to another; `None` if unknown."""
+        ...
+
+
 def make_embeddings(settings: Settings, *, timeout: float = DEFAULT_TIMEOUT_S) -> Embeddings:
     """Build the `Embeddings` that the settings ask for, without asking the provider anything.
 
@@ -221,9 +230,20 @@ def _make_ollama(settings: Settings, timeout: float) -> Embeddings:
     KAI would get the vector of the first part of a text that is longer than the model's context. That is a
     vector of another text, so here the server refuses it with 400 and the text fails by name.
     """
+    import httpx
+    import ollama
     from langchain_ollama import OllamaEmbeddings
 
     class OllamaArrayEmbeddings(OllamaEmbeddings):
+        def digest_of_model(self) -> str | None:
+            assert self._client is not None  # noqa: S101 - made by the class's own validator
+            try:
+                models = self._client.list().models
+            except (ollama.ResponseError, httpx.HTTPError, OSError, ValueError):
+                return None  # A proxy may pass on nothing but what embeds.
+            tagged = self.model if ":" in self.model.rpartition("/")[2] else f"{self.model}:latest"
+            return next((each.digest for each in models if each.model == tagged), None)
+
         def embed_array(self, texts: list[str]) -> FloatArray:
             assert self._client is not None  # noqa: S101 - made by the class's own validator
             answer = self._client.embed(

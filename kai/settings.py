@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import quote, unquote
 
-from kai.address import canonical_address
+from kai.address import canonical_address, canonical_url
 from kai.models import EmbeddingSettings, find_model, usual_model
 from kai.settings_values import DEFAULT_TASK_TYPE, ChosenStrategy, Problem, Reader
 
@@ -41,6 +41,8 @@ Need = Literal["embedding", "typesense"]
 
 DEFAULT_ENV_FILE: Final = Path(".env")
 DEFAULT_OLLAMA_API_BASE: Final = "http://localhost:11434"
+_OPENAI: Final = "https://api.openai.com/v1"
+_GOOGLE: Final = "https://generativelanguage.googleapis.com"
 DEFAULT_HOME: Final = Path(".kai-migration")
 
 _KEY_OF_FAMILY: Final = {"openai": "OPENAI_API_KEY", "google": "GOOGLE_API_KEY"}
@@ -118,6 +120,17 @@ class Settings:
     strategy: ChosenStrategy = "auto"
 
     @property
+    def provider_server(self) -> str | None:
+        """Base URL of the provider in one spelling, without login or key; `None` for `local`, which asks nobody."""
+        bases = {
+            "openai": self.openai_api_base or _OPENAI,
+            "google": self.google_api_base or _GOOGLE,
+            "ollama": self.ollama_api_base,
+        }
+        base = bases.get(self.embedding.family)
+        return redact(canonical_url(base), self.secrets) if base else None
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """Every key and every password in a URL, for `redact`."""
         urls = (self.ledger_url, self.openai_api_base, self.google_api_base, self.ollama_api_base)
@@ -188,11 +201,13 @@ def load_settings(
         openai_api_key=reader.key(
             "OPENAI_API_KEY", required_for="family openai" if key_needed == "OPENAI_API_KEY" else None
         ),
-        openai_api_base=reader.url("OPENAI_API_BASE", example="https://api.openai.com/v1"),
+        # Where the first is not set, the SDK itself goes to the second.
+        openai_api_base=reader.url("OPENAI_API_BASE", example=_OPENAI)
+        or reader.url("OPENAI_BASE_URL", example=_OPENAI),
         google_api_key=reader.key(
             "GOOGLE_API_KEY", required_for="family google" if key_needed == "GOOGLE_API_KEY" else None
         ),
-        google_api_base=reader.url("GOOGLE_API_BASE", example="https://generativelanguage.googleapis.com"),
+        google_api_base=reader.url("GOOGLE_API_BASE", example=_GOOGLE),
         ollama_api_base=reader.url("OLLAMA_API_BASE", example=DEFAULT_OLLAMA_API_BASE) or DEFAULT_OLLAMA_API_BASE,
         home=reader.folder("MIGRATION_HOME", DEFAULT_HOME),
         ledger_url=reader.ledger_url("MIGRATION_LEDGER_URL"),

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     help="Collections to migrate: one or several names, also comma-separated or repeated; `all` for all. "
     "[default: all]",
 )
-@click.option("--dry-run", is_flag=True, help="Show what would happen. No write; no embedding but one probe.")
+@click.option(
+    "--dry-run", is_flag=True, help="Show what would happen. No write; no embedding but one probe, and the sample."
+)
 @ENV_FILE
 @click.option(
     "--collections-file",
@@ -74,6 +76,15 @@ if TYPE_CHECKING:
     type=Number(0.0, min_open=True),
     metavar="USD",
     help="Stop before embedding costs more than this, by list price and estimated tokens.",
+)
+@click.option(
+    "--sample",
+    "verify_sample",
+    type=click.IntRange(0, 250),
+    default=10,
+    show_default=True,
+    help="Current documents to embed again first, to see whether the model of this name is still the same, and "
+    "documents of each collection to search for, and to embed again, at the end.",
 )
 @click.option("--no-backup", "backup", flag_value=False, default=True, help="Overwrite old vectors without a backup.")
 @click.option("--force", is_flag=True, help="Embed every document again, also the ones that are current.")

@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
+_FILE: Final = "vectors.sqlite"
 _PAGE: Final = 250
 """Rows read or written at once, which bounds memory."""
 _LITTLE_ENDIAN: Final = np.dtype("<f4")  # the file may move to another machine
@@ -63,13 +64,18 @@ class VectorCache:
     """
 
     def __init__(self, home: Path, *, patience: float = 30.0) -> None:
-        self.path: Final = home / "vectors.sqlite"
+        self.path: Final = home / _FILE
         self._patience = patience
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._opened: int | None = None
         self._useless = False
         self._attempt(lambda connection: None, None)
+
+    @staticmethod
+    def is_in(home: Path) -> bool:
+        """Whether there is a cache already; opening one makes it."""
+        return (home / _FILE).exists()
 
     def close(self) -> None:
         """Close the file. A closed cache that is used again opens it again."""
@@ -113,6 +119,11 @@ class VectorCache:
             if rows := [(space, text_hash, len(vector), vector.data) for text_hash, vector in _sound(stored)]:
                 with self._lock:
                     self._attempt(partial(_insert, rows), None)
+
+    def forget(self, space: str) -> None:
+        """Forget every vector of a space. Raises CacheError as `put_many` does."""
+        with self._lock:
+            self._attempt(partial(_delete, space), None)
 
     def _attempt(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
         """Do some work on the file; on a damaged one, set it aside and do the work on a new one.
@@ -205,6 +216,10 @@ def _insert(rows: Sequence[tuple[str, bytes, int, memoryview]], connection: sqli
             "DO UPDATE SET dimensions = excluded.dimensions, vector = excluded.vector",
             rows,
         )
+
+
+def _delete(space: str, connection: sqlite3.Connection) -> None:
+    connection.execute("DELETE FROM vectors WHERE space = ?", [space])
 
 
 def _sound(stored: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, Vector]]:

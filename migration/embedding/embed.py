@@ -90,7 +90,7 @@ class Embedder:
         """The vector of each distinct text, or why it has none.
 
         A text that another thread is already embedding is waited for, not paid for again. New vectors are in
-        the cache, durably, before this returns.
+        the cache, durably, before this returns, but for those that pass it by.
 
         Args:
             texts: repeated ones cost nothing.
@@ -111,7 +111,7 @@ class Embedder:
                 embedded = self._cached(batch, hashes, cache)
                 if rest := [text for text in batch if text not in embedded]:
                     self._check_spending(rest)
-                    embedded |= self._embed_batch(rest, hashes)
+                    embedded |= self._embed_batch(rest, hashes, is_kept=cache != "bypass")
                 if cache == "refresh":
                     self._afresh.update(hashes[text] for text in rest)
                 promise.set_result(embedded)
@@ -177,7 +177,9 @@ class Embedder:
             if self._reserved > self._most_tokens:
                 raise ProviderStopped("the bound on cost is reached (--max-cost); run again with a higher one to go on")
 
-    def _embed_batch(self, texts: list[str], hashes: dict[str, bytes]) -> dict[str, Vector | TextFailure]:
+    def _embed_batch(
+        self, texts: list[str], hashes: dict[str, bytes], *, is_kept: bool
+    ) -> dict[str, Vector | TextFailure]:
         """Embed one batch; halve it as long as the provider refuses it. What was bought is in the cache at once.
 
         The other half may end the run, and would take with it what this one has paid for.
@@ -193,8 +195,9 @@ class Embedder:
                     ) from refusal
                 return {texts[0]: TextFailure(str(refusal))}
             middle = len(texts) // 2
-            return self._embed_batch(texts[:middle], hashes) | self._embed_batch(texts[middle:], hashes)
+            first = self._embed_batch(texts[:middle], hashes, is_kept=is_kept)
+            return first | self._embed_batch(texts[middle:], hashes, is_kept=is_kept)
         self._refused_in_a_row = 0
-        if self._cache:
+        if self._cache and is_kept:
             self._cache.put_many(self._space, [(hashes[t], v) for t, v in zip(texts, vectors, strict=True)])
         return dict(zip(texts, vectors, strict=True))

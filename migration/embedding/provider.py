@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import tenacity
 
-from kai.embeddings import MalformedAnswerError
+from kai.embeddings import MalformedAnswerError, NamesItsModel
 from kai.models import estimate_tokens
 from kai.provider_errors import ProviderFault, provider_fault
 from kai.vectors import Vector, WrongVectors, check_vectors, same_vector
@@ -93,7 +93,11 @@ class Provider:
         self._repeated: set[bytes] = set()
         self._lock = threading.Lock()
 
-    def probe(self) -> Vector:
+    def digest_of_model(self) -> str | None:
+        """What the provider's server calls this very model, whatever its name; None where it does not say."""
+        return self._embeddings.digest_of_model() if isinstance(self._embeddings, NamesItsModel) else None
+
+    def probe(self, text: str = PROBE_TEXT) -> Vector:
         """Embed one short text, without the cache: does the configuration work at all?
 
         A passing fault is tried again a few times, vectors that cannot be right too; the rest is told at once.
@@ -119,19 +123,22 @@ class Provider:
             reraise=True,
         )
         try:
-            return retrying(self._probe_once)
+            vector: Vector = retrying(lambda: self._probe_once(text))
         except (_Failed, WrongVectors) as error:
             if self._stopped.is_set():
                 raise Stopped from error
             if isinstance(error, _Failed):
                 raise ProbeFailed(error.fault) from error
             raise
+        return vector
 
-    def _probe_once(self) -> Vector:
+    def _probe_once(self, text: str) -> Vector:
         if self._stopped.is_set():
             raise Stopped
-        self._probed = self._checked([PROBE_TEXT])[0]
-        return self._probed
+        vector: Vector = self._checked([text])[0]
+        if text == PROBE_TEXT:
+            self._probed = vector
+        return vector
 
     def vectors(self, texts: list[str]) -> Vector:
         """The vectors of one request's texts, asked for again while that may help.

@@ -129,6 +129,27 @@ class Documents(Store):
                 query = query.where(_columns.model_number == numbers.get(model_id))
             return connection.execute(query).scalar_one()
 
+    def sample_documents(self, source: str, collection: str, model_id: str, most: int) -> list[DocumentRecord]:
+        """Some documents of the collection with the model's vectors, picked at random."""
+        with self._reading() as connection:
+            number = _looked_up(connection, embedding_models, "id", {model_id}).get(model_id)
+            query = (
+                select(*_fields)
+                .where(_columns.collection_id == _collection_id(connection, source, collection))
+                .where(_columns.model_number == number)
+                .order_by(func.random())
+                .limit(most)
+            )
+            return _records(connection, connection.execute(query).all())
+
+    def disown_documents(self, source: str, collection: str, model_id: str) -> None:
+        """The vectors of this model in the collection are another's after all: of which one is not known."""
+        with self._writing() as connection:
+            number = _looked_up(connection, embedding_models, "id", {model_id}).get(model_id)
+            collection_id = _collection_id(connection, source, collection)
+            theirs = (_columns.collection_id == collection_id, _columns.model_number == number)
+            connection.execute(update(document_embeddings).where(*theirs).values(model_number=None))
+
     def iterate_documents(self, source: str, collection: str, page: int = _PAGE) -> Iterator[DocumentRecord]:
         """All known documents of the collection in the order of their ids, read in pages of `page`.
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Final
 
 from kai.models import EmbeddingSettings, estimate_cost, fingerprint
@@ -17,14 +16,15 @@ from kai.typesense_schemas import signature_of
 from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder
 from migration.ledger import Ledger, MetricsRecord, ModelRecord, RunRecord
-from migration.ledger.database import resolve
 from migration.ledger.runs import LATEST
 from migration.operations import report
 from migration.operations.checks import TARGET, check_run, record_verdict, told, told_wrong
 from migration.operations.execute import RunResult, execute, running, unfinished
+from migration.operations.same_model import SameModel, disown, recognise
 from migration.operations.setup import (
     LOCK_PATIENCE,
     Session,
+    ledger_if_there,
     make_embedder,
     open_ledger,
     open_server,
@@ -48,7 +48,7 @@ _TOOLS: Final = {"openai": "langchain-openai", "google": "langchain-google-genai
 
 
 def preview(options: MigrationOptions, settings: Settings | None = None, console: Console = SILENT) -> Plan:
-    """What a migration would do, its texts counted; no write, and no embedding but one probe.
+    """What a migration would do, its texts counted; no write, and no embedding but one probe and a sample.
 
     Args:
         options: what is asked for.
@@ -59,13 +59,17 @@ def preview(options: MigrationOptions, settings: Settings | None = None, console
         Refused: what the run itself would refuse.
     """
     with _planned(options, settings, console) as (session, plan):
-        _refuse_taken_alias(session, plan)
-        probe(make_embedder(session), session.settings)
+        embedder, home = make_embedder(session), session.settings.home
+        with ledger_if_there(session.settings, session.options.patience) as ledger, contextlib.ExitStack() as stack:
+            _refuse_taken_alias(session, plan, ledger)
+            probe(embedder, session.settings)
+            cache = stack.enter_context(VectorCache(home)) if VectorCache.is_in(home) else None
+            same = recognise(session, embedder, plan, ledger, cache)
         memory.loaded()
         session.server.patience = session.options.patience
         embedding, stopped = session.settings.embedding, session.control.stopped
         looked_at = [look_at_texts(session.server, item, embedding, stopped) for item in plan.collections]
-        return replace(plan, collections=tuple(looked_at))
+        return replace(same.told(plan), collections=tuple(looked_at))
 
 
 def migrate(options: MigrationOptions, settings: Settings | None = None, console: Console = SILENT) -> RunResult:
@@ -108,21 +112,26 @@ def _run(session: Session, plan: Plan) -> RunResult:
     settings, options, embedding = session.settings, session.options, session.settings.embedding
     with contextlib.ExitStack() as stack:
         ledger = stack.enter_context(open_ledger(settings, options.patience))
+        cache = stack.enter_context(VectorCache(settings.home, patience=min(options.patience, LOCK_PATIENCE)))
         embedder = make_embedder(
             session,
-            cache=stack.enter_context(VectorCache(settings.home, patience=min(options.patience, LOCK_PATIENCE))),
+            cache=cache,
             patience=options.patience * _PROVIDER_PATIENCE,
             most_tokens=_affordable_tokens(embedding, options.max_cost),
         )
         probe(embedder, settings)
+        same = recognise(session, embedder, plan, ledger, cache)
         memory.loaded()
         session.server.patience = options.patience
+        provider = {"provider_server": same.server, "model_digest": same.digest}
 
         def begin() -> RunRecord:
-            report.banner(session.console, plan)
-            model = _register(ledger, embedding)
+            report.banner(session.console, same.told(plan))
+            model = _register(ledger, embedding, same)
+            if same.is_other:
+                disown(session, ledger, cache, plan, model)
             if (earlier := _resumable(session, ledger, plan, model.id)) is not None:
-                return ledger.resume_run(earlier.id)
+                return ledger.resume_run(earlier.id, **provider)
             return ledger.start_run(
                 run_name(embedding),
                 "migrate",
@@ -136,6 +145,7 @@ def _run(session: Session, plan: Plan) -> RunResult:
                     "typesense": plan.version,
                 },
                 source=_source(session, plan),
+                **provider,
             )
 
         names = [item.name for item in plan.collections if item.strategy != "skipped"]
@@ -265,23 +275,16 @@ def _with_notes(plan: Plan, options: MigrationOptions) -> Plan:
     return replace(plan, collections=tuple(items))
 
 
-def _refuse_taken_alias(session: Session, plan: Plan) -> None:
-    """The ledger refuses an alias that is taken when a run begins; a preview is to refuse it too.
-
-    Only a ledger that is there already is asked: a preview makes none.
-    """
-    settings, options = session.settings, session.options
-    if options.alias is None:
-        return
-    if options.alias == LATEST:
+def _refuse_taken_alias(session: Session, plan: Plan, ledger: Ledger | None) -> None:
+    """The ledger refuses an alias that is taken when a run begins; a preview is to refuse it too."""
+    settings, alias = session.settings, session.options.alias
+    if alias == LATEST:
         raise Refused(f"--alias: {LATEST!r} always names the latest run; choose another")
-    place = resolve(settings.ledger_url, settings.home)
-    if place.get_backend_name() != "sqlite" or not Path(place.database or "").is_file():
+    if alias is None or ledger is None:
         return
-    with open_ledger(settings, options.patience) as ledger:
-        model = ledger.find_model(fingerprint(settings.embedding, ""))
-        if _resumable(session, ledger, plan, model.id if model else None) is None:
-            ledger.refuse_taken(options.alias)
+    model = ledger.find_model(fingerprint(settings.embedding, ""))
+    if _resumable(session, ledger, plan, model.id if model else None) is None:
+        ledger.refuse_taken(alias)
 
 
 def _refuse_what_loses(plan: Plan, options: MigrationOptions) -> None:
@@ -308,10 +311,15 @@ def _refuse_what_loses(plan: Plan, options: MigrationOptions) -> None:
 # -- the ledger's side -----------------------------------------------------------------------------------
 
 
-def _register(ledger: Ledger, embedding: EmbeddingSettings) -> ModelRecord:
+def _register(ledger: Ledger, embedding: EmbeddingSettings, same: SameModel) -> ModelRecord:
     package = _TOOLS.get(embedding.family, "wordllama")
     return ledger.register_model(
-        **asdict(embedding), fingerprint=fingerprint(embedding, ""), tool_source=package, tool_version=version(package)
+        **asdict(embedding),
+        fingerprint=fingerprint(embedding, ""),
+        tool_source=package,
+        tool_version=version(package),
+        provider_server=same.server,
+        model_digest=same.digest,
     )
 
 

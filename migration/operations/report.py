@@ -29,7 +29,8 @@ def preview(console: Console, plan: Plan) -> None:
     console.line(f"Typesense {plan.version}")
     for item in plan.collections:
         _preview_collection(console, item, plan.embedding)
-    console.heading("DRY RUN: nothing was written, nothing was embedded but one probe")
+    sample = f" and a sample of {plan.compared} texts" if plan.compared else ""
+    console.heading(f"DRY RUN: nothing was written, nothing was embedded but one probe{sample}")
 
 
 def duration(seconds: float) -> str:

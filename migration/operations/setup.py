@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, cast
@@ -20,12 +21,14 @@ from kai.embeddings import (
 from kai.models import FAMILIES, fingerprint, nearest_model, request_limits
 from kai.settings import EmbeddingSettings, Need, Settings
 from kai.typesense import Typesense, TypesenseError
-from kai.vectors import WrongLength, WrongVectors
+from kai.vectors import Vector, WrongLength, WrongVectors
 from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder
-from migration.embedding.provider import ProbeFailed, Provider
+from migration.embedding.provider import PROBE_TEXT, ProbeFailed, Provider
 from migration.embedding.throttle import Throttle
 from migration.ledger import Ledger, LedgerError
+from migration.ledger.database import resolve
+from migration.ledger.upgrade import current
 from migration.runtime.console import Console
 from migration.runtime.control import Control
 from migration.runtime.meter import Meter
@@ -33,6 +36,8 @@ from migration.strategies.context import MigrationOptions
 from migration.strategies.refusals import Refused
 
 _NETWORK: Final = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE, SSL_CERT_DIR"
+BASES: Final = {"openai": "OPENAI_API_BASE", "google": "GOOGLE_API_BASE", "ollama": "OLLAMA_API_BASE"}
+"""The setting that says where the provider is, by family."""
 _TRUE: Final = ("true", "1")
 TYPESENSE_ONLY: Final[tuple[Need, ...]] = ("typesense",)
 """What an operation needs that embeds nothing."""
@@ -132,6 +137,24 @@ def open_ledger(settings: Settings, patience: float = LOCK_PATIENCE) -> Ledger:
         raise Refused(str(error)) from error
 
 
+@contextlib.contextmanager
+def ledger_if_there(settings: Settings, patience: float = LOCK_PATIENCE) -> Iterator[Ledger | None]:
+    """The ledger where there is one already, else None: whoever only looks makes none.
+
+    Raises:
+        Refused: it cannot be opened.
+    """
+    try:
+        standing = current(resolve(settings.ledger_url, settings.home))
+    except LedgerError as error:
+        raise Refused(str(error)) from error
+    if standing is None:
+        yield None
+        return
+    with open_ledger(settings, patience) as ledger:
+        yield ledger
+
+
 def make_embedder(
     session: Session, *, cache: VectorCache | None = None, patience: float = 300.0, most_tokens: int | None = None
 ) -> Embedder:
@@ -172,29 +195,33 @@ def make_embedder(
     )
 
 
-def probe(embedder: Embedder, settings: Settings) -> None:
-    """One embedding: does the key work, is there such a model, has its vector the right length?"""
-    embedding = settings.embedding
+def probe(embedder: Embedder, settings: Settings, text: str = PROBE_TEXT) -> Vector:
+    """One embedding: does the key work, is there such a model, has its vector the right length?
+
+    Returns:
+        The vector of the text.
+    """
+    embedding, what = settings.embedding, "probe" if text == PROBE_TEXT else "text"
     try:
-        embedder.provider.probe()
+        return embedder.provider.probe(text)
     except WrongLength as error:
         raise Refused(
             f"EMBEDDING_DIMENSIONS: {error}; set the length that {embedding.model} gives, or another model"
         ) from error
     except WrongVectors as error:
         raise Refused(
-            f"EMBEDDING_MODEL: {error} for the probe; look into the provider, or set another model"
+            f"EMBEDDING_MODEL: {error} for the {what}; look into the provider, or set another model"
         ) from error
     except ProbeFailed as error:
         fault, family = error.fault, embedding.family
         near = nearest_model(family, embedding.model)
         hint = f"; did you mean {near}?" if near else ""
-        where = {"openai": "OPENAI_API_BASE", "google": "GOOGLE_API_BASE", "ollama": "OLLAMA_API_BASE"}.get(family, "")
+        where = BASES.get(family, "")
         key = {"openai": "OPENAI_API_KEY", "google": "GOOGLE_API_KEY"}.get(family, where)
         explained = {
             "denied": f"{key}: the provider refuses the key: {fault.message}",
             "model_missing": f"EMBEDDING_MODEL: there is no model {embedding.model!r}{hint} ({fault.message})",
-            "refused": f"EMBEDDING_MODEL, EMBEDDING_DIMENSIONS: the provider refuses the probe{hint}: {fault.message}",
+            "refused": f"EMBEDDING_MODEL, EMBEDDING_DIMENSIONS: the provider refuses the {what}{hint}: {fault.message}",
         }
         hint = ""
         if fault.kind == "not_found" and family == "openai":

@@ -116,12 +116,14 @@ class Plan:
         collections: one after the other.
         version: the server's, as it says.
         hazards: what the operator should know, whichever collection it is; a sentence each.
+        compared: texts that were embedded again to see whether the model is the one whose vectors stand there.
     """
 
     embedding: EmbeddingSettings
     collections: tuple[CollectionPlan, ...]
     version: str = "unknown"
     hazards: tuple[str, ...] = ()
+    compared: int = 0
 
     @property
     def copied(self) -> list[Schema]:

@@ -156,7 +156,8 @@ class Embedded(VectorSource):
     def wanted(self, page: Page, known: Known, *, again: bool = False) -> Wanted:
         """The vectors of the documents' texts, each distinct one embedded once."""
         texts = {document.id: self.collection.text_of(document.fields) for document in page}
-        cache: CacheUse = "refresh" if self._context.options.force and not again else "use"
+        # In every pass: what the cache had before may be of another model of the same name.
+        cache: CacheUse = "refresh" if self._context.options.force else "use"
         vectors = self._embedder.embed((text for text in texts.values() if text), cache=cache)
         result: Wanted = {}
         for document_id, text in texts.items():

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import orjson
 
-from tests.providers.http import Request
+from tests.providers.http import Reply, Request
 from tests.providers.standin import Asked, ErrorAnswer, FloatArray, StandIn
 from tests.providers.vectors import vector_for
 
@@ -17,6 +17,9 @@ class OllamaStandIn(StandIn):
     """Ollama: no key, vectors of the model's own length, 2,048 tokens of context.
 
     A text above that is cut, or refused with 400 if the request says `truncate: false`.
+
+    Attributes:
+        digests: what `GET /api/tags` tells, by name with its tag; empty for a server that answers 404 there.
     """
 
     family = "ollama"
@@ -24,6 +27,13 @@ class OllamaStandIn(StandIn):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"max_text_tokens": 2048, **options})
+        self.digests: dict[str, str] = {}
+
+    async def _handle(self, request: Request) -> Reply:
+        if self.digests and (request.method, request.path) == ("GET", "/api/tags"):
+            models = [{"name": name, "model": name, "digest": digest} for name, digest in self.digests.items()]
+            return Reply(body=orjson.dumps({"models": models}))
+        return await super()._handle(request)
 
     @property
     def api_base(self) -> str:
