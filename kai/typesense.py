@@ -392,13 +392,13 @@ def _path(part: str) -> str:
 
 
 def search_by_vector(
-    name: str, field: str, document_id: str, vector: bytes, *, exact: bool = False
+    name: str, field: str, document_id: str, vector: bytes, *, exact: bool = False, most: int = _NEIGHBOURS
 ) -> dict[str, object]:
-    """A search for the neighbours of a vector, float32 bytes, as `multi_search` takes it.
+    """A search for so many neighbours of a vector, float32 bytes, as `multi_search` takes it.
 
     An exact one looks at nothing but the document, where a filter can name it.
     """
-    options, only = f"k:{_NEIGHBOURS}", {}
+    options, only = f"k:{most}", {}
     if exact and nameable(document_id):
         # Fewer documents than the cut-off are compared one by one, past the index's graph.
         options, only = f"{options}, flat_search_cutoff:{_NEIGHBOURS}", {"filter_by": id_filter([document_id])}
@@ -408,7 +408,7 @@ def search_by_vector(
     return {
         "collection": name,
         "q": "*",
-        "per_page": _NEIGHBOURS,
+        "per_page": most,
         "include_fields": "id",
         "vector_query": f"{field}:([{numbers}], {options})",
         **only,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from migration.operations.history import describe_run, list_models, list_runs
     from migration.operations.migrate import migrate, preview
     from migration.operations.rollback import restore, rollback
+    from migration.operations.search import search
     from migration.operations.verify import verify
     from migration.strategies.context import MigrationOptions
     from migration.strategies.plan import Plan
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MigrationOptions", "Plan", "Refused", "RunResult", "back_up", "compare", "describe_run", "explain", "list_models",
-    "list_runs", "migrate", "preview", "prune_backups", "restore", "rollback", "verify",
+    "list_runs", "migrate", "preview", "prune_backups", "restore", "rollback", "search", "verify",
 ]  # fmt: skip
 
 _PLACES = {
@@ -36,6 +37,7 @@ _PLACES = {
     "operations.history": ("describe_run", "list_models", "list_runs"),
     "operations.migrate": ("migrate", "preview"),
     "operations.rollback": ("restore", "rollback"),
+    "operations.search": ("search",),
     "operations.verify": ("verify",),
     "strategies.context": ("MigrationOptions",),
     "strategies.plan": ("Plan",),

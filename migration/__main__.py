@@ -26,6 +26,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "compare": Entry("migration.cli.compare", "Two runs side by side, and how far their models agree."),
     "models": Entry("migration.cli.models", "List models, and how many documents carry each."),
     "explain": Entry("migration.cli.explain", "Say where one document's vector comes from."),
+    "search": Entry("migration.cli.search", "Find what stands next to a text, to see what the vectors are worth."),
     "backup": Entry("migration.cli.backup", "Back up a collection by hand."),
     "restore": Entry("migration.cli.restore", "Restore a collection from a backup."),
     "backups": Entry("migration.cli.backups", "List and prune backups."),

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from migration.operations.history import Models
     from migration.runtime.console import Console
 
-_TITLES = ("MODEL", "DIMENSIONS", "TASK TYPE", "FINGERPRINT", "LAST USED", "COLLECTION", "DOCUMENTS")
+_TITLES = (
+    "MODEL", "DIMENSIONS", "TASK TYPE", "FINGERPRINT", "LAST USED", "PROVIDER", "DIGEST", "COLLECTION", "DOCUMENTS",
+)  # fmt: skip
+_DIGITS = 12
+"""Of a digest, as `ollama list` shows it."""
 
 
 @click.command("models")
@@ -21,8 +25,8 @@ _TITLES = ("MODEL", "DIMENSIONS", "TASK TYPE", "FINGERPRINT", "LAST USED", "COLL
 def command(invocation: Invocation) -> int:
     """List the embedding models, and how many documents carry each, by collection.
 
-    The last used model comes first. A collection in which vectors of several models stand is named below:
-    searches there compare what cannot be compared.
+    The last used model comes first, with the server and the digest (Ollama) that it had then. A collection in
+    which vectors of several models stand is named below: searches there compare what cannot be compared.
     """
     from migration.cli.exits import answer
     from migration.operations.history import list_models
@@ -43,12 +47,14 @@ def _lay_out(models: Models, console: Console) -> None:
             text(model.task_type),
             model.fingerprint,
             moment(model.last_used_at),
+            text(model.provider_server),
+            text((model.model_digest or "").removeprefix("sha256:")[:_DIGITS]),
         )
         if not use.collections:
             rows.append((*facts, text(None), "0"))
         for place in use.collections:
             rows.append((*facts, f"{place.source}/{place.collection}", amount(place.documents)))
-            facts = ("", "", "", "", "")
+            facts = ("",) * len(facts)
     console.table(rows)
     for name in models.mixed:
         console.warn(f"Vectors of several models stand in {name}; run the migration to its end.")

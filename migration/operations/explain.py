@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 
-from kai.collections import described_as, load_collections
 from kai.models import fingerprint
 from kai.settings import Settings, load_settings
 from kai.typesense import Typesense, nameable
@@ -16,7 +15,13 @@ from migration.documents.fetch import Selection, export_pages
 from migration.embedding.embed import text_hash
 from migration.ledger import DocumentRecord, ModelRecord, vector_hash
 from migration.operations.history import name_of
-from migration.operations.setup import TYPESENSE_ONLY, configured_target, open_ledger, open_server
+from migration.operations.setup import (
+    TYPESENSE_ONLY,
+    configured_target,
+    described_collection,
+    open_ledger,
+    open_server,
+)
 from migration.runtime.console import SILENT, Console
 from migration.strategies.refusals import Refused
 
@@ -80,16 +85,8 @@ def explain(
         CollectionsError, LedgerError, TypesenseError: the descriptions, the ledger or the server cannot be used.
     """
     settings = settings or load_settings(needs=TYPESENSE_ONLY)
-    known = load_collections(collections_file)
     with open_server(settings, console) as server:
-        described = described_as(known, collection, server.aliases())
-        if described is None:
-            raise Refused(
-                f"COLLECTION: unknown collection {collection!r}; known: {', '.join(known)}; see --collections-file"
-            )
-        schema = server.collection(described.name)
-        if schema is None:
-            raise Refused(f"COLLECTION: {collection!r} does not exist on {server.url}")
+        described, schema = described_collection(server, collection, collections_file)
         name = str(schema["name"])
         document = server.document(name, document_id)
         if document is None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, cast
 
-from kai.collections import EmbeddedCollection, load_collections, select_collections
+from kai.collections import EmbeddedCollection, described_as, load_collections, select_collections
 from kai.embeddings import (
     DEFAULT_TIMEOUT_S,
     ArrayEmbeddings,
@@ -20,7 +20,7 @@ from kai.embeddings import (
 )
 from kai.models import FAMILIES, fingerprint, nearest_model, request_limits
 from kai.settings import EmbeddingSettings, Need, Settings
-from kai.typesense import Typesense, TypesenseError
+from kai.typesense import Schema, Typesense, TypesenseError
 from kai.vectors import Vector, WrongLength, WrongVectors
 from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder
@@ -92,6 +92,23 @@ def selected_collections(names: Sequence[str], file: Path | None) -> list[Embedd
             *[f"--collections: unknown collection {name!r}; known: {', '.join(known)}, or all" for name in unknown]
         )
     return collections
+
+
+def described_collection(server: Typesense, name: str, file: Path | None) -> tuple[EmbeddedCollection, Schema]:
+    """The description and the schema of one collection, by the name that it is described by or its real one.
+
+    Raises:
+        Refused: nobody describes it, or the server does not have it.
+        CollectionsError: the file that describes them is wrong.
+    """
+    known = load_collections(file)
+    described = described_as(known, name, server.aliases())
+    if described is None:
+        raise Refused(f"COLLECTION: unknown collection {name!r}; known: {', '.join(known)}; see --collections-file")
+    schema = server.collection(described.name)
+    if schema is None:
+        raise Refused(f"COLLECTION: {name!r} does not exist on {server.url}")
+    return described, schema
 
 
 def configured_target(settings: Settings) -> EmbeddingSettings | None:
