@@ -64,7 +64,7 @@ def _lay_out(record: VerificationRecord, console: Console) -> None:
     for check in record.checks:
         console.line(f"  {_MARKS[check.passed]} {told(check)}")
     for line in told_wrong(record.checks):
-        console.line(f"  ! document {line}")
+        console.line(f"  ! {line}")
 
 
 _MARKS: Final = {True: " ", False: "!", None: "?"}

@@ -209,7 +209,8 @@ def told_wrong(checks: Sequence[CheckResult]) -> Iterator[str]:
     """The first documents that failed a check, a line each, and how many more there are."""
     wrong = [(check.name, each) for check in checks for each in check.wrong_documents]
     for name, each in wrong[:NAMED]:
-        yield f"{each.document_id!r}: {name}: expected {shortened(each.expected)}, found {shortened(each.found)}"
+        differs = f"expected {shortened(each.expected)}, found {shortened(each.found)}"
+        yield f"document {each.document_id!r}: {name}: {differs}"
     if (more := len(wrong) - NAMED) > 0:
         yield f"… and {more:,} more; `kai-migrate show RUN --json` has them all"
 

@@ -210,7 +210,7 @@ class _Migration:
         for line in told_wrong(
             [check for check in checks if check.name != TARGET]
         ):  # Failures are named with the rest.
-            context.console.warn(f"    ! document {line}")
+            context.console.warn(f"    ! {line}")
         _sign(context, plan, self.embedding, outcome)
 
 
