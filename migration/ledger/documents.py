@@ -132,11 +132,13 @@ class Documents(Store):
     def sample_documents(self, source: str, collection: str, model_id: str, most: int) -> list[DocumentRecord]:
         """Some documents of the collection with the model's vectors, picked at random."""
         with self._reading() as connection:
-            number = _looked_up(connection, embedding_models, "id", {model_id}).get(model_id)
+            numbers = _looked_up(connection, embedding_models, "id", {model_id})
+            if model_id not in numbers:
+                return []
             query = (
                 select(*_fields)
                 .where(_columns.collection_id == _collection_id(connection, source, collection))
-                .where(_columns.model_number == number)
+                .where(_columns.model_number == numbers[model_id])
                 .order_by(func.random())
                 .limit(most)
             )

@@ -43,7 +43,9 @@ class MigrationOptions:
         keep_old: whether a recreate keeps the previous collection under another name.
         alias: a second name for the run.
         description: a note that stays with the run.
-        verify_sample: documents that are embedded again and searched for at the end.
+        verify_sample: texts whose vectors are known that are embedded again first, to see whether the model of this
+            name is still the same; and documents of each collection that are searched for, and embedded again, at the
+            end. 0 for neither.
         verbose: whether details are told.
     """
 

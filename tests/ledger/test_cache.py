@@ -247,3 +247,14 @@ def test_memory_does_not_grow_with_the_cache(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert left < 1_000_000  # of 5 MB that were stored
     assert peak < 3_000_000
+
+
+def test_a_space_is_forgotten_and_the_others_stay(tmp_path: Path) -> None:
+    stored = pairs(300)
+    with VectorCache(tmp_path) as cache:
+        for space in ("one", "two"):
+            cache.put_many(space, stored)
+        cache.forget("one")
+        hashes = [text_hash for text_hash, _ in stored]
+        assert cache.get_many("one", hashes) == {}
+        assert len(cache.get_many("two", hashes)) == 300

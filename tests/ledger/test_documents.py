@@ -116,3 +116,29 @@ def test_deleting_a_model_meanwhile_does_not_lend_its_number_to_another(
     assert ledger.documents("host:1", "c", ["one"])["one"].model_id is None
     with pytest.raises(LedgerError, match=f"holds no model or run '{model.id}'"):
         ledger.record_documents("host:1", "c", [document("one", model_id=model.id)])
+
+
+def test_a_sample_has_only_documents_of_the_model_and_disowned_ones_have_none(
+    ledger: Ledger, model: ModelRecord, run: RunRecord
+) -> None:
+    other = ledger.register_model(family="local", model="other", dimensions=256, fingerprint="f2")
+    for collection in ("a", "b"):
+        rows = [document(f"m{n}", model_id=model.id, run_id=run.id) for n in range(20)]
+        ledger.record_documents("host:1", collection, [*rows, document("o", model_id=other.id), document("n")])
+    sample = ledger.sample_documents("host:1", "a", model.id, 5)
+    assert len({record.document_id for record in sample}) == 5
+    assert {record.model_id for record in sample} == {model.id}
+    assert len(ledger.sample_documents("host:1", "a", model.id, 99)) == 20
+    assert ledger.sample_documents("host:1", "nowhere", model.id, 99) == []
+
+    ledger.disown_documents("host:1", "a", model.id)
+    assert ledger.sample_documents("host:1", "a", model.id, 99) == []
+    assert [ledger.count_documents("host:1", "a", each.id) for each in (model, other)] == [0, 1]
+    assert ledger.count_documents("host:1", "b", model.id) == 20
+    kept = ledger.documents("host:1", "a", ["m3"])["m3"]
+    assert (kept.model_id, kept.run_id, kept.vector_hash) == (None, run.id, sha("m3"))
+
+
+def test_a_model_that_the_ledger_does_not_hold_has_no_documents(ledger: Ledger) -> None:
+    ledger.record_documents("host:1", "a", [document("n")])
+    assert ledger.sample_documents("host:1", "a", "00000000-0000-0000-0000-000000000000", 9) == []

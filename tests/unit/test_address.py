@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kai.address import canonical_address
+from kai.address import canonical_address, canonical_url
 from kai.settings import TypesenseSettings
 from kai.typesense import Typesense
 
@@ -42,3 +42,18 @@ def test_a_canonical_address_stays_as_it_is(address: str) -> None:
 def test_a_connection_knows_its_server_by_the_canonical_address(host: str) -> None:
     with Typesense(TypesenseSettings(host, 8108, api_key="key")) as server:
         assert server.address == "localhost:8108"
+
+
+@pytest.mark.parametrize(
+    ("spelt", "canonical"),
+    [
+        ("https://API.OpenAI.com/v1/", "https://api.openai.com/v1"),
+        ("https://api.openai.com:443/v1", "https://api.openai.com/v1"),
+        ("http://127.0.0.1:11434", "http://localhost:11434"),
+        ("http://kai:secret@[::1]:80/x?key=secret#y", "http://localhost/x"),
+        ("http://[2001:db8::7]:9000/", "http://[2001:db8::7]:9000"),
+    ],
+)
+def test_a_base_url_has_one_spelling_without_login_and_query(spelt: str, canonical: str) -> None:
+    assert canonical_url(spelt) == canonical
+    assert canonical_url(canonical) == canonical

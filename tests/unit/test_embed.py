@@ -93,5 +93,6 @@ def test_a_comparison_with_what_the_provider_gives_now_asks_it_whatever_was_boug
     shared = embedder(seller, cache)
     shared.embed(["x"])
     shared.embed(["yy"], cache="refresh")
-    shared.embed(["x", "yy"], cache="bypass")
-    assert seller.sold == ["x", "yy", "x", "yy"]
+    shared.embed(["x", "yy", "zzz"], cache="bypass")
+    assert seller.sold == ["x", "yy", "x", "yy", "zzz"]
+    assert not cache.get_many("space", [text_hash("zzz")])  # Whether it is worth keeping is not known yet.

@@ -114,3 +114,20 @@ _FORMS = (
 def test_a_secret_is_found_however_each_of_its_characters_is_written(secret: str, forms: list[object]) -> None:
     written = "".join(form(character) for form, character in zip(forms, secret, strict=False))  # type: ignore[operator]
     assert redact(f"before {written} after", [secret]) == "before *** after"
+
+
+def test_the_providers_server_is_known_without_login_or_key() -> None:
+    openai = {"EMBEDDING_FAMILY": "openai", "EMBEDDING_MODEL": "text-embedding-3-small"}
+    known = GOOD | SECRETS | openai
+    key = SECRETS["OPENAI_API_KEY"]
+    for base, server in (
+        ({}, "https://api.openai.com/v1"),
+        ({"OPENAI_API_BASE": f"https://u:pass-0123@Gate.example/{key}/v1/?key={key}"}, "https://gate.example/***/v1"),
+        ({"OPENAI_BASE_URL": "http://127.0.0.1:4000/v1"}, "http://localhost:4000/v1"),
+        ({"OPENAI_API_BASE": "http://a/v1", "OPENAI_BASE_URL": "http://b/v1"}, "http://a/v1"),
+    ):
+        assert load_settings(environ=known | base).provider_server == server
+    ollama = known | {"EMBEDDING_FAMILY": "ollama", "EMBEDDING_MODEL": "nomic-embed-text"}
+    assert load_settings(environ=ollama).provider_server == "http://ollama.example.org"
+    local = known | {"EMBEDDING_FAMILY": "local", "EMBEDDING_MODEL": "l2_supercat", "EMBEDDING_DIMENSIONS": "64"}
+    assert load_settings(environ=local).provider_server is None
