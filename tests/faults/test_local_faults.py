@@ -111,7 +111,7 @@ def test_a_clock_that_jumps_back_and_forth_changes_nothing(bench: Bench, seed: i
     with jumping_clock(seed):
         check_done(bench, bench.run(collections=BOTH), BOTH)
         sent = len(bench.provider.embedded)
-        check_done(bench, bench.run(collections=BOTH), BOTH)
+        check_done(bench, bench.run(collections=BOTH, verify_sample=0), BOTH)
     assert bench.provider.embedded[sent:] == ["probe"]
 
 
