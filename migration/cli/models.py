@@ -41,7 +41,7 @@ def _lay_out(models: Models, console: Console) -> None:
     rows = [_TITLES]
     for use in models.models:
         model = use.model
-        facts = (
+        facts: tuple[str, ...] = (
             f"{model.family}/{model.model}",
             str(model.dimensions),
             text(model.task_type),

@@ -128,8 +128,6 @@ def _run(session: Session, plan: Plan) -> RunResult:
         def begin() -> RunRecord:
             report.banner(session.console, same.told(plan))
             model = _register(ledger, embedding, same)
-            if same.is_other:
-                disown(session, ledger, cache, plan, model)
             if (earlier := _resumable(session, ledger, plan, model.id)) is not None:
                 return ledger.resume_run(earlier.id, **provider)
             return ledger.start_run(
@@ -155,6 +153,8 @@ def _run(session: Session, plan: Plan) -> RunResult:
         embedder.count_as_spent(before.tokens or 0)
         model = ledger.find_model(context.run.model_id or "")
         assert model is not None  # noqa: S101 - registered right before
+        if same.is_other:
+            disown(session, ledger, cache, plan, model)
         return execute(
             context,
             [_Migration(item, embedding, embedder, model) for item in plan.collections],

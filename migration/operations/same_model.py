@@ -6,7 +6,7 @@ cache hold is known by the name alone, so a run would take vectors of the wrong 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice, zip_longest
 from typing import Final
@@ -14,7 +14,6 @@ from typing import Final
 import numpy as np
 
 from kai.models import fingerprint
-from kai.typesense import Typesense
 from kai.vectors import cosine
 from migration.documents.fetch import PAGE_SIZE, Selection, fetch_documents, fetch_newest
 from migration.embedding.cache import VectorCache
@@ -75,9 +74,12 @@ def recognise(
     settings, options = session.settings, session.options
     embedding, most = settings.embedding, options.verify_sample
     server, digest = settings.provider_server, embedder.provider.digest_of_model()
-    model = ledger.find_model(fingerprint(embedding, "")) if ledger else None
+    space = fingerprint(embedding, "")
+    model = ledger.find_model(space) if ledger else None
+    changes = tuple(_changes(model, server, digest))
     known = [
-        list(islice(_known(session.server, item, ledger, model, cache, fingerprint(embedding, ""), most), most))
+        list(islice(_current(session, item, ledger, model), most))
+        or list(islice(_kept(session, item, cache, space, changes), most))
         for item in plan.collections
         if most and item.strategy != "skipped"
     ]
@@ -97,11 +99,10 @@ def recognise(
     if not wrong:
         if cosines:
             session.console.detail(f"The same model: {compared}, least cosine {min(cosines)[0]:.6f}")
-        notes = _changes(model, server, digest)
         seen = f"{compared} have the vectors that are there" if cosines else "nothing that is there could be compared"
-        return SameModel(server, digest, len(cosines), notes=tuple(f"{note}; {seen}" for note in notes))
+        return SameModel(server, digest, len(cosines), notes=tuple(f"{note}; {seen}" for note in changes))
     named = ", ".join(f"{name} {id_!r}" for _, name, id_ in wrong[:_NAMED])
-    before = "".join(f"; {note}" for note in _changes(model, server, digest))
+    before = "".join(f"; {note}" for note in changes)
     found = (
         f"another model has the name {embedding.model!r} now: of {compared}, {len(wrong)} have other vectors than "
         f"those that are there (least cosine {min(wrong)[0]:.4f}), such as {named}{before}"
@@ -136,38 +137,43 @@ def _changes(model: ModelRecord | None, server: str | None, digest: str | None) 
         yield f"the digest of {model.model!r} was {model.model_digest[:19]} before, and is {digest[:19]} now"
 
 
-def _known(
-    server: Typesense,
-    plan: CollectionPlan,
-    ledger: Ledger | None,
-    model: ModelRecord | None,
-    cache: VectorCache | None,
-    space: str,
-    most: int,
+def _current(
+    session: Session, plan: CollectionPlan, ledger: Ledger | None, model: ModelRecord | None
 ) -> Iterator[tuple[str, Sampled]]:
-    """Texts of a collection whose vectors a run would not buy, with these: what is current, else what is kept.
-
-    Without a ledger that knows the documents, the cache alone decides what they get.
-    """
-    name, collection = str(plan.schema["name"]), plan.collection
-    selection = Selection(collection.embedding_field, collection.filter_by, collection.text_fields)
-    looked_at = min(_SPARE * most, PAGE_SIZE)
-    is_current = False
-    if ledger is not None and model is not None:
-        records = {
-            each.document_id: each for each in ledger.sample_documents(server.address, name, model.id, looked_at)
-        }
-        for document in fetch_documents(server, name, selection, list(records)):
-            record, text = records[document.id], collection.text_of(document.fields)
-            stored = document.vector_bytes()
-            if stored and record.has_vector(stored) and record.text_hash == text_hash(text):
-                is_current = True
-                yield name, Sampled(document.id, text, stored)
-    if is_current or cache is None:
+    """Documents that carry the model's vector of the text that they have, by the ledger, with the collection's name."""
+    if ledger is None or model is None:
         return
-    _, page = fetch_newest(server, name, replace(selection, with_vector=False), looked_at)
+    server, name, collection = session.server, str(plan.schema["name"]), plan.collection
+    drawn = ledger.sample_documents(server.address, name, model.id, _looked_at(session))
+    records = {record.document_id: record for record in drawn}
+    for document in fetch_documents(server, name, _selection(plan), list(records)):
+        record, text, stored = records[document.id], collection.text_of(document.fields), document.vector_bytes()
+        if stored and record.has_vector(stored) and record.text_hash == text_hash(text):
+            yield name, Sampled(document.id, text, stored)
+
+
+def _kept(
+    session: Session, plan: CollectionPlan, cache: VectorCache | None, space: str, changes: Sequence[str]
+) -> Iterator[tuple[str, Sampled]]:
+    """The same by the cache, where the ledger knows none: what it keeps is taken for what the model gives.
+
+    Only what stands there, unless the provider has changed: then whatever a run would take out of the cache.
+    """
+    if cache is None:
+        return
+    name, collection = str(plan.schema["name"]), plan.collection
+    _, page = fetch_newest(session.server, name, _selection(plan), _looked_at(session))
     texts = {document.id: collection.text_of(document.fields) for document in page}
     kept = cache.get_many(space, list({text_hash(text) for text in texts.values() if text}))
-    for document_id, text in texts.items():
-        if (vector := kept.get(text_hash(text))) is not None:
-            yield name, Sampled(document_id, text, vector.tobytes())
+    for document in page:
+        vector = kept.get(text_hash(texts[document.id]))
+        if vector is not None and (changes or document.vector_bytes() == vector.tobytes()):
+            yield name, Sampled(document.id, texts[document.id], vector.tobytes())
+
+
+def _selection(plan: CollectionPlan) -> Selection:
+    return Selection(plan.collection.embedding_field, plan.collection.filter_by, plan.collection.text_fields)
+
+
+def _looked_at(session: Session) -> int:
+    return min(_SPARE * session.options.verify_sample, PAGE_SIZE)

@@ -54,7 +54,7 @@ def test_every_document_comes_along_and_only_the_dimensions_change(world: World,
     check_recreated(before, world, provider, 128)
     assert done.summary("context_stores") == {"status": "completed", "count": 300, "success": 300, "failed": 0}
     again = len(provider.embedded)
-    assert world.run(**openai(provider, 128)).status == 0
+    assert world.run("--sample", "0", **openai(provider, 128)).status == 0
     assert provider.embedded[again:] == ["probe"]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from kai.typesense import TypesenseError
 from migration.ledger import CheckResult, WrongDocument
-from migration.ledger.records import verdict_of
+from migration.ledger.records import Verdict, verdict_of
 from migration.operations.checks import check_found, told_wrong
 from migration.strategies.context import Sampled
 from tests.providers import OpenAIStandIn
@@ -116,8 +116,9 @@ def test_one_failure_fails_and_one_check_that_was_not_made_is_no_pass() -> None:
     assert verdict_of([True, True]) == "PASS"
     assert verdict_of([True, None]) == "NOT CHECKED"
     assert verdict_of([None, False, True]) == "FAIL"
-    assert verdict_of(["PASS", "NOT CHECKED"]) == "NOT CHECKED"
-    assert verdict_of(["NOT CHECKED", "FAIL"]) == "FAIL"
+    collections: list[Verdict] = ["PASS", "NOT CHECKED"]
+    assert verdict_of(collections) == "NOT CHECKED"
+    assert verdict_of([*collections, "FAIL"]) == "FAIL"
 
 
 def test_twenty_wrong_documents_are_told_and_how_many_more_there_are() -> None:
