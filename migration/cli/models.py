@@ -38,7 +38,7 @@ def _lay_out(models: Models, console: Console) -> None:
     if not models.models:
         console.line("No models yet.")
         return
-    rows = [_TITLES]
+    rows: list[tuple[str, ...]] = [_TITLES]
     for use in models.models:
         model = use.model
         facts: tuple[str, ...] = (

@@ -65,7 +65,7 @@ def test_an_outage_of_the_provider_stops_the_run_and_a_later_one_finishes(bench:
     assert len(right["context_stores"]) == 40
     assert re.search(words(name, ANSWERS[name]), ended.err, re.IGNORECASE), ended.text
     paid = bench.provider.paid()
-    check_done(bench, bench.run(collections=BOTH), BOTH)
+    check_done(bench, bench.run(collections=BOTH, verify_sample=0), BOTH)
     assert not paid & bench.provider.paid(), "a text was paid for twice"
 
 
@@ -78,7 +78,7 @@ def test_a_key_revoked_in_mid_run_stops_the_run_at_once_and_a_later_one_finishes
     assert len(bench.provider.fired) == 1, "asked again although it was the last word"
     assert re.search(words(name, LAST_WORDS[name]), ended.err), ended.text
     paid = bench.provider.paid()
-    check_done(bench, bench.run(collections=BOTH), BOTH)
+    check_done(bench, bench.run(collections=BOTH, verify_sample=0), BOTH)
     assert not paid & bench.provider.paid(), "a text was paid for twice"
 
 
@@ -123,7 +123,7 @@ def test_what_half_of_a_request_has_bought_is_kept_when_the_other_half_ends_the_
     assert ended.status == 3, ended.text
     paid = bench.provider.paid()
     assert paid
-    check_done(bench, bench.run(), NAMES)
+    check_done(bench, bench.run(verify_sample=0), NAMES)
     assert not paid & bench.provider.paid(), "a text was paid for twice"
 
 
@@ -150,7 +150,7 @@ def test_one_refused_text_fails_alone_and_is_named(bench: Bench) -> None:
     assert ended.status == 1, ended.text
     assert right["context_stores"] == set(bench.before["context_stores"]) - failed
     assert set(Counter(bench.provider.embedded[sent:]).values()) == {1}, "a text was paid for twice"
-    check_done(bench, bench.run(), NAMES)
+    check_done(bench, bench.run(verify_sample=0), NAMES)
     assert bench.provider.paid().keys() == {text}
 
 

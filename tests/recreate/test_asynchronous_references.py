@@ -80,9 +80,9 @@ def referred(world: World, provider: OpenAIStandIn, tmp_path: Path) -> SmallWorl
     return small
 
 
-def run(small: SmallWorld, folder: Path, **how: Any) -> Ended:
+def run(small: SmallWorld, folder: Path, sample: int = 10, **how: Any) -> Ended:
     """A run to the target."""
-    return run_forked(small.options(), small.environment(TARGET, folder / "home"), folder, **how)
+    return run_forked(small.options(verify_sample=sample), small.environment(TARGET, folder / "home"), folder, **how)
 
 
 @pytest.mark.parametrize("world", VERSIONS, indirect=True)
@@ -176,7 +176,7 @@ def test_a_collection_that_was_left_with_a_part_of_its_documents_is_finished_by_
     referred.expected[id_]["rank"] = 99
     paid = len(referred.provider.embedded)
 
-    ended = run(referred, tmp_path, verify_sample=0)
+    ended = run(referred, tmp_path, sample=0)
     assert ended.status == 0, ended.text
     assert joined(referred) == before
     check_documents(referred.world, referred.expected, TARGET)
