@@ -120,6 +120,11 @@ class VectorCache:
                 with self._lock:
                     self._attempt(partial(_insert, rows), None)
 
+    def has(self, space: str) -> bool:
+        """Whether there is any vector of the space."""
+        with self._lock:
+            return self._attempt(partial(_has, space), False)
+
     def forget(self, space: str) -> None:
         """Forget every vector of a space. Raises CacheError as `put_many` does."""
         with self._lock:
@@ -216,6 +221,10 @@ def _insert(rows: Sequence[tuple[str, bytes, int, memoryview]], connection: sqli
             "DO UPDATE SET dimensions = excluded.dimensions, vector = excluded.vector",
             rows,
         )
+
+
+def _has(space: str, connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM vectors WHERE space = ? LIMIT 1", [space]).fetchone() is not None
 
 
 def _delete(space: str, connection: sqlite3.Connection) -> None:

@@ -159,7 +159,7 @@ def _kept(
 
     Only what stands there, unless the provider has changed: then whatever a run would take out of the cache.
     """
-    if cache is None:
+    if cache is None or not cache.has(space):
         return
     name, collection = str(plan.schema["name"]), plan.collection
     _, page = fetch_newest(session.server, name, _selection(plan), _looked_at(session))

@@ -254,7 +254,9 @@ def test_a_space_is_forgotten_and_the_others_stay(tmp_path: Path) -> None:
     with VectorCache(tmp_path) as cache:
         for space in ("one", "two"):
             cache.put_many(space, stored)
+        assert cache.has("one")
         cache.forget("one")
+        assert (cache.has("one"), cache.has("two")) == (False, True)
         hashes = [text_hash for text_hash, _ in stored]
         assert cache.get_many("one", hashes) == {}
         assert len(cache.get_many("two", hashes)) == 300
