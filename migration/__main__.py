@@ -57,7 +57,7 @@ class LazyGroup(click.Group):
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        from migration.cli.options import program_version
+        from migration.runtime.version import program_version
 
         click.echo(f"kai-migrate, version {program_version()}")
         ctx.exit()

@@ -16,6 +16,7 @@ from migration.embedding.cache import CacheError
 from migration.embedding.throttle import Stopped
 from migration.ledger import LedgerError
 from migration.operations.execute import DONE, INTERRUPTED, REFUSED, STOPPED, RunResult
+from migration.operations.report import took
 from migration.runtime.console import RULE, Console, prepare_streams
 from migration.runtime.lock import Held
 from migration.strategies.refusals import Refused
@@ -81,5 +82,6 @@ def tell_result(result: RunResult, console: Console, title: str = "SUMMARY") -> 
     for item in result.collections:
         console.line(f"{item.name}: {item.summary()}")
     console.line(RULE)
+    took(console, result.metrics)
     if result.exit_status in (STOPPED, INTERRUPTED):
         console.warn("Nothing is lost. Run the same command again: it goes on where this one ended.")

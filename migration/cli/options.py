@@ -7,7 +7,6 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -85,14 +84,6 @@ def spread(option: str, args: Sequence[str]) -> list[str]:
         if not taking:
             result.append(argument)
     return result
-
-
-def program_version() -> str:
-    """The installed version."""
-    try:
-        return version("kai-embedding-migration")
-    except PackageNotFoundError:
-        return "unknown (not installed)"
 
 
 class Number(click.FloatRange):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from migration.cli.options import ENV_FILE, FILE, VERBOSE, Invocation, Number, SeveralValues, program_version, share
+from migration.cli.options import ENV_FILE, FILE, VERBOSE, Invocation, Number, SeveralValues, share
+from migration.runtime.version import program_version
 
 if TYPE_CHECKING:
     from migration.runtime.console import Console

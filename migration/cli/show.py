@@ -12,11 +12,13 @@ from migration.cli.layout import amount, moment, percent, plain, rows_of, second
 from migration.cli.options import Invocation, common_options
 
 if TYPE_CHECKING:
+    from kai.settings import Settings
     from migration.ledger import (
         CheckResult,
         CollectionRunRecord,
         FailureRecord,
         MetricsRecord,
+        StartRecord,
         VerificationRecord,
         WrongDocument,
     )
@@ -32,22 +34,51 @@ SHOWN_FAILURES = 20
 @click.option(
     "--all-failures", is_flag=True, help="List every document that failed, or failed a check, not only the first 20."
 )
+@click.option("--command", "as_command", is_flag=True, help="Print the command line that does the run again.")
+@click.option(
+    "--collections-file",
+    "as_file",
+    is_flag=True,
+    help="Print what was in the collections file that the run was given.",
+)
 @common_options
-def command(run: str, all_failures: bool, invocation: Invocation) -> int:
+def command(run: str, all_failures: bool, as_command: bool, as_file: bool, invocation: Invocation) -> int:
     """Show everything about a run.
 
     RUN is its name, its alias, a beginning of the name that no other run has, or `latest`.
+
+    The command line of --command is for a shell: it sets the model, the provider and the server as they were, and
+    takes the keys from .env or the environment. On a copy of the server, change TYPESENSE_HOST and TYPESENSE_PORT.
     """
     from migration.cli.exits import answer
+    from migration.cli.replay import command_of, notes_on, recorded
     from migration.operations.history import describe_run
+    from migration.strategies.refusals import Refused
 
-    failures = None if all_failures else SHOWN_FAILURES
     wrong = None if all_failures or invocation.as_json else SHOWN_FAILURES
+
+    def ask(settings: Settings, console: Console) -> Any:
+        if as_command and as_file:
+            raise Refused("--command, --collections-file: give one of them")
+        failures = None if all_failures else SHOWN_FAILURES
+        details = describe_run(run, failures, wrong, settings=settings)
+        if as_command:
+            for note in notes_on(details):
+                console.warn(note)
+            return command_of(details)
+        if as_file and (file := recorded(details).collections_file) is None:
+            raise Refused(f"RUN: {details.run.name} was given no --collections-file")
+        return file if as_file else details
+
+    def lay_out(found: Any, console: Console) -> None:
+        if isinstance(found, str):
+            click.echo(found, nl=as_command)
+        else:
+            _lay_out(found, console, wrong)
+
+    name = "command" if as_command else "collections_file"
     return answer(
-        invocation,
-        lambda settings, _: describe_run(run, failures, wrong, settings=settings),
-        lambda details, console: _lay_out(details, console, wrong),
-        needs=(),
+        invocation, ask, lay_out, needs=(), facts=lambda found: {name: found} if isinstance(found, str) else found
     )
 
 
@@ -56,6 +87,9 @@ def _lay_out(details: RunDetails, console: Console, most_wrong: int | None) -> N
     console.table(_facts(details))
     checks = [(record, check) for record in details.verifications for check in record.checks]
     _section(console, "Collections", _COLLECTIONS, details.collections)
+    _section(console, "What was embedded", _TEXTS, [each for each in details.collections if each.embedding_field])
+    if len(details.starts) > 1:
+        _section(console, "Starts", _STARTS, details.starts)
     _section(console, "Verification", _CHECKS, checks)
     wrong = [(*each, document) for each in checks for document in each[1].wrong_documents][:most_wrong]
     _section(console, "Wrong documents", _WRONG, wrong)
@@ -68,7 +102,10 @@ def _lay_out(details: RunDetails, console: Console, most_wrong: int | None) -> N
 
 
 def _facts(details: RunDetails) -> list[tuple[str, str]]:
+    from migration.ledger import Call
+
     run, model = details.run, details.run.model
+    last = details.starts[-1] if details.starts else Call()
     facts = [
         ("Kind", run.kind),
         ("Alias", text(run.alias)),
@@ -80,19 +117,27 @@ def _facts(details: RunDetails) -> list[tuple[str, str]]:
         ("Fingerprint", text(model.fingerprint if model else None)),
         ("Provider", text(details.provider_server)),
         ("Digest", text(details.model_digest)),
-        ("Computed by", text(f"{model.tool_source} {model.tool_version}" if model and model.tool_source else None)),
+        ("Computed by", text(", ".join(dict.fromkeys(filter(None, map(_tool, details.starts)))))),
         ("Undoes", text(details.reverts)),
         ("Source", _words(details.source)),
         ("Parameters", _words(details.parameters)),
+        ("Options", _words(last.options or {})),
+        ("Settings", _words(last.environment or {})),
         ("Started", moment(run.started_at)),
         ("Finished", moment(run.finished_at)),
         ("Time", seconds(run.seconds)),
         ("Documents", f"{amount(run.documents)} of {amount(run.eligible)}, {amount(run.failed)} failed"),
         ("Speed", f"{amount(run.documents_per_second)} documents/s" if run.documents_per_second else text(None)),
         ("Cost", usd(run.cost_usd)),
+        ("Started by", text(last.user_name)),
+        ("Program", text(last.program_version and f"kai-migrate {last.program_version}")),
         ("Process", f"{details.pid} on {details.host}"),
     ]
     return [(name, value) for name, value in facts if value != text(None)]
+
+
+def _tool(start: StartRecord) -> str:
+    return f"{start.tool_source} {start.tool_version}" if start.tool_source else ""
 
 
 def _pause(value: float | None) -> str:
@@ -136,6 +181,20 @@ _COLLECTIONS: dict[str, Callable[[CollectionRunRecord], str]] = {
     "DOWNTIME": lambda item: _pause(item.downtime_seconds),
     "INCOMPLETE": lambda item: _pause(item.incomplete_seconds),
     "BACKUP": lambda item: text(item.backup_path),
+}
+_TEXTS: dict[str, Callable[[CollectionRunRecord], str]] = {
+    "COLLECTION": lambda item: item.collection,
+    "FIELD": lambda item: text(item.embedding_field),
+    "FILTER": lambda item: text(item.filter_by),
+    "TEMPLATE": lambda item: text(item.template),
+}
+_STARTS: dict[str, Callable[[StartRecord], str]] = {
+    "START": lambda start: str(start.number),
+    "AT": lambda start: moment(start.started_at),
+    "BY": lambda start: f"{text(start.user_name)} on {start.host}",
+    "PROGRAM": lambda start: text(start.program_version),
+    "COMPUTED BY": lambda start: text(_tool(start)),
+    "OPTIONS": lambda start: _words(start.options or {}),
 }
 _CHECKS: dict[str, Callable[[tuple[VerificationRecord, CheckResult]], str]] = {
     "COLLECTION": lambda each: each[0].collection,

@@ -9,6 +9,7 @@ with Ledger.open(None, Path(".kai-migration")) as ledger:
 from migration.ledger.errors import LedgerError
 from migration.ledger.ledger import Ledger
 from migration.ledger.records import (
+    Call,
     CheckResult,
     CollectionRunRecord,
     CollectionUse,
@@ -19,6 +20,7 @@ from migration.ledger.records import (
     ModelUse,
     RunRecord,
     RunSummary,
+    StartRecord,
     VerificationRecord,
     WrongDocument,
     vector_hash,

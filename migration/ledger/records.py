@@ -106,10 +106,41 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What it takes to start a run again as it was started: by whom, with which programs, and with what.
+
+    `options` has every option that was given, by its name; `environment` the settings that the run goes by, without
+    keys and logins; both are None where they were not recorded, as of runs of older programs. `collections_file` is
+    what was in the file that described the collections, None for KAI's own. `tool_source` and `tool_version` name
+    the library that computes the vectors, None for a run that embeds nothing.
+    """
+
+    user_name: str | None = None
+    program_version: str | None = None
+    tool_source: str | None = None
+    tool_version: str | None = None
+    options: Json | None = None
+    environment: Json | None = None
+    collections_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartRecord(Call):
+    """One start of a run: the first, or one of those that went on with it. Nothing changes it afterwards."""
+
+    run_id: str | None
+    number: int
+    started_at: datetime
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionRunRecord:
     """One collection within one run.
 
-    `eligible` documents were to be done, of which `done` and `failed` so far. `downtime_seconds` is the time
+    `embedding_field`, `template` and `filter_by` describe it as the run found it described; None where that was not
+    recorded. `eligible` documents were to be done, of which `done` and `failed` so far. `downtime_seconds` is the time
     without the full collection, or without its vector field, `incomplete_seconds` that in which a vector search
     told only a part of the documents; None where there was none.
     """
@@ -129,6 +160,9 @@ class CollectionRunRecord:
     finished_at: datetime | None = None
     downtime_seconds: float | None = None
     incomplete_seconds: float | None = None
+    embedding_field: str | None = None
+    template: str | None = None
+    filter_by: str | None = None
 
 
 class CollectionChanges(TypedDict, total=False):

@@ -10,15 +10,17 @@ from sqlalchemy import Connection, Select, Text, cast, func, insert, or_, select
 
 from migration.ledger.errors import LedgerError
 from migration.ledger.records import (
+    Call,
     CollectionChanges,
     CollectionRunRecord,
     Json,
     RunKind,
     RunRecord,
     RunState,
+    StartRecord,
     Strategy,
 )
-from migration.ledger.schema import collection_runs, runs
+from migration.ledger.schema import collection_runs, run_starts, runs
 from migration.ledger.store import (
     Store,
     alone,
@@ -50,8 +52,9 @@ class Runs(Store):
         reverts: str | None = None,
         provider_server: str | None = None,
         model_digest: str | None = None,
+        call: Call | None = None,
     ) -> RunRecord:
-        """Begin a run. `reverts` is the id of the run that it undoes.
+        """Begin a run. `reverts` is the id of the run that it undoes, `call` how it was started.
 
         A name that is taken, as by two runs begun in the same second, gets `-2`, `-3`, ... appended: use the
         name of the record that comes back. Raises LedgerError when the alias is taken.
@@ -78,20 +81,28 @@ class Runs(Store):
                 model_digest=model_digest,
             )
             connection.execute(insert(runs), asdict(run))
+            _note_start(connection, run.id, call)
             return run
 
     def resume_run(
-        self, run_id: str, *, provider_server: str | None = None, model_digest: str | None = None
+        self,
+        run_id: str,
+        *,
+        provider_server: str | None = None,
+        model_digest: str | None = None,
+        call: Call | None = None,
     ) -> RunRecord:
         """Take up a run that ended early: running again, in this process. Raises LedgerError if unknown.
 
         What is given of the provider takes the place of what the leg before it had noted.
         """
         told = {"provider_server": provider_server, "model_digest": model_digest}
-        changes = {name: value for name, value in told.items() if value is not None}
-        return self._change_run(
-            run_id, state="running", finished_at=None, host=socket.gethostname(), pid=os.getpid(), **changes
-        )
+        changes: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
+        changes |= {"host": socket.gethostname(), "pid": os.getpid()}
+        with self._writing() as connection:
+            resumed = self._changed(connection, run_id, state="running", finished_at=None, **changes)
+            _note_start(connection, run_id, call)
+            return resumed
 
     def finish_run(self, run_id: str, state: RunState, totals: Json | None = None) -> RunRecord:
         """End a run in this state; None leaves its totals. Raises LedgerError if it is unknown."""
@@ -100,11 +111,18 @@ class Runs(Store):
 
     def _change_run(self, run_id: str, **changes: Any) -> RunRecord:
         with self._writing() as connection:
-            changed = update(runs).where(runs.c.id == run_id).values(**changes).returning(runs)
-            row = connection.execute(changed).one_or_none()
+            return self._changed(connection, run_id, **changes)
+
+    def _changed(self, connection: Connection, run_id: str, **changes: Any) -> RunRecord:
+        changed = update(runs).where(runs.c.id == run_id).values(**changes).returning(runs)
+        row = connection.execute(changed).one_or_none()
         if row is None:
             raise LedgerError(f"the ledger {self.place} holds no run with the id {run_id}")
         return record_of(RunRecord, row)
+
+    def starts(self, run_id: str) -> list[StartRecord]:
+        """Every start of a run, the first one first."""
+        return self._read(StartRecord, select(run_starts).where(run_starts.c.run_id == run_id).order_by("number"))
 
     def refuse_taken(self, alias: str) -> None:
         """Raise the LedgerError with which `start_run` would refuse this alias; nothing where it would take it."""
@@ -162,6 +180,9 @@ class Runs(Store):
         new_dimensions: int | None = None,
         eligible: int = 0,
         backup_path: str | None = None,
+        embedding_field: str | None = None,
+        template: str | None = None,
+        filter_by: str | None = None,
     ) -> str:
         """Begin a collection within a run; returns the id for `update_collection`."""
         skipped = strategy == "skipped"
@@ -177,6 +198,9 @@ class Runs(Store):
             backup_path=backup_path,
             started_at=now(),
             finished_at=now() if skipped else None,
+            embedding_field=embedding_field,
+            template=template,
+            filter_by=filter_by,
         )
         with self._writing() as connection:
             connection.execute(insert(collection_runs), asdict(begun))
@@ -210,6 +234,20 @@ def collections_of(connection: Connection, run_ids: Collection[str]) -> dict[str
     table = collection_runs.c
     query = select(collection_runs).where(table.run_id.in_(run_ids)).order_by(table.started_at, table.collection)
     return records_by_run(connection, CollectionRunRecord, query)
+
+
+def _note_start(connection: Connection, run_id: str, call: Call | None) -> None:
+    """A further start of the run, by this process. Nobody else may begin or resume it in the same moment."""
+    earlier = select(func.count()).where(run_starts.c.run_id == run_id).scalar_subquery()
+    start = StartRecord(
+        **without_secrets(asdict(call or Call())),
+        run_id=run_id,
+        number=connection.execute(select(earlier)).scalar_one() + 1,
+        started_at=now(),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+    )
+    connection.execute(insert(run_starts), {"id": new_id(), **asdict(start)})
 
 
 def _refuse_taken(connection: Connection, alias: str) -> None:

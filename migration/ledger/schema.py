@@ -27,7 +27,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import UUID
 
-REVISIONS = ("0001", "0002", "0003", "0004")
+from migration.ledger.comments import describe
+
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 """All revisions, oldest first: opening a ledger that is current need not load Alembic to know that it is."""
 
 VERSION_TABLE = "ledger_version"
@@ -141,6 +143,26 @@ runs = Table(
     Column("model_digest", Text),
 )
 
+# A row a start, so that none is overwritten by the next, which may be another program's with other options.
+run_starts = Table(
+    "run_starts",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    _reference("run_id", "runs.id"),
+    Column("number", Integer, nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("user_name", Text),
+    Column("program_version", Text),
+    Column("tool_source", Text),
+    Column("tool_version", Text),
+    Column("options", Document),
+    Column("environment", Document),
+    Column("collections_file", Text),
+    UniqueConstraint("run_id", "number"),
+)
+
 collection_runs = Table(
     "collection_runs",
     metadata,
@@ -159,6 +181,9 @@ collection_runs = Table(
     Column("finished_at", Moment),
     Column("downtime_seconds", Float),
     Column("incomplete_seconds", Float),
+    Column("embedding_field", Text),
+    Column("template", Text),
+    Column("filter_by", Text),
 )
 
 document_collections = Table(
@@ -242,3 +267,5 @@ metrics = Table(
     Column("cost_usd", Float),
     Column("seconds", Float),
 )
+
+describe(metadata)

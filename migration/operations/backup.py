@@ -16,6 +16,7 @@ from migration.backup import BackupError, BackupSummary, BackupWriter, list_back
 from migration.documents.fetch import PAGE_SIZE, Selection, whole_export
 from migration.ledger.errors import LedgerError
 from migration.operations.execute import DONE, STOPPED
+from migration.operations.record import call_of
 from migration.operations.setup import (
     PREFLIGHT_PATIENCE,
     TYPESENSE_ONLY,
@@ -84,7 +85,13 @@ def back_up(
         server.patience = max(server.patience, 24 * PREFLIGHT_PATIENCE)
         source = {"server": server.address, "collections": list(schemas)}
         name = f"backup-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
-        run = ledger.start_run(name, "backup", source=source, parameters={"typesense": server.told_version()})
+        run = ledger.start_run(
+            name,
+            "backup",
+            source=source,
+            parameters={"typesense": server.told_version()},
+            call=call_of({"collections": collections}, settings, collections_file),
+        )
         totals: dict[str, int] = {}
         folders: dict[str, Path] = {}
         cause = ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from kai.typesense import TypesenseError
@@ -16,11 +16,12 @@ from migration.backup import BackupError
 from migration.embedding.cache import CacheError
 from migration.embedding.provider import ProviderStopped
 from migration.embedding.throttle import Stopped
-from migration.ledger import Ledger, LedgerError, RunRecord
+from migration.ledger import Ledger, LedgerError, MetricsRecord, RunRecord
 from migration.ledger.records import RunKind
+from migration.operations.measure import Measures
 from migration.operations.order import UNFINISHED
 from migration.operations.setup import Session
-from migration.runtime.console import Console
+from migration.runtime.console import RULE, Console
 from migration.runtime.lock import hold
 from migration.runtime.status import Status, status_file
 from migration.strategies.context import Outcome, RunContext, StrategyStopped
@@ -32,7 +33,7 @@ from migration.strategies.refill import Refill
 from migration.strategies.refusals import Refused, way_problem
 from migration.strategies.shadow.cutover import KeepsWriting
 from migration.strategies.shadow_state import past_the_drop
-from migration.strategies.sources import VectorSource
+from migration.strategies.sources import UNDESCRIBED, VectorSource
 from migration.strategies.task import Task
 
 DONE: Final = 0
@@ -94,6 +95,7 @@ class RunResult:
         interrupted: whether somebody asked it to end.
         trouble: what was wrong beside the collections, a sentence each; some documents are not as they should be.
         unnoted: why the ledger could not be told of its end; empty where it could.
+        metrics: what it took, all of its starts together.
     """
 
     run: str
@@ -101,6 +103,7 @@ class RunResult:
     interrupted: bool = False
     trouble: tuple[str, ...] = ()
     unnoted: str = ""
+    metrics: MetricsRecord = field(default_factory=MetricsRecord)
 
     @property
     def stopped(self) -> bool:
@@ -214,23 +217,25 @@ def unfinished(
 def execute(
     context: RunContext,
     works: Sequence[Work],
+    measures: Measures,
     trouble: Callable[[], Sequence[str]] = tuple,
-    measure: Callable[[RunResult], None] = lambda _: None,
 ) -> RunResult:
     """Carry out the works one after the other, and note the end of the run.
 
     Args:
         context: the tools of the run.
         works: a collection each.
+        measures: told what was measured.
         trouble: asked, where all went well, for what is wrong all the same.
-        measure: told the result, to note what was measured.
     """
     results: list[CollectionResult] = []
     for work in works:
         if results and results[-1].ends_the_run:
             results.append(CollectionResult(work.plan.collection.name, "not started"))
         else:
-            results.append(_carry_out(context, work))
+            if results:
+                context.console.line(RULE)
+            results.append(_carry_out(context, work, measures))
     result = RunResult(context.run.name, tuple(results), context.control.interrupted)
     if result.exit_status == DONE:
         result = replace(result, trouble=tuple(trouble()))
@@ -245,14 +250,14 @@ def execute(
     try:
         totals = {each.name: each.summary() for each in results}
         context.ledger.finish_run(context.run.id, states.get(result.exit_status, "stopped"), totals)
-        measure(result)
+        measures.note(context.meter, sum(each.outcome.written for each in results if each.outcome))
     except LedgerError as error:
         result = replace(result, unnoted=str(error))
-    return result
+    return replace(result, metrics=measures.whole)
 
 
-def _carry_out(context: RunContext, work: Work) -> CollectionResult:
-    plan, outcome = work.plan, Outcome()
+def _carry_out(context: RunContext, work: Work, measures: Measures) -> CollectionResult:
+    plan, outcome, meter = work.plan, Outcome(), context.meter.part()
     work.announce(context.console)
     cause, identity = "", None
     try:
@@ -263,6 +268,9 @@ def _carry_out(context: RunContext, work: Work) -> CollectionResult:
             old_dimensions=plan.old_dimensions,
             new_dimensions=plan.new_dimensions,
             eligible=plan.eligible,
+            embedding_field=plan.collection.embedding_field,
+            template=plan.collection.template if plan.collection.template != UNDESCRIBED else None,
+            filter_by=plan.collection.filter_by,
         )
         if plan.strategy == "skipped":
             return CollectionResult(plan.collection.name, "skipped")
@@ -285,7 +293,7 @@ def _carry_out(context: RunContext, work: Work) -> CollectionResult:
     except OSError as error:
         cause = f"{error.filename or 'the disk'}: {error.strerror or error}"
     if identity is not None:
-        cause = _note_end(context, outcome, identity, cause)
+        cause = _note_end(context, outcome, identity, cause, lambda: measures.note(meter, outcome.written, plan.name))
     status = _status_of(context, outcome, cause)
     _tell(context, work, outcome, status, cause)
     return CollectionResult(plan.collection.name, status, outcome, cause)
@@ -334,7 +342,7 @@ def _status_of(context: RunContext, outcome: Outcome, cause: str) -> str:
     return "interrupted" if context.control.interrupted and not cause else "stopped"
 
 
-def _note_end(context: RunContext, outcome: Outcome, identity: str, cause: str) -> str:
+def _note_end(context: RunContext, outcome: Outcome, identity: str, cause: str, measure: Callable[[], None]) -> str:
     """What became of the collection, into the ledger; returns the cause of a stop, perhaps the ledger itself."""
     status = _status_of(context, outcome, cause)
     state: Any = status if status != "completed" else "partial" if outcome.failures else "completed"
@@ -347,6 +355,7 @@ def _note_end(context: RunContext, outcome: Outcome, identity: str, cause: str) 
             downtime_seconds=outcome.downtime_seconds,
             incomplete_seconds=outcome.incomplete_seconds,
         )
+        measure()
     except LedgerError as error:
         return cause or str(error)
     return cause
@@ -362,6 +371,9 @@ def _tell(context: RunContext, work: Work, outcome: Outcome, status: str, cause:
         console.line(f"  {work.stopped.format(status=status)}: {cause or 'as asked'}")
         if cause:
             console.warn(f"Stopped at '{name}': {cause}")
+    if without := sum(failure.stage == "embed" for failure in outcome.failures.values()):
+        # The words by which the application's own guide has it, for those who search for them.
+        console.warn(f"  Failed to compute embedding: {without} documents of '{name}' have none of this model")
     for document_id, failure in list(outcome.failures.items())[:_NAMED_FAILURES]:
         console.warn(f"  Failed: document {document_id!r} of '{name}' ({failure.stage}): {failure.reason}")
     if (more := len(outcome.failures) - _NAMED_FAILURES) > 0:

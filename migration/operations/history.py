@@ -17,6 +17,7 @@ from migration.ledger import (
     ModelUse,
     RunRecord,
     RunSummary,
+    StartRecord,
     Trend,
     VerificationRecord,
     trend,
@@ -93,6 +94,7 @@ class RunDetails:
         provider_server: base URL of the provider, without login; None where nobody was asked, or nobody noted it.
         model_digest: what that server called the model; None where it does not say.
         metrics: first those of the run as a whole, then those of its collections.
+        starts: how it was started, and each time that it was gone on with; the last one last.
     """
 
     run: RunLine
@@ -106,6 +108,7 @@ class RunDetails:
     failures: tuple[FailureRecord, ...]
     verifications: tuple[VerificationRecord, ...]
     metrics: tuple[MetricsRecord, ...]
+    starts: tuple[StartRecord, ...]
     provider_server: str | None = None
     model_digest: str | None = None
 
@@ -198,6 +201,7 @@ def describe_run(
             metrics=tuple(ledger.metrics(run.id)),
             provider_server=run.provider_server,
             model_digest=run.model_digest,
+            starts=tuple(ledger.starts(run.id)),
         )
 
 

@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from typing import Any, Final
 
 from kai.models import EmbeddingSettings, estimate_cost, fingerprint
@@ -20,6 +19,8 @@ from migration.ledger.runs import LATEST
 from migration.operations import report
 from migration.operations.checks import TARGET, check_run, record_verdict, told, told_wrong
 from migration.operations.execute import RunResult, execute, running, unfinished
+from migration.operations.measure import Measures
+from migration.operations.record import call_of_migration, tool_of
 from migration.operations.same_model import SameModel, disown, recognise
 from migration.operations.setup import (
     LOCK_PATIENCE,
@@ -43,8 +44,6 @@ from migration.strategies.sources import Embedded
 
 _PROVIDER_PATIENCE: Final = 2.5
 """How much longer than for Typesense a run waits for the provider, whose outages last longer."""
-_TOOLS: Final = {"openai": "langchain-openai", "google": "langchain-google-genai", "ollama": "langchain-ollama"}
-"""The package that computes the vectors, by family."""
 
 
 def preview(options: MigrationOptions, settings: Settings | None = None, console: Console = SILENT) -> Plan:
@@ -125,11 +124,13 @@ def _run(session: Session, plan: Plan) -> RunResult:
         session.server.patience = options.patience
         provider = {"provider_server": same.server, "model_digest": same.digest}
 
+        call = call_of_migration(options, settings)
+
         def begin() -> RunRecord:
             report.banner(session.console, same.told(plan))
             model = _register(ledger, embedding, same)
             if (earlier := _resumable(session, ledger, plan, model.id)) is not None:
-                return ledger.resume_run(earlier.id, **provider)
+                return ledger.resume_run(earlier.id, call=call, **provider)
             return ledger.start_run(
                 run_name(embedding),
                 "migrate",
@@ -143,14 +144,15 @@ def _run(session: Session, plan: Plan) -> RunResult:
                     "typesense": plan.version,
                 },
                 source=_source(session, plan),
+                call=call,
                 **provider,
             )
 
         names = [item.name for item in plan.collections if item.strategy != "skipped"]
         context = stack.enter_context(running(session, ledger, names, begin, lambda: _figures(session)))
+        measures = Measures(ledger, context.run.id, embedding.model)
         # Of a run that is resumed, what it has cost and taken so far counts too.
-        before = next(iter(ledger.metrics(context.run.id)), None) or MetricsRecord()
-        embedder.count_as_spent(before.tokens or 0)
+        embedder.count_as_spent(measures.before.get(None, MetricsRecord()).tokens or 0)
         model = ledger.find_model(context.run.model_id or "")
         assert model is not None  # noqa: S101 - registered right before
         if same.is_other:
@@ -158,7 +160,7 @@ def _run(session: Session, plan: Plan) -> RunResult:
         return execute(
             context,
             [_Migration(item, embedding, embedder, model) for item in plan.collections],
-            measure=lambda result: ledger.record_metrics(context.run.id, _measured(session, result, before)),
+            measures,
         )
 
 
@@ -312,12 +314,12 @@ def _refuse_what_loses(plan: Plan, options: MigrationOptions) -> None:
 
 
 def _register(ledger: Ledger, embedding: EmbeddingSettings, same: SameModel) -> ModelRecord:
-    package = _TOOLS.get(embedding.family, "wordllama")
+    package, version = tool_of(embedding.family)
     return ledger.register_model(
         **asdict(embedding),
         fingerprint=fingerprint(embedding, ""),
         tool_source=package,
-        tool_version=version(package),
+        tool_version=version,
         provider_server=same.server,
         model_digest=same.digest,
     )
@@ -343,35 +345,6 @@ def _would_mix(ledger: Ledger, earlier: RunRecord, plan: Plan) -> bool:
         and each.collection in recreates
         and (each.strategy == "recreate") != recreates[each.collection]
         for each in ledger.collection_runs(earlier.id)
-    )
-
-
-# -- what it has taken -----------------------------------------------------------------------------------
-
-
-def _measured(session: Session, result: RunResult, before: MetricsRecord) -> MetricsRecord:
-    """What was measured, together with what the run had taken before it was resumed."""
-    meter = session.meter
-    earlier_seconds, earlier_tokens = before.seconds or 0.0, before.tokens or 0
-    written = sum(item.outcome.written for item in result.collections if item.outcome)
-    documents = written + (before.documents_per_second or 0.0) * earlier_seconds
-    embedding_seconds = meter.embedding_seconds
-    if before.tokens_per_second:
-        embedding_seconds += earlier_tokens / before.tokens_per_second
-    seconds, tokens = meter.seconds + earlier_seconds, meter.tokens + earlier_tokens
-    p50, p95 = meter.latency(0.5), meter.latency(0.95)
-    return MetricsRecord(
-        documents_per_second=documents / seconds if documents else None,
-        tokens_per_second=tokens / embedding_seconds if embedding_seconds else None,
-        latency_p50_ms=before.latency_p50_ms if p50 is None else 1000 * p50,
-        latency_p95_ms=before.latency_p95_ms if p95 is None else 1000 * p95,
-        requests=meter.requests + (before.requests or 0),
-        retries=meter.retries + (before.retries or 0),
-        failures=meter.request_failures + (before.failures or 0),
-        bytes_sent=meter.bytes_sent + (before.bytes_sent or 0),
-        tokens=tokens,
-        cost_usd=estimate_cost(session.settings.embedding.model, tokens),
-        seconds=seconds,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from kai.settings import EmbeddingSettings
+from migration.ledger import MetricsRecord
 from migration.runtime.console import RULE, Console
 from migration.strategies.plan import CollectionPlan, Plan, requests_needed
 from migration.strategies.refusals import Strategy, decide, way_problem
@@ -31,6 +32,17 @@ def preview(console: Console, plan: Plan) -> None:
         _preview_collection(console, item, plan.embedding)
     sample = f" and a sample of {plan.compared} texts" if plan.compared else ""
     console.heading(f"DRY RUN: nothing was written, nothing was embedded but one probe{sample}")
+
+
+def took(console: Console, whole: MetricsRecord) -> None:
+    """What a run took, in one line."""
+    if whole.seconds is None:
+        return
+    figures = [f"time: {duration(whole.seconds)}"]
+    if whole.requests or whole.cost_usd is not None:
+        requests, tokens = whole.requests or 0, whole.tokens or 0
+        figures = [f"requests: {requests}", f"tokens: about {tokens}", f"cost: {_price(whole.cost_usd)}", *figures]
+    console.warn(", ".join(figures).capitalize())
 
 
 def duration(seconds: float) -> str:

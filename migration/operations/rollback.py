@@ -16,9 +16,10 @@ from migration.backup.manifest import MANIFEST
 from migration.backup.old_vectors import OldVectors
 from migration.backup.shelf import folder_name
 from migration.embedding.cache import CacheError, VectorCache
-from migration.ledger import Ledger, LedgerError, RunRecord
+from migration.ledger import Call, Ledger, LedgerError, RunRecord
 from migration.ledger.records import RunKind
 from migration.operations.execute import RunResult, execute, running, unfinished
+from migration.operations.measure import Measures
 from migration.operations.order import (
     UNDOABLE,
     UNFINISHED,
@@ -26,6 +27,7 @@ from migration.operations.order import (
     refuse_another_server,
     refuse_out_of_order,
 )
+from migration.operations.record import call_of
 from migration.operations.setup import TYPESENSE_ONLY, Session, open_ledger, open_server
 from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control
@@ -76,7 +78,8 @@ def rollback(
                 ]
             )
         backups = {name: Backup.load(folder) for name, folder in folders.items()}
-        return _go_back(session, ledger, _ways(server, backups, collections_file), confirmed, target)
+        call = call_of({"run": target.name, "collections": collections}, session.settings, collections_file)
+        return _go_back(session, ledger, _ways(server, backups, collections_file), confirmed, call, target)
 
 
 def restore(
@@ -105,7 +108,9 @@ def restore(
     with _opened(settings, console) as (session, ledger):
         name = collection or backup.manifest.collection
         backups = {session.server.aliases().get(name, name): backup}
-        return _go_back(session, ledger, _ways(session.server, backups, collections_file), confirmed)
+        options = {"file": str(backup.folder.absolute()), "collection": collection}
+        call = call_of(options, session.settings, collections_file)
+        return _go_back(session, ledger, _ways(session.server, backups, collections_file), confirmed, call)
 
 
 @contextlib.contextmanager
@@ -159,6 +164,7 @@ def _go_back(
     ledger: Ledger,
     ways: Sequence[_Way],
     confirmed: Callable[[str], bool],
+    call: Call,
     reverts: RunRecord | None = None,
 ) -> RunResult:
     server, console = session.server, session.console
@@ -176,13 +182,14 @@ def _go_back(
     def begin() -> RunRecord:
         console.heading(kind.upper())
         if (earlier := unfinished(ledger, kind, source, reverts=reverted)) is not None:
-            return ledger.resume_run(earlier.id)
+            return ledger.resume_run(earlier.id, call)
         name = f"{kind}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
         parameters = {"typesense": server.told_version()}
-        return ledger.start_run(name, kind, source=source, parameters=parameters, reverts=reverted)
+        return ledger.start_run(name, kind, source=source, parameters=parameters, reverts=reverted, call=call)
 
     with session.control.signals(), running(session, ledger, names, begin) as context:
-        return execute(context, ways, trouble=lambda: _mixtures(context, reverts, names) if reverts else ())
+        measures = Measures(ledger, context.run.id, None)
+        return execute(context, ways, measures, lambda: _mixtures(context, reverts, names) if reverts else ())
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ class Meter:
     embedding_seconds: float = 0.0
     last_success: float = 0.0
     started: float = field(default_factory=time.monotonic)
+    _part: Meter | None = None
     _latencies: list[float] = field(default_factory=list)
     _seen: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -45,6 +46,8 @@ class Meter:
 
     def request(self, seconds: float, *, texts: int, tokens: int, failed: bool) -> None:
         """Count one embedding request."""
+        if self._part is not None:
+            self._part.request(seconds, texts=texts, tokens=tokens, failed=failed)
         with self._lock:
             self.requests += 1
             self.embedding_seconds += seconds
@@ -69,18 +72,29 @@ class Meter:
             self._seen = 0
             self.started = time.monotonic()
 
+    def part(self) -> Meter:
+        """A meter of its own for what is counted here from now on, until the next part begins."""
+        self._part = Meter()
+        return self._part
+
     def retry(self) -> None:
         """Count one repetition."""
+        if self._part is not None:
+            self._part.retry()
         with self._lock:
             self.retries += 1
 
     def hit(self, texts: int) -> None:
         """Count texts that the cache had."""
+        if self._part is not None:
+            self._part.hit(texts)
         with self._lock:
             self.cached += texts
 
     def imported(self, size: int) -> None:
         """Count the body of one import request."""
+        if self._part is not None:
+            self._part.imported(size)
         with self._lock:
             self.bytes_sent += size
 

@@ -10,7 +10,8 @@ import click
 import pytest
 
 from migration.__main__ import COMMANDS, cli
-from migration.cli import options, run
+from migration.cli import run
+from migration.runtime.version import program_version
 from tests.commands.conftest import Invoke
 
 HEAVY = ("sqlalchemy", "alembic", "langchain_core", "numpy", "httpx", "typesense", "tqdm")
@@ -57,7 +58,7 @@ def test_run_refuses_as_the_migration_does(invoke: Invoke) -> None:
 
 
 def test_the_version_is_told(invoke: Invoke) -> None:
-    assert invoke("--version").text == f"kai-migrate, version {options.program_version()}\n"
+    assert invoke("--version").text == f"kai-migrate, version {program_version()}\n"
 
 
 @pytest.mark.parametrize("before", [True, False])

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from migration.ledger import CheckResult, FailureRecord, Ledger, MetricsRecord, RunRecord
+from migration.ledger import Call, CheckResult, FailureRecord, Ledger, MetricsRecord, RunRecord
 from tests.commands.conftest import Invoke
 from tests.ledger.conftest import document
 
@@ -36,6 +36,7 @@ def migrated(
     run = ledger.start_run(
         name, "migrate", model_id=known.id, alias=alias, parameters={"concurrency": 4},
         source={"server": SERVER, "collections": ["articles"]},
+        call=Call(tool_source="langchain-openai", tool_version="1.0", user_name="ada", program_version="0.1.0"),
     )  # fmt: skip
     item = ledger.start_collection(
         run.id, "articles", "in place", old_dimensions=64, new_dimensions=64, eligible=documents + failed
@@ -147,6 +148,8 @@ def test_show_tells_everything_about_a_run(ledger: Ledger, ask: Invoke) -> None:
     for words in (
         "openai/small, 64 dimensions",
         "langchain-openai 1.0",
+        "Started by   ada",
+        "Program      kai-migrate 0.1.0",
         f"server={SERVER}",
         "concurrency=4",
         "100 of 102, 2 failed",

@@ -1,0 +1,13 @@
+"""Which version of this program it is."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+
+def program_version() -> str:
+    """The installed version."""
+    try:
+        return version("kai-embedding-migration")
+    except PackageNotFoundError:
+        return "unknown (not installed)"
