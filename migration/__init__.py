@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from migration.operations.execute import RunResult
     from migration.operations.explain import explain
     from migration.operations.history import describe_run, list_models, list_runs
+    from migration.operations.label import label_run
     from migration.operations.migrate import migrate, preview
     from migration.operations.rollback import restore, rollback
     from migration.operations.search import search
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from migration.strategies.refusals import Refused
 
 __all__ = [
-    "MigrationOptions", "Plan", "Refused", "RunResult", "back_up", "compare", "describe_run", "explain", "list_models",
-    "list_runs", "migrate", "preview", "prune_backups", "restore", "rollback", "search", "verify",
+    "MigrationOptions", "Plan", "Refused", "RunResult", "back_up", "compare", "describe_run", "explain", "label_run",
+    "list_models", "list_runs", "migrate", "preview", "prune_backups", "restore", "rollback", "search", "verify",
 ]  # fmt: skip
 
 _PLACES = {
@@ -35,6 +36,7 @@ _PLACES = {
     "operations.execute": ("RunResult",),
     "operations.explain": ("explain",),
     "operations.history": ("describe_run", "list_models", "list_runs"),
+    "operations.label": ("label_run",),
     "operations.migrate": ("migrate", "preview"),
     "operations.rollback": ("restore", "rollback"),
     "operations.search": ("search",),

@@ -23,6 +23,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "rollback": Entry("migration.cli.rollback", "Put the vectors back that a run replaced."),
     "history": Entry("migration.cli.history", "List the runs, and whether they get better."),
     "show": Entry("migration.cli.show", "Everything about one run."),
+    "label": Entry("migration.cli.label", "Give a run an alias or a description."),
     "compare": Entry("migration.cli.compare", "Two runs side by side, and how far their models agree."),
     "models": Entry("migration.cli.models", "List models, and how many documents carry each."),
     "explain": Entry("migration.cli.explain", "Say where one document's vector comes from."),

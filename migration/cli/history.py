@@ -7,39 +7,91 @@ from typing import TYPE_CHECKING
 
 import click
 
-from migration.cli.layout import amount, moment, rows_of, seconds, text, usd
-from migration.cli.options import Invocation, common_options
+from migration.cli.layout import amount, moment, percent, rows_of, seconds, section, text, usd
+from migration.cli.options import Invocation, common_options, moment_since
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from migration.ledger import Drift, FailureReason
+    from migration.ledger.records import RunKind
     from migration.operations.history import History, RunLine
+    from migration.operations.trends import Series
     from migration.runtime.console import Console
+
+
+KINDS = ("migrate", "rollback", "restore", "backup")
 
 
 @click.command("history")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="Most runs to list.")
+@click.option(
+    "--model", metavar="NAME", help="Only runs to this model: model, family/model or family/model/dimensions."
+)
+@click.option("--collection", metavar="NAME", help="Only runs over this collection, by its real name.")
+@click.option("--since", metavar="TIME", callback=moment_since, help="Only runs begun since: 30d, 12h, or 2026-11-01.")
+@click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Only runs of this kind. Repeatable.")
 @common_options
-def command(limit: int, invocation: Invocation) -> int:
+def command(
+    limit: int,
+    model: str | None,
+    collection: str | None,
+    since: datetime | None,
+    kinds: tuple[RunKind, ...],
+    invocation: Invocation,
+) -> int:
     """List the runs, the latest first, and whether they get better.
 
-    Below the list stands how speed, failures and cost of the last migrations develop: improving, stable or
-    declining; unknown below five migrations.
+    Below the list stands why documents failed, and how speed, failures and cost of the last migrations develop, for
+    each model and collection by itself: the latest value, its change over the last ten, and whether that is
+    improving, stable or declining; unknown below five migrations.
     """
     from migration.cli.exits import answer
     from migration.operations.history import list_runs
 
-    return answer(invocation, lambda settings, _: list_runs(limit, settings=settings), _lay_out, needs=())
+    return answer(
+        invocation,
+        lambda settings, _: list_runs(
+            limit, model=model, collection=collection, since=since, kinds=kinds, settings=settings
+        ),
+        lambda found, console: _lay_out(found, console, is_filtered=bool(model or collection or since or kinds)),
+        needs=(),
+    )
 
 
-def _lay_out(history: History, console: Console) -> None:
+def _lay_out(history: History, console: Console, *, is_filtered: bool) -> None:
     if not history.runs:
-        console.line("No runs yet.")
+        console.line("No such runs." if is_filtered else "No runs yet.")
         return
     console.table(rows_of(_COLUMNS, history.runs))
+    section(
+        console, "Failures by reason", _REASONS, [(run, each) for run in history.runs for each in run.failure_reasons]
+    )
+    section(console, "Migrations by model and collection", _SERIES, history.series)
     trends = history.trends
     console.line()
     console.line(f"Last migrations: speed {trends.speed}, failures {trends.failures}, cost {trends.cost}")
 
 
+def _drift(drift: Drift, latest: str) -> str:
+    change = "" if drift.change is None else f" ({drift.change:+.1%})"
+    return text(None) if drift.latest is None else f"{latest}{change} {drift.trend}"
+
+
+_REASONS: dict[str, Callable[[tuple[RunLine, FailureReason]], str]] = {
+    "RUN": lambda each: each[0].name,
+    "DOCUMENTS": lambda each: amount(each[1].documents),
+    "STAGE": lambda each: each[1].stage,
+    "REASON": lambda each: text(each[1].reason),
+}
+_SERIES: dict[str, Callable[[Series], str]] = {
+    "MODEL": lambda series: text(series.model),
+    "COLLECTION": lambda series: series.collection,
+    "MIGRATIONS": lambda series: str(series.failures.count),
+    "DOCS/S": lambda series: _drift(series.speed, amount(series.speed.latest)),
+    "FAILED": lambda series: _drift(series.failures, percent(series.failures.latest)),
+    "COST/1000": lambda series: _drift(series.cost, usd(1000 * (series.cost.latest or 0))),
+}
 _COLUMNS: dict[str, Callable[[RunLine], str]] = {
     "RUN": lambda run: run.name,
     "ALIAS": lambda run: text(run.alias),

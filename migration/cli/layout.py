@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kai.settings import redact
+
+if TYPE_CHECKING:
+    from migration.runtime.console import Console
 
 T = TypeVar("T")
 
@@ -54,6 +57,14 @@ def plain(value: Any, secrets: tuple[str, ...] = ()) -> Any:
 def rows_of(columns: Mapping[str, Callable[[T], str]], items: Iterable[T]) -> list[list[str]]:
     """A table's titles, and what stands under each of them for each of the items."""
     return [list(columns), *([cell(item) for cell in columns.values()] for item in items)]
+
+
+def section(console: Console, title: str, columns: Mapping[str, Callable[[T], str]], items: Sequence[T]) -> None:
+    """A table of its own, where there is anything to show."""
+    if items:
+        console.line()
+        console.line(title)
+        console.table(rows_of(columns, items))
 
 
 def text(value: Any) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -95,6 +97,30 @@ class Number(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a number.", param, ctx)
         return number
+
+
+def age(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> timedelta | None:
+    """`90d` as days, `12h` as hours; a number alone is days."""
+    if value is None:
+        return None
+    if (found := re.fullmatch(r"([0-9]{1,6})([dh]?)", value.strip())) is None:
+        raise click.BadParameter(f"{value!r} is no age; write one such as 90d (days) or 12h (hours)")
+    return timedelta(hours=int(found[1])) if found[2] == "h" else timedelta(days=int(found[1]))
+
+
+def moment_since(ctx: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
+    """`30d` as that long ago; a date or time as it is, in UTC unless it says otherwise."""
+    if value is None:
+        return None
+    try:
+        if re.fullmatch(r"[0-9]+[dh]", value.strip()) and (ago := age(ctx, parameter, value)) is not None:
+            return datetime.now(UTC) - ago
+        moment = datetime.fromisoformat(value.strip())
+    except (ValueError, OverflowError):
+        raise click.BadParameter(
+            f"{value!r} is no time; write an age such as 30d or 12h, a date such as 2026-11-01, or a date and time"
+        ) from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
 def share(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:

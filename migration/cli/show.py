@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from migration.cli.layout import amount, moment, percent, plain, rows_of, seconds, text, usd
+from migration.cli.layout import amount, moment, percent, plain, seconds, section, text, usd
 from migration.cli.options import Invocation, common_options
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from migration.ledger import (
         CheckResult,
         CollectionRunRecord,
+        FailureReason,
         FailureRecord,
         MetricsRecord,
         StartRecord,
@@ -86,19 +87,20 @@ def _lay_out(details: RunDetails, console: Console, most_wrong: int | None) -> N
     console.heading(details.run.name)
     console.table(_facts(details))
     checks = [(record, check) for record in details.verifications for check in record.checks]
-    _section(console, "Collections", _COLLECTIONS, details.collections)
-    _section(console, "What was embedded", _TEXTS, [each for each in details.collections if each.embedding_field])
+    section(console, "Collections", _COLLECTIONS, details.collections)
+    section(console, "What was embedded", _TEXTS, [each for each in details.collections if each.embedding_field])
     if len(details.starts) > 1:
-        _section(console, "Starts", _STARTS, details.starts)
-    _section(console, "Verification", _CHECKS, checks)
+        section(console, "Starts", _STARTS, details.starts)
+    section(console, "Verification", _CHECKS, checks)
     wrong = [(*each, document) for each in checks for document in each[1].wrong_documents][:most_wrong]
-    _section(console, "Wrong documents", _WRONG, wrong)
+    section(console, "Wrong documents", _WRONG, wrong)
     if wrong and (more := sum(record.wrong_total for record in details.verifications) - len(wrong)) > 0:
         console.line(f"… and {more:,} more; --all-failures lists them")
-    _section(console, "Failures", _FAILURES, details.failures)
+    section(console, "Failures by reason", _REASONS, details.run.failure_reasons)
+    section(console, "Failures", _FAILURES, details.failures)
     if details.failures and (more := details.failures_total - len(details.failures)) > 0:
         console.line(f"… and {more:,} more; --all-failures lists them")
-    _section(console, "Metrics", _METRICS, details.metrics)
+    section(console, "Metrics", _METRICS, details.metrics)
 
 
 def _facts(details: RunDetails) -> list[tuple[str, str]]:
@@ -162,14 +164,6 @@ def _short(value: str) -> str:
     return text(shortened(value))
 
 
-def _section(console: Console, title: str, columns: Mapping[str, Callable[[T], str]], items: Sequence[T]) -> None:
-    """A table of its own, where there is anything to show."""
-    if items:
-        console.line()
-        console.line(title)
-        console.table(rows_of(columns, items))
-
-
 _COLLECTIONS: dict[str, Callable[[CollectionRunRecord], str]] = {
     "COLLECTION": lambda item: item.collection,
     "STRATEGY": lambda item: item.strategy,
@@ -211,6 +205,11 @@ _WRONG: dict[str, Callable[[tuple[VerificationRecord, CheckResult, WrongDocument
     "CHECK": lambda each: each[1].name,
     "EXPECTED": lambda each: _short(each[2].expected),
     "FOUND": lambda each: _short(each[2].found),
+}
+_REASONS: dict[str, Callable[[FailureReason], str]] = {
+    "DOCUMENTS": lambda each: amount(each.documents),
+    "STAGE": lambda each: each.stage,
+    "REASON": lambda each: text(each.reason),
 }
 _FAILURES: dict[str, Callable[[FailureRecord], str]] = {
     "COLLECTION": lambda failure: failure.collection,

@@ -14,6 +14,7 @@ from migration.ledger.records import (
     CollectionRunRecord,
     CollectionUse,
     DocumentRecord,
+    FailureReason,
     FailureRecord,
     MetricsRecord,
     ModelRecord,
@@ -25,4 +26,4 @@ from migration.ledger.records import (
     WrongDocument,
     vector_hash,
 )
-from migration.ledger.trends import Trend, trend
+from migration.ledger.trends import Drift, Trend, drift, trend

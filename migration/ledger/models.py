@@ -59,6 +59,14 @@ class Models(Store):
         named = or_(columns.fingerprint == fingerprint_or_id, cast(columns.id, Text) == fingerprint_or_id)
         return next(iter(self._read(ModelRecord, select(embedding_models).where(named))), None)
 
+    def find_models(self, words: str) -> list[ModelRecord]:
+        """The models that these words name: `model`, `family/model`, `family/model/dimensions`, or a fingerprint."""
+        columns = embedding_models.c
+        full = columns.family + "/" + columns.model
+        dimensions = cast(columns.dimensions, Text)
+        spellings = (columns.model, full, full + "/" + dimensions, columns.fingerprint)
+        return self._read(ModelRecord, select(embedding_models).where(or_(*(each == words for each in spellings))))
+
     def models(self) -> list[ModelUse]:
         """All models, the last used one first, with how many documents of which collections carry each."""
         columns = document_embeddings.c

@@ -1,5 +1,6 @@
 """The part of the ledger about how runs went: failures, verifications, metrics, and the history of it all."""
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, Final
@@ -8,6 +9,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select
 
 from migration.ledger.records import (
     CheckResult,
+    FailureReason,
     FailureRecord,
     MetricsRecord,
     ModelRecord,
@@ -24,6 +26,9 @@ from migration.ledger.store import new_id, now, plain_text, records, records_by_
 
 _PAGE: Final = 1000
 """Rows written at once, which bounds memory."""
+
+_NUMBER: Final = re.compile(r"\d+")
+"""Of a text's length, say: by it, one reason would look like as many as there are documents."""
 
 
 class Outcomes(Runs):
@@ -128,7 +133,7 @@ class Outcomes(Runs):
             known = select(embedding_models).where(embedding_models.c.id.in_(model_ids))
             models = {model.id: model for model in records(connection, ModelRecord, known)}
             collections = collections_of(connection, ids)
-            failed = _count_failures(connection, ids)
+            reasons = _reasons(connection, ids)
             verdicts = _verdicts(connection, ids)
             measured = _metrics_of(connection, ids)
         return [
@@ -136,17 +141,31 @@ class Outcomes(Runs):
                 run,
                 models.get(run.model_id or ""),
                 tuple(collections.get(run.id, ())),
-                failed.get(run.id, 0),
+                sum(each.documents for each in reasons.get(run.id, ())),
                 verdicts.get(run.id),
                 next((entry for entry in measured.get(run.id, ()) if entry.collection is None), MetricsRecord()),
+                {entry.collection: entry for entry in measured.get(run.id, ()) if entry.collection is not None},
+                tuple(reasons.get(run.id, ())),
             )
             for run in listed
         ]
 
 
-def _count_failures(connection: Connection, run_ids: Collection[str]) -> dict[str, int]:
-    query = select(failures.c.run_id, func.count()).where(failures.c.run_id.in_(run_ids)).group_by(failures.c.run_id)
-    return {row[0]: row[1] for row in connection.execute(query)}
+def _reasons(connection: Connection, run_ids: Collection[str]) -> dict[str, list[FailureReason]]:
+    """Why documents of these runs failed, by run, the most frequent reason first."""
+    of_one = (failures.c.run_id, failures.c.stage, failures.c.reason)
+    query = select(*of_one, func.count()).where(failures.c.run_id.in_(run_ids)).group_by(*of_one)
+    alike: dict[tuple[str, str, str], dict[str, int]] = {}
+    for run_id, stage, reason, documents in connection.execute(query):
+        alike.setdefault((run_id, stage, _NUMBER.sub("#", reason)), {})[reason] = documents
+    found: dict[str, list[FailureReason]] = {}
+    for (run_id, stage, pattern), by_reason in alike.items():
+        reason = pattern if len(by_reason) > 1 else next(iter(by_reason))
+        found.setdefault(run_id, []).append(FailureReason(stage, reason, sum(by_reason.values())))
+    return {
+        run_id: sorted(reasons, key=lambda each: (-each.documents, each.stage, each.reason))
+        for run_id, reasons in found.items()
+    }
 
 
 def _verdicts(connection: Connection, run_ids: Collection[str]) -> dict[str, Verdict]:

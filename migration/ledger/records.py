@@ -165,6 +165,13 @@ class CollectionRunRecord:
     filter_by: str | None = None
 
 
+class Labels(TypedDict, total=False):
+    """What `Ledger.label_run` may change; None takes it away, and what is not named stays."""
+
+    alias: str | None
+    description: str | None
+
+
 class CollectionChanges(TypedDict, total=False):
     """What `Ledger.update_collection` may change; what is not named stays."""
 
@@ -215,6 +222,15 @@ class FailureRecord:
     collection: str = ""
     run_id: str | None = None
     at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FailureReason:
+    """How many documents failed at a stage for one reason; where only numbers differ, `#` stands for them."""
+
+    stage: str
+    reason: str
+    documents: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +310,8 @@ class RunSummary:
 
     `verdict` is FAIL if any collection failed its verification, PASS if all passed, else NOT CHECKED; None if no
     verification was begun.
-    `metrics` are those of the run as a whole.
+    `metrics` are those of the run as a whole, `metrics_of` those of its collections by name. `reasons` says why
+    documents failed, the most frequent reason first.
     """
 
     run: RunRecord
@@ -303,3 +320,5 @@ class RunSummary:
     failures: int = 0
     verdict: Verdict | None = None
     metrics: MetricsRecord = field(default_factory=MetricsRecord)
+    metrics_of: Mapping[str, MetricsRecord] = field(default_factory=dict)
+    reasons: tuple[FailureReason, ...] = ()

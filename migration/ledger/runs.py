@@ -14,6 +14,7 @@ from migration.ledger.records import (
     CollectionChanges,
     CollectionRunRecord,
     Json,
+    Labels,
     RunKind,
     RunRecord,
     RunState,
@@ -123,6 +124,28 @@ class Runs(Store):
     def starts(self, run_id: str) -> list[StartRecord]:
         """Every start of a run, the first one first."""
         return self._read(StartRecord, select(run_starts).where(run_starts.c.run_id == run_id).order_by("number"))
+
+    def label_run(self, run_id: str, *, move: bool = False, **labels: Unpack[Labels]) -> RunRecord:
+        """Give a run another alias or description. With `move` the alias is taken from the run that has it.
+
+        Raises LedgerError when the alias is taken and not to be moved, or is a run's name.
+        """
+        changes: dict[str, Any] = dict(labels)
+        if (description := labels.get("description")) is not None:
+            changes["description"] = plain_text(description)
+        with self._writing() as connection:
+            alone(connection, runs)
+            if (alias := labels.get("alias")) is not None:
+                of_another = (runs.c.alias == alias, runs.c.id != run_id)
+                if move:
+                    connection.execute(update(runs).where(*of_another).values(alias=None))
+                elif (owner := connection.execute(select(runs.c.name).where(*of_another)).scalar()) is not None:
+                    raise LedgerError(f"the alias {alias!r} belongs to run {owner}; give --move to take it from there")
+                changes.pop("alias")
+                connection.execute(update(runs).where(runs.c.id == run_id).values(alias=None))
+                _refuse_taken(connection, alias)
+                changes["alias"] = alias
+            return self._changed(connection, run_id, **changes)
 
     def refuse_taken(self, alias: str) -> None:
         """Raise the LedgerError with which `start_run` would refuse this alias; nothing where it would take it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -10,6 +10,7 @@ from typing import Any, Final
 from kai.settings import Settings, load_settings
 from migration.ledger import (
     CollectionRunRecord,
+    FailureReason,
     FailureRecord,
     Ledger,
     MetricsRecord,
@@ -18,16 +19,16 @@ from migration.ledger import (
     RunRecord,
     RunSummary,
     StartRecord,
-    Trend,
     VerificationRecord,
-    trend,
 )
+from migration.ledger.records import RunKind
 from migration.ledger.trends import WINDOW
 from migration.operations.setup import open_ledger
+from migration.operations.trends import Series, Trends, last_of_each, series_of, trends_of
 from migration.strategies.refusals import Refused
 
-_LOOKED_AT_FOR_TRENDS: Final = 5 * WINDOW
-"""Runs read for the trends: rollbacks, backups and runs that had nothing to do lie between those that count."""
+_LOOKED_AT_FOR_TRENDS: Final = 20 * WINDOW
+"""Runs read for the trends: those of other models and collections lie between, and those that had nothing to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class RunLine:
         documents_per_second: as measured, else documents by seconds.
         verdict: of the verification; None where there was none.
         metrics: what was measured of the run as a whole.
+        failure_reasons: why documents failed, the most frequent reason first.
     """
 
     id: str
@@ -63,23 +65,16 @@ class RunLine:
     documents_per_second: float | None
     cost_usd: float | None
     metrics: MetricsRecord
-
-
-@dataclass(frozen=True, slots=True)
-class Trends:
-    """How the last migrations develop: documents a second, share that failed, cost of a document."""
-
-    speed: Trend
-    failures: Trend
-    cost: Trend
+    failure_reasons: tuple[FailureReason, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The latest runs, latest first, and how they develop."""
+    """The latest runs, latest first, and how they develop: all together, and each model and collection by itself."""
 
     runs: tuple[RunLine, ...]
     trends: Trends
+    series: tuple[Series, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,38 +130,44 @@ def find_run(ledger: Ledger, name: str) -> RunRecord:
     return run
 
 
-def list_runs(limit: int = 20, *, settings: Settings | None = None) -> History:
+def list_runs(
+    limit: int = 20,
+    *,
+    model: str | None = None,
+    collection: str | None = None,
+    since: datetime | None = None,
+    kinds: Collection[RunKind] = (),
+    settings: Settings | None = None,
+) -> History:
     """The latest runs, and the trends, which do not depend on how many are listed.
 
     Args:
         limit: most runs to list.
+        model: only runs to this one: `model`, `family/model` or `family/model/dimensions`.
+        collection: only runs over this one, by its real name.
+        since: only runs begun then or later.
+        kinds: only runs of these kinds; empty for all.
         settings: where the ledger is; None reads `.env` and the environment.
 
     Raises:
-        Refused: the ledger cannot be opened.
+        Refused: the ledger cannot be opened, or knows no such model.
         LedgerError: it cannot be read.
     """
     with open_ledger(settings or load_settings(needs=())) as ledger:
-        lines = [_line(summary) for summary in ledger.history(max(limit, _LOOKED_AT_FOR_TRENDS))]
-    return History(tuple(lines[:limit]), trends_of(lines))
-
-
-def trends_of(lines: list[RunLine]) -> Trends:
-    """How the migrations among these runs, latest first, develop.
-
-    Looks at those that came to their end and had documents. A run that embedded nothing because everything
-    was current says nothing about speed or cost.
-    """
-    ended = [
-        line
-        for line in reversed(lines)
-        if line.kind == "migrate" and line.state in ("completed", "partial") and line.documents + line.failed
-    ]
-    worked = [line for line in ended if line.documents and line.metrics.tokens != 0]
-    speeds = [line.documents_per_second for line in worked if line.documents_per_second is not None]
-    costs = [line.cost_usd / line.documents for line in worked if line.cost_usd is not None]
-    shares = [line.failed / (line.documents + line.failed) for line in ended]
-    return Trends(trend(speeds, True), trend(shares, False), trend(costs, False))
+        models = {each.id for each in ledger.find_models(model)} if model else None
+        if models is not None and not models:
+            raise Refused(f"--model: the ledger knows no model {model!r}; `kai-migrate models` lists them")
+        found = [
+            run
+            for run in ledger.runs()
+            if (not kinds or run.kind in kinds)
+            and (since is None or run.started_at >= since)
+            and (models is None or run.model_id in models)
+            and (collection is None or collection in run.source.get("collections", ()))
+        ]
+        summaries = ledger.summarise(found[: max(limit, _LOOKED_AT_FOR_TRENDS)])
+    series = series_of(summaries, collection)
+    return History(tuple(map(_line, summaries[:limit])), trends_of(series), series)
 
 
 def describe_run(
@@ -194,7 +195,7 @@ def describe_run(
             source=run.source,
             host=run.host,
             pid=run.pid,
-            collections=_last_of_each(summary),
+            collections=last_of_each(summary.collections),
             failures_total=summary.failures,
             failures=tuple(ledger.failures(run.id, limit=failures)),
             verifications=tuple(ledger.verifications(run.id, wrong_documents)),
@@ -227,7 +228,7 @@ def list_models(*, settings: Settings | None = None) -> Models:
 
 
 def _line(summary: RunSummary) -> RunLine:
-    run, metrics, collections = summary.run, summary.metrics, _last_of_each(summary)
+    run, metrics, collections = summary.run, summary.metrics, last_of_each(summary.collections)
     documents = sum(item.done for item in collections)
     # While a collection is under way, or was when its process died, only the list of failures is up to date.
     ended = all(item.state != "running" for item in collections)
@@ -252,12 +253,8 @@ def _line(summary: RunSummary) -> RunLine:
         documents_per_second=speed if speed is not None else documents / seconds if seconds else None,
         cost_usd=metrics.cost_usd,
         metrics=metrics,
+        failure_reasons=summary.reasons,
     )
-
-
-def _last_of_each(summary: RunSummary) -> tuple[CollectionRunRecord, ...]:
-    """A resumed run has a record for each time that a collection was taken up."""
-    return tuple({item.collection: item for item in summary.collections}.values())
 
 
 def name_of(ledger: Ledger, run_id: str | None) -> str | None:

@@ -182,7 +182,7 @@ def _go_back(
     def begin() -> RunRecord:
         console.heading(kind.upper())
         if (earlier := unfinished(ledger, kind, source, reverts=reverted)) is not None:
-            return ledger.resume_run(earlier.id, call)
+            return ledger.resume_run(earlier.id, call=call)
         name = f"{kind}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
         parameters = {"typesense": server.told_version()}
         return ledger.start_run(name, kind, source=source, parameters=parameters, reverts=reverted, call=call)

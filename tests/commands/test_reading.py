@@ -186,9 +186,9 @@ def test_a_run_that_is_not_there_is_refused_in_clear_words(ledger: Ledger, ask: 
 def test_show_lists_twenty_failures_unless_all_are_asked_for(ledger: Ledger, ask: Invoke) -> None:
     migrated(ledger, FIRST, failed=23)
     text = ask("show", "latest").text
-    assert text.count("too long") == 20
+    assert text.count("articles    d") == 20
     assert "… and 3 more; --all-failures lists them" in text
-    assert ask("show", "latest", "--all-failures").text.count("too long") == 23
+    assert ask("show", "latest", "--all-failures").text.count("articles    d") == 23
     found = ask("show", "latest", "--json").json
     assert (len(found["failures"]), found["failures_total"]) == (20, 23)
     assert len(ask("show", "latest", "--json", "--all-failures").json["failures"]) == 23
@@ -233,3 +233,110 @@ def test_no_secret_is_printed_and_json_stays_json(ledger: Ledger, ask: Invoke) -
         if key.startswith("sekret"):
             assert found["run"]["description"] == "key *** used"
     assert "sekret" not in ask("show", "latest", OPENAI_API_KEY="sekret-key-123").text
+
+
+def test_a_cheap_and_a_large_model_do_not_make_a_decline(ledger: Ledger, ask: Invoke) -> None:
+    for number in range(5):
+        migrated(ledger, f"cheap-{number}", model="small", speed=500.0, cost=0.02)
+    for number in range(5):
+        migrated(ledger, f"large-{number}", model="large", speed=100.0, cost=0.9)
+    found = ask("history", "--json").json
+    assert found["trends"] == {"speed": "stable", "failures": "stable", "cost": "stable"}
+    assert [(each["model"], each["collection"], each["speed"]["latest"]) for each in found["series"]] == [
+        ("openai/large/64", "articles", 100.0),
+        ("openai/small/64", "articles", 500.0),
+    ]
+    assert "declining" not in ask("history").text
+
+
+def test_a_model_that_gets_slower_is_told_with_its_numbers_beside_one_that_does_not(
+    ledger: Ledger, ask: Invoke
+) -> None:
+    for number in range(5):
+        migrated(ledger, f"a-{number}", model="small", speed=100.0 - 10 * number, cost=0.5)
+        migrated(ledger, f"b-{number}", model="large", speed=50.0, cost=0.5)
+    found = ask("history", "--json").json
+    assert found["trends"]["speed"] == "declining"
+    by_model = {each["model"]: each for each in found["series"]}
+    speed = by_model["openai/small/64"]["speed"]
+    assert speed == {
+        "count": 5,
+        "latest": 60.0,
+        "typical": 80.0,
+        "change": pytest.approx(-0.5),
+        "trend": "declining",
+    }
+    assert by_model["openai/large/64"]["speed"]["trend"] == "stable"
+    text = ask("history").text
+    assert re.search(r"^openai/small/64 +articles +5 +60\.0 \(-50\.0%\) declining +", text, re.MULTILINE)
+    assert re.search(r"^openai/large/64 +articles +5 +50\.0 \(\+0\.0%\) stable +", text, re.MULTILINE)
+
+
+def test_collections_of_one_run_develop_each_by_itself(ledger: Ledger, ask: Invoke) -> None:
+    for number in range(5):
+        run = migrated(ledger, f"run-{number}", speed=1.0, cost=1.0)
+        item = ledger.start_collection(run.id, "notes", "in place", eligible=10)
+        ledger.update_collection(item, done=10, state="completed")
+        for name, speed in (("articles", 100.0), ("notes", 10.0 + 10 * number)):
+            ledger.record_metrics(run.id, MetricsRecord(name, documents_per_second=speed, cost_usd=1.0))
+    series = ask("history", "--json").json["series"]
+    assert {each["collection"]: each["speed"]["trend"] for each in series} == {
+        "articles": "stable",
+        "notes": "improving",
+    }
+    only = ask("history", "--collection", "articles", "--json").json["series"]
+    assert [each["collection"] for each in only] == ["articles"]
+
+
+def test_the_history_is_asked_by_model_collection_time_and_kind(ledger: Ledger, ask: Invoke) -> None:
+    migrated(ledger, "a", model="small")
+    migrated(ledger, "b", model="large")
+    ledger.start_run("c", "backup", source={"server": SERVER, "collections": ["notes"]})
+
+    def names(*arguments: str) -> list[str]:
+        answer = ask("history", *arguments, "--json")
+        assert answer.status == 0, answer.text
+        return [run["name"] for run in answer.json["runs"]]
+
+    assert names() == ["c", "b", "a"]
+    assert names("--model", "large") == names("--model", "openai/large") == names("--model", "openai/large/64") == ["b"]
+    assert names("--collection", "notes") == ["c"]
+    assert names("--kind", "backup") == ["c"]
+    assert names("--kind", "backup", "--kind", "migrate", "--model", "small") == ["a"]
+    assert names("--since", "1d") == names("--since", "2020-01-01") == ["c", "b", "a"]
+    assert names("--since", "2999-01-01T00:00:00+02:00") == []
+    assert ask("history", "--since", "2999-01-01").text == "No such runs.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model", "none"], "--model: the ledger knows no model 'none'"),
+        (["--since", "yesterday"], "'yesterday' is no time; write an age such as 30d"),
+        (["--since", "9999999d"], "is no age"),
+        (["--kind", "verify"], "'verify' is not one of"),
+    ],
+)
+def test_a_question_that_cannot_be_understood_is_refused(
+    ask: Invoke, ledger: Ledger, arguments: list[str], words: str
+) -> None:
+    answer = ask("history", *arguments)
+    assert answer.status == 2
+    assert words in answer.text
+
+
+def test_failures_are_counted_by_reason_also_where_only_numbers_differ(ledger: Ledger, ask: Invoke) -> None:
+    run = migrated(ledger, FIRST)
+    reasons = ["400: too long, 9001 tokens", "400: too long, 9500 tokens", "no text"]
+    failed = [FailureRecord(str(number), "embed", reason) for number, reason in enumerate(reasons)]
+    ledger.record_failures(run.id, "articles", [*failed, FailureRecord("x", "import", "no text")])
+    expected = [
+        {"stage": "embed", "reason": "#: too long, # tokens", "documents": 2},
+        {"stage": "embed", "reason": "no text", "documents": 1},
+        {"stage": "import", "reason": "no text", "documents": 1},
+    ]
+    assert ask("show", FIRST, "--json").json["run"]["failure_reasons"] == expected
+    assert ask("history", "--json").json["runs"][0]["failure_reasons"] == expected
+    for text in (ask("show", FIRST).text, ask("history").text):
+        assert re.search(r"2 +embed +#: too long, # tokens$", text, re.MULTILINE)
+        assert re.search(r"1 +import +no text$", text, re.MULTILINE)

@@ -30,7 +30,7 @@ def test_going_on_with_a_run_adds_a_start_and_leaves_the_earlier_one_as_it_was(l
     run = ledger.start_run("first", "migrate", call=Call(tool_version="1.0.3", options={"limit": 5}))
     before = ledger.starts(run.id)
     ledger.finish_run(run.id, "stopped")
-    ledger.resume_run(run.id, Call(tool_version="2.0.0", options={}))
+    ledger.resume_run(run.id, call=Call(tool_version="2.0.0", options={}))
     assert ledger.starts(run.id)[:1] == before
     assert [(start.number, start.tool_version, start.options) for start in ledger.starts(run.id)] == [
         (1, "1.0.3", {"limit": 5}),
