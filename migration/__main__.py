@@ -31,7 +31,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "backup": Entry("migration.cli.backup", "Back up a collection by hand."),
     "restore": Entry("migration.cli.restore", "Restore a collection from a backup."),
     "backups": Entry("migration.cli.backups", "List and prune backups."),
-    "ledger": Entry("migration.cli.ledger", "Look after the ledger's schema."),
+    "ledger": Entry("migration.cli.ledger", "Look after the ledger: its schema, and what is in it."),
 }
 """Every command in the order of the help."""
 

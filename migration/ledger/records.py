@@ -8,12 +8,14 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, TypedDict
+from typing import Any, Final, Literal, TypedDict
 
 Json = Mapping[str, Any]
 
 RunKind = Literal["migrate", "rollback", "restore", "backup", "verify"]
 RunState = Literal["running", "completed", "partial", "stopped", "interrupted", "refused"]
+UNFINISHED: Final[tuple[RunState, ...]] = ("running", "stopped", "interrupted")
+"""States of a run that a further start may go on with."""
 CollectionState = RunState | Literal["skipped"]
 Strategy = Literal["in place", "recreate", "rebuild", "alter", "skipped"]
 Verdict = Literal["PASS", "FAIL", "NOT CHECKED"]

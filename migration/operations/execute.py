@@ -17,9 +17,8 @@ from migration.embedding.cache import CacheError
 from migration.embedding.provider import ProviderStopped
 from migration.embedding.throttle import Stopped
 from migration.ledger import Ledger, LedgerError, MetricsRecord, RunRecord
-from migration.ledger.records import RunKind
+from migration.ledger.records import UNFINISHED, RunKind
 from migration.operations.measure import Measures
-from migration.operations.order import UNFINISHED
 from migration.operations.setup import Session
 from migration.runtime.console import RULE, Console
 from migration.runtime.lock import hold

@@ -8,11 +8,11 @@ from typing import Final
 
 from migration.backup.manifest import MANIFEST
 from migration.ledger import CollectionRunRecord, Ledger, RunRecord
+from migration.ledger.records import UNFINISHED
 from migration.strategies.refusals import Refused
 
 UNDOABLE: Final = ("migrate", "rollback", "restore")
 _ENDED: Final = ("completed", "partial")
-UNFINISHED: Final = ("running", "stopped", "interrupted")
 
 
 def refuse_another_server(run: RunRecord, address: str) -> None:

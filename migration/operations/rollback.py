@@ -17,12 +17,11 @@ from migration.backup.old_vectors import OldVectors
 from migration.backup.shelf import folder_name
 from migration.embedding.cache import CacheError, VectorCache
 from migration.ledger import Call, Ledger, LedgerError, RunRecord
-from migration.ledger.records import RunKind
+from migration.ledger.records import UNFINISHED, RunKind
 from migration.operations.execute import RunResult, execute, running, unfinished
 from migration.operations.measure import Measures
 from migration.operations.order import (
     UNDOABLE,
-    UNFINISHED,
     Writers,
     refuse_another_server,
     refuse_out_of_order,
