@@ -80,7 +80,9 @@ def back_up(
         if undone := list(filter(None, (unfinished(everything, aliases.get(name, name)) for name in schemas))):
             raise Refused(*[f"{what}; run the migration again, which finishes it" for what in undone])
         if missing := [name for name, schema in schemas.items() if schema is None]:
-            raise Refused(*[f"collection {name!r} does not exist on {server.url}" for name in missing])
+            raise Refused(
+                *[f"Collection not found: collection {name!r} does not exist on {server.url}" for name in missing]
+            )
         refuse_unusable(server, [schema for schema in schemas.values() if schema], contents=True)
         server.patience = max(server.patience, 24 * PREFLIGHT_PATIENCE)
         source = {"server": server.address, "collections": list(schemas)}

@@ -14,6 +14,9 @@ from migration.strategies.shadow_state import past_the_drop, unfinished_refill
 _WORTH_A_PAUSE: Final = 1_000
 """Documents from which on emptying and filling is proposed, with the time that it takes and the pause that it costs."""
 
+_LONGEST_SAMPLE: Final = 200
+"""Characters of a sample text that the dry run shows."""
+
 
 def banner(console: Console, plan: Plan) -> None:
     """What is about to happen."""
@@ -64,8 +67,12 @@ def _preview_collection(console: Console, plan: CollectionPlan, embedding: Embed
     )
     console.line(f"  - Embedding field: {plan.collection.embedding_field}")
     console.line(f"  - Filter: {plan.collection.filter_by or 'none'}")
+    console.line(f"  - Template: {plan.collection.template}")
     console.line(f"  - Documents: {plan.documents}, eligible: {plan.eligible}")
     if plan.texts is not None:
+        if plan.texts.example:
+            # A user's data, so here alone: not in the ledger, a status or a log.
+            console.line(f"  - Sample text: {_shortened(plan.texts.example)}")
         console.line(f"  - Distinct texts: {plan.texts.distinct}, documents without text: {plan.texts.without}")
         cost = _price(plan.texts.cost_usd)
         requests = requests_needed(plan, embedding)
@@ -76,6 +83,11 @@ def _preview_collection(console: Console, plan: CollectionPlan, embedding: Embed
     _preview_time(console, plan)
     for hazard in plan.hazards:
         console.line(f"  ! {hazard}")
+
+
+def _shortened(text: str) -> str:
+    """One line of a text, with whatever a terminal would not show as it is written out."""
+    return f"{text[:_LONGEST_SAMPLE]!r}{' …' if len(text) > _LONGEST_SAMPLE else ''}"
 
 
 def _price(usd: float | None) -> str:

@@ -269,7 +269,8 @@ def _way(server: Typesense, name: str, backup: Backup, collection: EmbeddedColle
     is_gone = schema is None and shadow is None
     if is_gone and backup.manifest.kind == "vectors":
         raise Refused(
-            f"collection {name!r} does not exist on {server.url}, and the backup holds vectors, not documents"
+            f"Collection not found: collection {name!r} does not exist on {server.url}, and the backup holds vectors, "
+            "not documents"
         )
     old = refill["old_dimensions"] if refill else _length(schema, field_name)
     standing = shadow if schema is None or past_the_drop(mark, schema) else schema

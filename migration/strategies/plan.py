@@ -61,12 +61,14 @@ class Texts:
         without: eligible documents that have no text.
         tokens: estimated tokens of the distinct texts.
         cost_usd: list price; None if the model's price is not known.
+        example: the first of them, for a person to see what is embedded; empty where there is none.
     """
 
     distinct: int
     without: int
     tokens: int
     cost_usd: float | None
+    example: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +236,7 @@ def plan_collection(
         schema = shadow  # A dead run dropped the original: the shadow is the full copy, whatever has its name.
     if schema is None:
         raise Refused(
-            f"collection {collection.name!r} does not exist on {server.url}; "
+            f"Collection not found: collection {collection.name!r} does not exist on {server.url}; "
             "check TYPESENSE_HOST and TYPESENSE_PORT, or name the collections to migrate with --collections"
         )
     rebuilding = unfinished_refill(schema)
@@ -345,6 +347,7 @@ def look_at_texts(
     collection = plan.collection
     seen: set[bytes] = set()
     without = tokens = 0
+    example = ""
     selection = Selection(collection.embedding_field, collection.filter_by, collection.text_fields, with_vector=False)
     # Not the plan's name: after a crash in a cut-over only the shadow is there.
     for page in fetch_pages(server, str(plan.schema["name"]), selection):
@@ -355,10 +358,11 @@ def look_at_texts(
             if not text:
                 without += 1
             elif (digest := text_hash(text)[:12]) not in seen:
+                example = example or text
                 seen.add(digest)
                 tokens += estimate_tokens(text)
     cost = estimate_cost(embedding.model, tokens)
-    return replace(plan, texts=Texts(len(seen), without, tokens, cost))
+    return replace(plan, texts=Texts(len(seen), without, tokens, cost, example))
 
 
 def requests_needed(plan: CollectionPlan, embedding: EmbeddingSettings) -> int | None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from kai.collections import EmbeddedCollection
 from kai.settings import EmbeddingSettings
-from migration.operations.report import banner, preview
+from migration.ledger import MetricsRecord
+from migration.operations.report import banner, preview, took
 from migration.runtime.console import Console
 from migration.strategies.hazards import hazards_of_version
-from migration.strategies.plan import CollectionPlan, Plan
+from migration.strategies.plan import CollectionPlan, Plan, Texts
 from migration.strategies.refusals import Strategy
 
 
@@ -68,3 +70,39 @@ def test_from_a_thousand_documents_on_the_preview_tells_what_emptying_and_fillin
 
 def test_a_way_that_would_be_refused_is_not_proposed(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(times_of(capsys, "in place", embed={"from": ["text"]})) == 1
+
+
+def test_the_preview_shows_the_template_and_one_text_on_one_line_and_not_all_of_a_long_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for text, shown in (("two\nlines \x1b[2J", r"'two\nlines \x1b[2J'"), ("x" * 201, f"'{'x' * 200}' …")):
+        schema = {"name": "notes", "fields": []}
+        notes = EmbeddedCollection("notes", "vector", "{title}: {body}")
+        seconds = {"in place": 1.0}
+        item = CollectionPlan(notes, "notes", schema, "in place", None, 64, 1, 1, seconds)
+        item = replace(item, texts=Texts(1, 0, 10, None, text))
+        assert text not in repr(item)
+        preview(Console(), Plan(EmbeddingSettings("local", "wordllama", 64), (item,)))
+        lines = capsys.readouterr().out.splitlines()
+        assert "  - Template: {title}: {body}" in lines
+        assert f"  - Sample text: {shown}" in lines
+
+
+@pytest.mark.parametrize(
+    ("measured", "line"),
+    [
+        ((7, 1200, 0.25, 75), "7, tokens: about 1200, cost: about $0.2500, time: 1 min 15 s"),
+        ((7, 5, None, 0.5), "7, tokens: about 5, cost: price unknown, time: 0.5 s"),
+        ((0, 0, 0.0, 2), "0, tokens: about 0, cost: free, time: 2.0 s"),
+    ],
+)
+def test_a_run_ends_with_what_it_took(capsys: pytest.CaptureFixture[str], measured: Any, line: str) -> None:
+    requests, tokens, cost, seconds = measured
+    took(Console(), MetricsRecord(requests=requests, tokens=tokens, cost_usd=cost, seconds=seconds))
+    assert capsys.readouterr().err == f"Requests: {line}\n"
+
+
+def test_a_way_back_says_how_long_it_took_and_nothing_of_a_provider(capsys: pytest.CaptureFixture[str]) -> None:
+    took(Console(), MetricsRecord(requests=0, tokens=0, seconds=2))
+    took(Console(), MetricsRecord())
+    assert capsys.readouterr().err == "Time: 2.0 s\n"
