@@ -50,6 +50,9 @@ def call_of(
         embeds: whether it computes vectors.
     """
     tool, tool_version = tool_of(settings.embedding.family) if embeds else (None, None)
+    if collections_file is not None and not collections_file.is_file():
+        # A pipe, which has been read already: what was in it is gone.
+        options, collections_file = {**options, "collections_file": str(collections_file)}, None
     return Call(
         user_name=_user(),
         program_version=program_version(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
@@ -128,6 +129,16 @@ def test_what_a_file_said_is_recorded_not_where_it_was(tmp_path: Path) -> None:
     call = call_of_migration(MigrationOptions(collections_file=file), settings)
     assert call.collections_file == file.read_text(encoding="utf-8")
     assert "collections_file" not in (call.options or {})
+
+
+def test_a_pipe_is_recorded_by_its_name_for_what_was_in_it_is_gone(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    call = call_of_migration(
+        MigrationOptions(collections_file=pipe), Settings(EmbeddingSettings("local", "m", 64), TYPESENSE)
+    )
+    assert call.collections_file is None
+    assert arguments_of("run", call.options or {}) == ["run", "--collections-file", str(pipe)]
 
 
 @pytest.mark.parametrize("url", ["http://host:1/v1", "https://[::1]:8/"])
