@@ -13,9 +13,10 @@ from typing import Any, Literal, TypedDict
 Json = Mapping[str, Any]
 
 RunKind = Literal["migrate", "rollback", "restore", "backup", "verify"]
-RunState = Literal["running", "completed", "partial", "stopped", "interrupted", "refused"]
+RunState = Literal["running", "completed", "partial", "stopped", "interrupted", "refused", "waiting"]
+"""`waiting`: everything was done, and what it replaces stands until `kai-migrate finish`."""
 CollectionState = RunState | Literal["skipped"]
-Strategy = Literal["in place", "recreate", "rebuild", "alter", "skipped"]
+Strategy = Literal["in place", "recreate", "rebuild", "alter", "into", "alias", "skipped"]
 Verdict = Literal["PASS", "FAIL"]
 
 
@@ -41,11 +42,15 @@ class ModelRecord:
 
 @dataclass(frozen=True, slots=True)
 class CollectionUse:
-    """How many documents of one collection carry vectors of one model."""
+    """How many documents of one collection carry vectors of one model in one embedding field.
+
+    `field` is empty where an older version of this program has noted them.
+    """
 
     source: str
     collection: str
     documents: int
+    field: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,8 @@ class CollectionRunRecord:
 
     `eligible` documents were to be done, of which `done` and `failed` so far. `downtime_seconds` is the time
     without the full collection, or without its vector field, `incomplete_seconds` that in which a vector search
-    told only a part of the documents; None where there was none.
+    told only a part of the documents; None where there was none. `field` is the embedding field that it wrote, None
+    for a run of an older version.
     """
 
     id: str
@@ -119,6 +125,7 @@ class CollectionRunRecord:
     finished_at: datetime | None = None
     downtime_seconds: float | None = None
     incomplete_seconds: float | None = None
+    field: str | None = None
 
 
 class CollectionChanges(TypedDict, total=False):

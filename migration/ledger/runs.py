@@ -149,6 +149,7 @@ class Runs(Store):
         new_dimensions: int | None = None,
         eligible: int = 0,
         backup_path: str | None = None,
+        field: str | None = None,
     ) -> str:
         """Begin a collection within a run; returns the id for `update_collection`."""
         skipped = strategy == "skipped"
@@ -162,6 +163,7 @@ class Runs(Store):
             eligible=eligible,
             state="skipped" if skipped else "running",
             backup_path=backup_path,
+            field=field,
             started_at=now(),
             finished_at=now() if skipped else None,
         )

@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import UUID
 
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0006")
 """All revisions, oldest first: opening a ledger that is current need not load Alembic to know that it is."""
 
 VERSION_TABLE = "ledger_version"
@@ -155,6 +155,7 @@ collection_runs = Table(
     Column("finished_at", Moment),
     Column("downtime_seconds", Float),
     Column("incomplete_seconds", Float),
+    Column("field", Text),
 )
 
 document_collections = Table(
@@ -163,7 +164,9 @@ document_collections = Table(
     Column("id", Integer, primary_key=True),
     Column("source", Text, nullable=False),
     Column("collection", Text, nullable=False),
-    UniqueConstraint("source", "collection"),
+    # Empty where an older program noted the collection, which did not name its field.
+    Column("field", Text, nullable=False, server_default=""),
+    UniqueConstraint("source", "collection", "field"),
 )
 
 # One row a document, so every byte counts: collection, model and run by their small numbers rather than by

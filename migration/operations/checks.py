@@ -99,7 +99,7 @@ def check_collection(
     sample: list[Sampled] = []
     pick = random.Random(run.number)  # noqa: S311 - repeatable, not secret
     for page in export_pages(server, name, selection):
-        known = ledger.documents(server.address, name, [document.id for document in page])
+        known = ledger.documents(server.address, name, [document.id for document in page], field=field)
         for document in page:
             count += 1
             record, stored = known.get(document.id), document.vector_bytes()

@@ -96,7 +96,9 @@ def explain(
             raise Refused(f"DOCUMENT_ID: collection {name!r} has no document {document_id!r}")
         eligible = not described.filter_by or _is_let_through(server, name, document_id, described.filter_by)
         with open_ledger(settings) as ledger:
-            record = ledger.documents(server.address, name, [document_id]).get(document_id)
+            record = ledger.documents(server.address, name, [document_id], field=described.embedding_field).get(
+                document_id
+            )
             model = ledger.find_model(record.model_id) if record and record.model_id else None
             run = name_of(ledger, record.run_id if record else None)
     text, vector = described.text_of(document), document.get(described.embedding_field)

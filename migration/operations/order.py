@@ -95,9 +95,12 @@ class Writers:
         others = [run for run in self.after(undone, collection) if not self.has_backup(run, collection)]
         if unfinished is not None and unfinished.state in UNFINISHED:
             others.append(unfinished)
-        total, notes = self.ledger.count_documents(self.address, collection), []
+        field = next((row.field or "" for row in reversed(self._rows_of(undone, collection))), "")
+        total, notes = self.ledger.count_documents(self.address, collection, field=field), []
         for run in others:
-            count = self.ledger.count_documents(self.address, collection, run.model_id) if run.model_id else 0
+            if run.model_id is None:
+                continue
+            count = self.ledger.count_documents(self.address, collection, run.model_id, field=field)
             if not 0 < count < total:
                 continue
             remedy = "its backup is not there; migrate again to have one model"

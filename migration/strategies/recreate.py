@@ -110,7 +110,10 @@ class Recreate:
         if mark.fingerprint != source.fingerprint:
             return
         names = (mark.of, shadow_name(mark.of))
-        if not any(ledger.count_documents(self._server.address, name, source.model_id) for name in names):
+        if not any(
+            ledger.count_documents(self._server.address, name, source.model_id, field=self._task.field)
+            for name in names
+        ):
             self._builder.learn()
 
     def _build(self, live: Schema, shadow: Schema | None, mark: Mark | None) -> None:

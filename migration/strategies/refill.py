@@ -137,7 +137,7 @@ class Refill:
             return False
         selection = Selection(self._field, source.filter_by, source.collection.text_fields)
         for page in fetch_pages(self._server, self._name, selection):
-            known = context.ledger.documents(self._server.address, self._name, [document.id for document in page])
+            known = self._task.known(page)
             for document in page:
                 if source.failing(document) is None and source.current(document, known.get(document.id)) is None:
                     return False
@@ -171,7 +171,7 @@ class Refill:
                 page = fetch_again(self._server, self._name, selection, page)
             eligible = page if backup is None else self._eligible(page)
             with_text = [document for document in eligible if source.failing(document) is None]
-            known = context.ledger.documents(self._server.address, self._name, [d.id for d in with_text])
+            known = self._task.known(with_text)
             wanted = source.wanted(with_text, known)
             without = {document.id for document in eligible} - wanted.keys()
             failing.extend(

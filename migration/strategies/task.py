@@ -13,6 +13,7 @@ from kai.typesense_schemas import signature_of
 from migration.backup import BackupWriter, Kind
 from migration.documents.fetch import Page
 from migration.documents.update import line_of
+from migration.ledger import DocumentRecord
 from migration.strategies.context import Outcome, RunContext, StrategyStopped
 from migration.strategies.curation import read_curation
 from migration.strategies.plan import CollectionPlan
@@ -78,6 +79,11 @@ class Task:
         if schema is None:
             raise StrategyStopped(f"collection {self.name!r} is gone")
         return schema
+
+    def known(self, page: Page, name: str = "") -> dict[str, DocumentRecord]:
+        """What the ledger knows of these documents, by id; of the copies of them that the named collection has."""
+        ids = [document.id for document in page]
+        return self.context.ledger.documents(self.server.address, name or self.name, ids, field=self.field)
 
     def open_backup(self, kind: Kind) -> BackupWriter | None:
         """The backup of what is about to be overwritten, noted in the ledger before anything is.

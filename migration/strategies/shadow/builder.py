@@ -177,7 +177,7 @@ class ShadowBuilder:
         for page in export_pages(context.server, self.shadow, self.whole):
             stored = {document.id: document.vector_bytes() or b"" for document in page}
             rows = self._pages.rows(page, stored, {})
-            context.ledger.record_documents(self._source, self.shadow, list(rows.values()))
+            context.ledger.record_documents(self._source, self.shadow, list(rows.values()), field=self._field)
             self._known.update((document.id, document.content_hash()) for document in page)
 
     # -- filling ---------------------------------------------------------------------------------------
@@ -327,7 +327,7 @@ class ShadowBuilder:
             prepared.rows.pop(document_id, None)
             prepared.failures.pop(document_id, None)
             self.refused[document_id] = Rejected(reason, prepared.lines[document_id])
-        context.ledger.record_documents(self._source, self.shadow, list(prepared.rows.values()))
+        context.ledger.record_documents(self._source, self.shadow, list(prepared.rows.values()), field=self._field)
         with self._lock:
             for document_id in prepared.rows:
                 self.failures.pop(document_id, None)
@@ -374,7 +374,7 @@ class ShadowBuilder:
         for document_id in ids:
             self._context.server.delete_document(self.shadow, document_id)
             self._forget(document_id)
-        self._context.ledger.forget_documents(self._source, self.shadow, ids)
+        self._context.ledger.forget_documents(self._source, self.shadow, ids, field=self._field)
         return len(ids)
 
     def _forget(self, document_id: str) -> None:
@@ -398,7 +398,7 @@ class ShadowBuilder:
         strange: list[str] = []
         missing = self._known.keys() - self.refused.keys()
         for page in export_pages(context.server, self.shadow, self.whole):
-            records = context.ledger.documents(self._source, self.shadow, [document.id for document in page])
+            records = self._task.known(page, self.shadow)
             for document in page:
                 missing.discard(document.id)
                 record = records.get(document.id)

@@ -313,7 +313,7 @@ class CutOver:
             set_role(self._server, self._name, own_metadata(found), None)
         ledger, source = self._context.ledger, self._server.address
         if ledger.count_documents(source, self._shadow):
-            ledger.move_documents(source, self._shadow, self._name)
+            ledger.move_documents(source, self._shadow, self._name, field=self._task.field)
         self._server.delete_collection(self._shadow)
 
     def _bring_up_to_date(self) -> None:

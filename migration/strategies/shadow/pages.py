@@ -35,7 +35,7 @@ class PagePreparer:
     """
 
     def __init__(self, task: Task) -> None:
-        self._context, self._source, self._name, self._field = task.context, task.source, task.name, task.field
+        self._task, self._context, self._source, self._field = task, task.context, task.source, task.field
         self._others = other_vector_fields(task.plan.schema, task.field)
         self.vector_is_optional = bool((embedding_field(task.plan.schema, task.field) or {}).get("optional"))
 
@@ -45,7 +45,7 @@ class PagePreparer:
         context.control.wait_while_paused()
         if not page:
             return Prepared()
-        known = context.ledger.documents(context.server.address, self._name, [document.id for document in page])
+        known = self._task.known(page)
         wanted = self._wanted(page, known) if get_vectors else {}
         failures = {id_: vector for id_, vector in wanted.items() if isinstance(vector, Failure)}
         vectors = {id_: vector for id_, vector in wanted.items() if not isinstance(vector, Failure)}
@@ -65,7 +65,7 @@ class PagePreparer:
     def _wanted(self, page: Page, known: Known) -> Wanted:
         """What the documents that the source has vectors for should carry; all of them where one is required."""
         source = self._source if self.vector_is_optional else self._source.everywhere()
-        ids = eligible_of(self._context.server, self._name, source.filter_by, [document.id for document in page])
+        ids = eligible_of(self._context.server, self._task.name, source.filter_by, [document.id for document in page])
         failures = {d.id: failure for d in page if d.id in ids and (failure := source.failing(d)) is not None}
         with_text = [document for document in page if document.id in ids and document.id not in failures]
         return {**failures, **source.wanted(with_text, known)}
