@@ -52,7 +52,8 @@ def check_run(
         what = "written, and are lost" if outcome.unseen > 0 else "deleted, and came back"
         detail = f"in the last moment before the drop {lost} documents were {what}"
         checks.append(_checked("documents seen before the drop", outcome.count, lost, detail))
-    if context.options.backup and outcome.incomplete_seconds is None:  # Else no document was read whole twice.
+    # Else no document was read whole twice.
+    if context.options.backup and outcome.incomplete_seconds is None and not plan.beside:
         changed = outcome.other_fields_changed
         # A run writes every document, and of each the vector alone: what it damaged would be damaged in most of
         # them. A few that changed while it was under way were changed by the application.

@@ -30,6 +30,7 @@ from migration.strategies.plan import CollectionPlan
 from migration.strategies.recreate import Recreate, settle_leftover
 from migration.strategies.refill import Refill
 from migration.strategies.refusals import Refused, way_problem
+from migration.strategies.second_field import Expand
 from migration.strategies.shadow.cutover import KeepsWriting
 from migration.strategies.shadow_state import past_the_drop
 from migration.strategies.sources import VectorSource
@@ -144,8 +145,8 @@ class Work(Protocol):
     def source(self, context: RunContext, stack: contextlib.ExitStack) -> VectorSource:
         """What its documents should carry; what must be closed at the end goes onto the stack."""
 
-    def plan_anew(self, context: RunContext) -> CollectionPlan:
-        """The plan after what a dead run had left is finished or removed."""
+    def carry_out(self, task: Task) -> CollectionPlan:
+        """Do it; the plan that it was done by."""
 
     def conclude(self, context: RunContext, plan: CollectionPlan, outcome: Outcome) -> None:
         """What is to be checked and written down once every document has its vector."""
@@ -205,7 +206,7 @@ def unfinished(
         reverts: id of the run that is to be undone; None for any other work.
     """
     earlier = ledger.last_run_over(source["server"], source["collections"])
-    if earlier is None or earlier.state not in UNFINISHED or dict(earlier.source) != source:
+    if earlier is None or earlier.state not in (*UNFINISHED, "waiting") or dict(earlier.source) != source:
         return None
     is_same = (earlier.kind, earlier.model_id, earlier.reverts_run_id) == (kind, model, reverts)
     return earlier if is_same else None
@@ -215,6 +216,7 @@ def execute(
     context: RunContext,
     works: Sequence[Work],
     trouble: Callable[[], Sequence[str]] = tuple,
+    afterwards: Callable[[], object] = lambda: None,
     measure: Callable[[RunResult], None] = lambda _: None,
 ) -> RunResult:
     """Carry out the works one after the other, and note the end of the run.
@@ -223,6 +225,7 @@ def execute(
         context: the tools of the run.
         works: a collection each.
         trouble: asked, where all went well, for what is wrong all the same.
+        afterwards: called where every collection came to its end, before that of the run is noted.
         measure: told the result, to note what was measured.
     """
     results: list[CollectionResult] = []
@@ -232,9 +235,13 @@ def execute(
         else:
             results.append(_carry_out(context, work))
     result = RunResult(context.run.name, tuple(results), context.control.interrupted)
+    if not result.stopped:
+        afterwards()
     if result.exit_status == DONE:
         result = replace(result, trouble=tuple(trouble()))
     states: dict[int, Any] = {DONE: "completed", SOME_FAILED: "partial", INTERRUPTED: "interrupted"}
+    if not result.stopped and any(each.outcome and each.outcome.waits for each in results):
+        states = dict.fromkeys(states, "waiting")
     ended = {DONE: "done", SOME_FAILED: "done, some failed"}.get(result.exit_status, "stopped")
     context.status.end(
         ended,
@@ -263,15 +270,12 @@ def _carry_out(context: RunContext, work: Work) -> CollectionResult:
             old_dimensions=plan.old_dimensions,
             new_dimensions=plan.new_dimensions,
             eligible=plan.eligible,
+            field=plan.collection.embedding_field,
         )
         if plan.strategy == "skipped":
             return CollectionResult(plan.collection.name, "skipped")
         with contextlib.ExitStack() as stack:
-            task = Task(context, plan, work.source(context, stack), outcome, identity, stack)
-            if settle_leftover(task):
-                context.server.settle()
-                plan = work.plan_anew(context)
-            _migrate(replace(task, plan=plan))
+            plan = work.carry_out(Task(context, plan, work.source(context, stack), outcome, identity, stack))
         if outcome.complete:
             work.conclude(context, plan, outcome)
     except Stopped:
@@ -291,8 +295,25 @@ def _carry_out(context: RunContext, work: Work) -> CollectionResult:
     return CollectionResult(plan.collection.name, status, outcome, cause)
 
 
+def by_strategy(task: Task, plan_anew: Callable[[RunContext], CollectionPlan]) -> CollectionPlan:
+    """Give each document what the task's source says, by the plan's strategy.
+
+    Args:
+        task: what is to be done.
+        plan_anew: makes the plan after what a dead run had left was finished or removed.
+
+    Returns:
+        The plan that it was done by.
+    """
+    if settle_leftover(task):
+        task.server.settle()
+        task = replace(task, plan=plan_anew(task.context))
+    _migrate(task)
+    return task.plan
+
+
 def _migrate(task: Task) -> None:
-    """By the plan's strategy. A collection that cannot be dropped without losing writes is emptied and filled."""
+    """A collection that cannot be dropped without losing writes is emptied and filled."""
     plan = task.plan
     if plan.strategy == "in place":
         limit = task.context.options.limit_of(plan.eligible)
@@ -301,6 +322,8 @@ def _migrate(task: Task) -> None:
         CreateAnew(task, plan.backup).run()
     elif plan.strategy in ("rebuild", "alter"):
         Refill(task).run()
+    elif plan.strategy == "into":
+        Expand(task).run()
     else:
         _recreate(task)
 
@@ -337,7 +360,9 @@ def _status_of(context: RunContext, outcome: Outcome, cause: str) -> str:
 def _note_end(context: RunContext, outcome: Outcome, identity: str, cause: str) -> str:
     """What became of the collection, into the ledger; returns the cause of a stop, perhaps the ledger itself."""
     status = _status_of(context, outcome, cause)
-    state: Any = status if status != "completed" else "partial" if outcome.failures else "completed"
+    state: Any = status
+    if status == "completed":
+        state = "waiting" if outcome.waits else "partial" if outcome.failures else "completed"
     try:
         context.ledger.update_collection(
             identity,
@@ -382,7 +407,9 @@ def _mixture(context: RunContext, plan: CollectionPlan, outcome: Outcome) -> lis
         f"{use.documents} of {known.model.model} ({known.model.dimensions})"
         for known in models
         for use in known.collections
-        if (use.source, use.collection) == (context.server.address, plan.name) and use.documents
+        if (use.source, use.collection) == (context.server.address, plan.name)
+        and use.field in ("", plan.collection.embedding_field)
+        and use.documents
     ]
     if len(standing) < 2:
         return []

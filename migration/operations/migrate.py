@@ -13,7 +13,7 @@ from typing import Any, Final
 from kai.models import EmbeddingSettings, estimate_cost, fingerprint
 from kai.settings import Settings, load_settings
 from kai.typesense import Schema, TypesenseError
-from kai.typesense_schemas import signature_of
+from kai.typesense_schemas import signature_of, signed
 from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder
 from migration.ledger import Ledger, MetricsRecord, ModelRecord, RunRecord
@@ -21,7 +21,8 @@ from migration.ledger.database import resolve
 from migration.ledger.runs import LATEST
 from migration.operations import report
 from migration.operations.checks import check_run, record_verdict, told
-from migration.operations.execute import RunResult, execute, running, unfinished
+from migration.operations.execute import RunResult, by_strategy, execute, running, unfinished
+from migration.operations.follow import follow
 from migration.operations.setup import (
     LOCK_PATIENCE,
     Session,
@@ -40,6 +41,7 @@ from migration.strategies.curation import refuse_unusable
 from migration.strategies.plan import CollectionPlan, Plan, look_at_texts, make_plan, plan_collection, refuse_unwritable
 from migration.strategies.refusals import Refused
 from migration.strategies.sources import Embedded
+from migration.strategies.task import Task
 
 _PROVIDER_PATIENCE: Final = 2.5
 """How much longer than for Typesense a run waits for the provider, whose outages last longer."""
@@ -91,7 +93,11 @@ def migrate(options: MigrationOptions, settings: Settings | None = None, console
 def _planned(options: MigrationOptions, settings: Settings | None, console: Console) -> Iterator[tuple[Session, Plan]]:
     """What is not given is read from the environment; the plan is one that nothing speaks against."""
     settings = settings or load_settings(options.env_file)
-    strategy = options.strategy or settings.strategy
+    if options.into is not None and options.strategy not in (None, "auto", "into"):
+        raise Refused(
+            f"--into, --strategy: a second field is a way of its own; leave --strategy {options.strategy} out"
+        )
+    strategy = "into" if options.into is not None else options.strategy or settings.strategy
     options = replace(options, strategy=strategy)
     collections = selected_collections(options.collections, options.collections_file)
     control = Control(pause_file=settings.home / "pause", nice=options.nice, announce=console.warn)
@@ -145,9 +151,11 @@ def _run(session: Session, plan: Plan) -> RunResult:
         embedder.count_as_spent(before.tokens or 0)
         model = ledger.find_model(context.run.model_id or "")
         assert model is not None  # noqa: S101 - registered right before
+        works = [_Migration(item, embedding, embedder, model) for item in plan.collections]
         return execute(
             context,
-            [_Migration(item, embedding, embedder, model) for item in plan.collections],
+            works,
+            afterwards=lambda: follow(context, [work for work in works if work.plan.beside]),
             measure=lambda result: ledger.record_metrics(context.run.id, _measured(session, result, before)),
         )
 
@@ -170,8 +178,10 @@ class _Migration:
         console.line(f"Starting migration for '{name}'...")
         console.line(f"  - Embedding field: {plan.collection.embedding_field}")
         console.line(f"  - Filter: {plan.collection.filter_by or 'none'}")
-        if plan.strategy == "recreate":
-            console.line(f"  - Strategy: recreate ({plan.old_dimensions} -> {plan.new_dimensions} dimensions)")
+        if plan.strategy in ("recreate", "into"):
+            beside = f", beside {plan.beside}" if plan.beside else ""
+            dimensions = f"{plan.old_dimensions} -> {plan.new_dimensions} dimensions"
+            console.line(f"  - Strategy: {plan.strategy} ({dimensions}{beside})")
         console.line(f"  Found {plan.eligible} documents to migrate")
         for hazard in plan.hazards:
             console.warn(f"  ! {hazard}")
@@ -184,9 +194,14 @@ class _Migration:
     def source(self, context: RunContext, _stack: contextlib.ExitStack) -> Embedded:
         return Embedded(context, self.plan.collection, self.embedder, self.embedding, self.model)
 
-    def plan_anew(self, context: RunContext) -> CollectionPlan:
+    def carry_out(self, task: Task) -> CollectionPlan:
+        return by_strategy(task, self._plan_anew)
+
+    def _plan_anew(self, context: RunContext) -> CollectionPlan:
         server, options = context.server, replace(context.options, allow_lag=True)  # What was begun is finished.
-        return plan_collection(server, self.embedding, self.plan.collection, server.collections(), options)
+        serving = self.plan.beside or self.plan.collection.embedding_field
+        collection = replace(self.plan.collection, embedding_field=serving)
+        return plan_collection(server, self.embedding, collection, server.collections(), options)
 
     def conclude(self, context: RunContext, plan: CollectionPlan, outcome: Outcome) -> None:
         """The checks at the end; then the collection says which model its vectors are from."""
@@ -198,6 +213,13 @@ class _Migration:
             tell = context.console.detail if check.passed else context.console.warn
             tell(f"    {told(check)}")
         _sign(context, plan, self.embedding, outcome)
+        if outcome.waits:
+            outcome.notes.append(
+                f"searches by {plan.beside!r} are answered as before. Set the application to the field "
+                f"{plan.collection.embedding_field!r} and {self.embedding.model}, both at one moment; then "
+                f"`kai-migrate finish {context.run.name}` takes {plan.beside!r} out of '{plan.name}'. "
+                f"`kai-migrate rollback {context.run.name}` takes it back"
+            )
 
 
 def _schema_of(context: RunContext, plan: CollectionPlan) -> Schema:
@@ -210,7 +232,7 @@ def _schema_of(context: RunContext, plan: CollectionPlan) -> Schema:
 def _sign(context: RunContext, plan: CollectionPlan, embedding: EmbeddingSettings, outcome: Outcome) -> None:
     """Say on the server which model the collection's vectors are from, beside whatever its metadata says."""
     schema = _schema_of(context, plan)
-    metadata = dict(schema.get("metadata") or {})
+    metadata, field = dict(schema.get("metadata") or {}), plan.collection.embedding_field
     mark = fingerprint(embedding, plan.collection.template)
     if metadata.get("embedding") is not None and not isinstance(metadata["embedding"], dict):
         outcome.notes.append(
@@ -218,15 +240,19 @@ def _sign(context: RunContext, plan: CollectionPlan, embedding: EmbeddingSetting
             "nobody can read there which model the vectors are from"
         )
         return
-    standing = signature_of(schema)
+    standing = signature_of(schema, field)
     if not outcome.written and standing.get("fingerprint") == mark:
         return
-    metadata["embedding"] = standing | {
+    signature = {
         **embedding.describe(),
         "fingerprint": mark,
         "run": context.run.name,
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "field": field,
+        "replaces": standing.get("replaces"),
     }
+    known = {name: value for name, value in signature.items() if value is not None}
+    metadata["embedding"] = signed(schema, field, known, beside=bool(plan.beside))
     context.server.set_metadata(plan.name, metadata)
 
 

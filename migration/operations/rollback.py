@@ -18,7 +18,7 @@ from migration.backup.shelf import folder_name
 from migration.embedding.cache import CacheError, VectorCache
 from migration.ledger import Ledger, LedgerError, RunRecord
 from migration.ledger.records import RunKind
-from migration.operations.execute import RunResult, execute, running, unfinished
+from migration.operations.execute import RunResult, by_strategy, execute, running, unfinished
 from migration.operations.order import (
     UNDOABLE,
     UNFINISHED,
@@ -36,6 +36,7 @@ from migration.strategies.refusals import Refused, Strategy, decide, way_problem
 from migration.strategies.restorable_curation import restorable
 from migration.strategies.shadow_state import find_shadow, past_the_drop, read_mark, role_of, unfinished_refill
 from migration.strategies.sources import UNDESCRIBED, KnownModels, PutBack, fingerprint_before
+from migration.strategies.task import Task
 
 
 def rollback(
@@ -216,7 +217,10 @@ class _Way:
         vectors = stack.enter_context(contextlib.closing(OldVectors(self.backup, scratch)))
         return PutBack(context, self.plan, self.backup.manifest.run, vectors, _known_models(context, stack))
 
-    def plan_anew(self, context: RunContext) -> CollectionPlan:
+    def carry_out(self, task: Task) -> CollectionPlan:
+        return by_strategy(task, self._plan_anew)
+
+    def _plan_anew(self, context: RunContext) -> CollectionPlan:
         return _way(context.server, self.plan.name, self.backup, self.plan.collection).plan
 
     def conclude(self, context: RunContext, plan: CollectionPlan, outcome: Outcome) -> None:

@@ -105,6 +105,36 @@ class VectorSource(ABC):
         """
 
 
+class AsItStands(VectorSource):
+    """Whatever vectors stand there: for a work that takes a field out and gives no document another vector.
+
+    Args:
+        collection: of them.
+    """
+
+    def __init__(self, collection: EmbeddedCollection) -> None:
+        self.collection = collection
+        self.fingerprint = ""
+
+    def current(self, document: Document, record: DocumentRecord | None) -> bytes | None:
+        """The one that stands there."""
+        return document.vector_bytes()
+
+    def wanted(self, page: Page, known: Known, *, again: bool = False) -> Wanted:
+        """Nothing: each is left as it is."""
+        return {}
+
+    def carries(self, document: Document, vector: AnyVector | None, *, again: bool) -> bool:
+        """Always."""
+        return True
+
+    def rows(
+        self, page: Page, stored: Mapping[str, bytes], contents: Mapping[str, bytes | None], known: Known
+    ) -> dict[str, DocumentRecord]:
+        """Nothing new."""
+        return {}
+
+
 class Embedded(VectorSource):
     """Vectors that a model makes of the documents' texts.
 

@@ -1,0 +1,237 @@
+"""End what a run has left to the operator: the application has switched, and what it used before may go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from kai.collections import EmbeddedCollection, described_as, load_collections
+from kai.settings import Settings, load_settings
+from kai.typesense import Schema, Typesense, embedding_field
+from migration.documents.fetch import Selection, fetch_newest
+from migration.ledger import Ledger, RunRecord
+from migration.operations.execute import RunResult, execute, running
+from migration.operations.setup import TYPESENSE_ONLY, Session, open_ledger, open_server
+from migration.runtime.console import SILENT, Console
+from migration.runtime.control import Control
+from migration.runtime.lock import Held, hold
+from migration.strategies.context import Outcome, RunContext
+from migration.strategies.next_field import NextField, next_of, set_next
+from migration.strategies.plan import CollectionPlan
+from migration.strategies.refusals import Refused
+from migration.strategies.second_field import Contract, Lacking, lacking
+from migration.strategies.sources import AsItStands
+from migration.strategies.task import Task
+
+_NEWEST: Final = 250
+_WATCHED: Final = 3.0
+"""Seconds for which an application that writes is watched before the field that it used is taken out."""
+_LETS_GO: Final = 60.0
+"""Seconds in which a run that follows sees that it is to end."""
+
+
+def finish(
+    run: str | None = None,
+    *,
+    allow_partial: bool = False,
+    collections_file: Path | None = None,
+    confirmed: Callable[[str], bool] = lambda _: True,
+    settings: Settings | None = None,
+    console: Console = SILENT,
+) -> RunResult:
+    """Take out what a run has replaced, once the application uses what it has made; the old vectors go to a backup.
+
+    Args:
+        run: name or alias; None for the latest run that waits.
+        allow_partial: whether documents may be left without a vector.
+        collections_file: descriptions of the user's own collections; None for KAI's.
+        confirmed: asked with a summary before anything is changed; agrees by default.
+        settings: Typesense and the ledger; None reads `.env` and the environment.
+        console: where to tell; nothing by default.
+
+    Raises:
+        Refused: no run waits, or a document would be left without a vector; nothing was changed.
+        Held: another run holds a collection.
+    """
+    settings = settings or load_settings(needs=TYPESENSE_ONLY)
+    known = load_collections(collections_file)
+    with open_server(settings, console) as server, open_ledger(settings) as ledger:
+        schemas = {str(schema["name"]): schema for schema in server.collections()}
+        marks = {name: mark for name, schema in schemas.items() if (mark := next_of(schema)) is not None}
+        chosen = _chosen(ledger, marks, run)
+        name = next(iter(chosen.values())).run
+        aliases = server.aliases()
+        works = [
+            _work(server, ledger, schemas[each], mark, described_as(known, each, aliases), allow_partial)
+            for each, mark in chosen.items()
+        ]
+        goes = [f"  {work.plan.name}: {work.mark.of!r} is taken out, {work.mark.field!r} serves" for work in works]
+        if not confirmed("\n".join([f"Finish run {name}, once the application uses its fields:", *goes, "Go on?"])):
+            raise Refused("not confirmed; give --yes to finish without being asked")
+        for work in works:
+            if work.mark.phase == "waiting":
+                set_next(server, schemas[work.plan.name], replace(work.mark, phase="finishing"))
+        _await_follower(server.address, chosen)
+        control = Control(pause_file=settings.home / "pause", announce=console.warn)
+        session = Session(settings=settings, server=server, console=console, control=control)
+        server.patience = session.options.patience
+
+        def begin() -> RunRecord:
+            console.heading("FINISH")
+            if (earlier := ledger.find_run(name)) is not None:
+                return ledger.resume_run(earlier.id)
+            # Begun on another machine, whose ledger is another one.
+            source = {"server": server.address, "collections": list(chosen)}
+            return ledger.start_run(name, "migrate", source=source, parameters={"typesense": server.told_version()})
+
+        with control.signals(), running(session, ledger, chosen, begin) as context:
+            return execute(context, works)
+
+
+def named_by(ledger: Ledger, marks: Mapping[str, NextField], run: str) -> str:
+    """The name of the run that goes by this name, alias or beginning, here or in a mark that another machine has made.
+
+    Raises:
+        Refused: there is none.
+    """
+    if (record := ledger.find_run(run)) is not None:
+        return record.name
+    found = {mark.run for mark in marks.values() if mark.run.startswith(run)}
+    if len(found) != 1:
+        raise Refused(f"RUN: there is no run {run!r} that waits to be finished; kai-migrate list shows what does")
+    return found.pop()
+
+
+def _chosen(ledger: Ledger, marks: Mapping[str, NextField], run: str | None) -> dict[str, NextField]:
+    """The marks of the run that is to be finished, by collection."""
+    if not marks:
+        raise Refused("no run waits to be finished on this server")
+    if run is None:
+        numbers = {known.name: known.number for known in ledger.runs()}
+        run = max({mark.run for mark in marks.values()}, key=lambda name: (numbers.get(name, 0), name))
+    else:
+        run = named_by(ledger, marks, run)
+    chosen = {name: mark for name, mark in marks.items() if mark.run == run}
+    if not chosen:
+        raise Refused(f"RUN: run {run} does not wait to be finished; kai-migrate list shows which do")
+    for name, mark in chosen.items():
+        if mark.phase == "filling":
+            raise Refused(
+                f"the field {mark.field!r} of {name!r} is not filled yet; run the migration again, which goes on"
+            )
+        if mark.phase == "withdrawing":
+            raise Refused(mark.leaving)
+    return chosen
+
+
+def _work(
+    server: Typesense,
+    ledger: Ledger,
+    schema: Schema,
+    mark: NextField,
+    described: EmbeddedCollection | None,
+    allow_partial: bool,
+) -> _Finishing:
+    """How one collection is finished.
+
+    Raises:
+        Refused: a document would be left without a vector.
+    """
+    name = str(schema["name"])
+    if described is None:
+        raise Refused(f"collection {name!r} is not described; give --collections-file")
+    serves = replace(described, embedding_field=mark.field)
+    count = served = server.count(name, serves.filter_by)
+    if mark.phase != "contracting":
+        lacks = lacking(server, ledger, serves, schema)
+        if lacks.ids and not allow_partial:
+            raise Refused(_lacks(name, mark, lacks))
+        count, served = lacks.count, lacks.count - len(lacks.ids) - lacks.without_text
+    going, staying = (embedding_field(schema, each) or {} for each in (mark.of, mark.field))
+    plan = CollectionPlan(
+        replace(described, embedding_field=mark.of),
+        name,
+        schema,
+        "into",
+        going.get("num_dim"),
+        int(staying.get("num_dim") or 0),
+        int(schema["num_documents"]),
+        count,
+        beside=mark.field,
+    )
+    return _Finishing(plan, mark, serves, allow_partial, served, time.monotonic())
+
+
+def _lacks(name: str, mark: NextField, lacks: Lacking) -> str:
+    return (
+        f"{lacks} of {name!r} have no vector in {mark.field!r}, or that of an earlier text: either the application "
+        f"still writes {mark.of!r} alone, or the last run is too long ago. Set the application to {mark.field!r}, run "
+        "the migration again, then finish; --allow-partial leaves them without a vector"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Finishing:
+    """One collection whose old field goes."""
+
+    plan: CollectionPlan
+    mark: NextField
+    serves: EmbeddedCollection
+    allow_partial: bool
+    served: int
+    begun: float
+    stopped: str = "Stopped"
+
+    def announce(self, console: Console) -> None:
+        console.line(f"Finishing '{self.plan.name}': {self.mark.of!r} is taken out, {self.mark.field!r} serves...")
+
+    def tell_completed(self, console: Console, outcome: Outcome) -> None:
+        console.line(f"  Complete: {self.mark.of!r} is gone, {outcome.success} documents have {self.mark.field!r}")
+
+    def source(self, context: RunContext, stack: ExitStack) -> AsItStands:
+        return AsItStands(self.serves)
+
+    def carry_out(self, task: Task) -> CollectionPlan:
+        task.outcome.success = self.served
+        Contract(task, backs_up=True, is_served=lambda: self._still_lacks(task)).run()
+        return self.plan
+
+    def _still_lacks(self, task: Task) -> str:
+        """Why it must not go on: documents that came meanwhile have the old field alone. Empty if none do."""
+        if self.allow_partial:
+            return ""
+        if task.server.writes_a_second() > 0:
+            time.sleep(max(0.0, _WATCHED - (time.monotonic() - self.begun)))
+        selection = Selection(self.mark.field, self.serves.filter_by, self.serves.text_fields)
+        newest = fetch_newest(task.server, task.name, selection, _NEWEST)[1]
+        lacks = lacking(task.server, task.context.ledger, self.serves, task.schema(), [newest])
+        return f"{_lacks(task.name, self.mark, lacks)}. Nothing was taken out" if lacks.ids else ""
+
+    def conclude(self, context: RunContext, plan: CollectionPlan, outcome: Outcome) -> None:
+        """The configuration is to name the field from now on."""
+        outcome.notes.append(
+            f'name the field in the configuration from now on: embedding_field = "{self.mark.field}" for '
+            f"'{plan.name}'; kai-migrate rollback {context.run.name} brings {self.mark.of!r} back"
+        )
+
+
+def _await_follower(address: str, names: Mapping[str, NextField]) -> None:
+    """Return once a run that follows has seen that it is to end.
+
+    Raises:
+        Held: another run holds a collection.
+    """
+    deadline = time.monotonic() + _LETS_GO
+    for name in names:
+        while True:
+            try:
+                with hold(address, name):
+                    break
+            except Held:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
