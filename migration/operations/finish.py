@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,7 +61,7 @@ def finish(
     known = load_collections(collections_file)
     with open_server(settings, console) as server, open_ledger(settings) as ledger:
         schemas = {str(schema["name"]): schema for schema in server.collections()}
-        marks = {name: mark for name, schema in schemas.items() if (mark := next_of(schema)) is not None}
+        marks = marks_of(schemas.values())
         chosen = _chosen(ledger, marks, run)
         name = next(iter(chosen.values())).run
         aliases = server.aliases()
@@ -72,24 +72,38 @@ def finish(
         goes = [f"  {work.plan.name}: {work.mark.of!r} is taken out, {work.mark.field!r} serves" for work in works]
         if not confirmed("\n".join([f"Finish run {name}, once the application uses its fields:", *goes, "Go on?"])):
             raise Refused("not confirmed; give --yes to finish without being asked")
-        for work in works:
-            if work.mark.phase == "waiting":
-                set_next(server, schemas[work.plan.name], replace(work.mark, phase="finishing"))
-        _await_follower(server.address, chosen)
+        let_go(server, chosen)
         control = Control(pause_file=settings.home / "pause", announce=console.warn)
         session = Session(settings=settings, server=server, console=console, control=control)
         server.patience = session.options.patience
 
         def begin() -> RunRecord:
             console.heading("FINISH")
-            if (earlier := ledger.find_run(name)) is not None:
-                return ledger.resume_run(earlier.id)
-            # Begun on another machine, whose ledger is another one.
-            source = {"server": server.address, "collections": list(chosen)}
-            return ledger.start_run(name, "migrate", source=source, parameters={"typesense": server.told_version()})
+            record = known_run(ledger, server, chosen, name)
+            assert record is not None  # noqa: S101 - its marks were found
+            return ledger.resume_run(record.id)
 
         with control.signals(), running(session, ledger, chosen, begin) as context:
             return execute(context, works)
+
+
+def marks_of(schemas: Iterable[Schema]) -> dict[str, NextField]:
+    """What stands on a server of second fields, by collection."""
+    return {str(schema["name"]): mark for schema in schemas if (mark := next_of(schema)) is not None}
+
+
+def known_run(ledger: Ledger, server: Typesense, marks: Mapping[str, NextField], run: str) -> RunRecord | None:
+    """A run in the ledger; one that another machine has begun is noted there, if a collection carries its mark."""
+    if (record := ledger.find_run(run)) is not None:
+        return record
+    theirs = {name: mark for name, mark in marks.items() if mark.run == run}
+    if not theirs:
+        return None
+    source = {"server": server.address, "collections": list(theirs)}
+    record = ledger.start_run(run, "migrate", source=source, parameters={"typesense": server.told_version()})
+    for name, mark in theirs.items():
+        ledger.start_collection(record.id, name, "into", field=mark.field)
+    return ledger.finish_run(record.id, "waiting")
 
 
 def named_by(ledger: Ledger, marks: Mapping[str, NextField], run: str) -> str:
@@ -153,7 +167,7 @@ def _work(
         count, served = lacks.count, lacks.count - len(lacks.ids) - lacks.without_text
     going, staying = (embedding_field(schema, each) or {} for each in (mark.of, mark.field))
     plan = CollectionPlan(
-        replace(described, embedding_field=mark.of),
+        serves,
         name,
         schema,
         "into",
@@ -161,9 +175,9 @@ def _work(
         int(staying.get("num_dim") or 0),
         int(schema["num_documents"]),
         count,
-        beside=mark.field,
+        beside=mark.of,
     )
-    return _Finishing(plan, mark, serves, allow_partial, served, time.monotonic())
+    return _Finishing(plan, mark, allow_partial, served, time.monotonic())
 
 
 def _lacks(name: str, mark: NextField, lacks: Lacking) -> str:
@@ -180,7 +194,6 @@ class _Finishing:
 
     plan: CollectionPlan
     mark: NextField
-    serves: EmbeddedCollection
     allow_partial: bool
     served: int
     begun: float
@@ -193,11 +206,11 @@ class _Finishing:
         console.line(f"  Complete: {self.mark.of!r} is gone, {outcome.success} documents have {self.mark.field!r}")
 
     def source(self, context: RunContext, stack: ExitStack) -> AsItStands:
-        return AsItStands(self.serves)
+        return AsItStands(self.plan.collection)
 
     def carry_out(self, task: Task) -> CollectionPlan:
         task.outcome.success = self.served
-        Contract(task, backs_up=True, is_served=lambda: self._still_lacks(task)).run()
+        Contract(task, self.mark.of, backs_up=True, is_served=lambda: self._still_lacks(task)).run()
         return self.plan
 
     def _still_lacks(self, task: Task) -> str:
@@ -206,9 +219,10 @@ class _Finishing:
             return ""
         if task.server.writes_a_second() > 0:
             time.sleep(max(0.0, _WATCHED - (time.monotonic() - self.begun)))
-        selection = Selection(self.mark.field, self.serves.filter_by, self.serves.text_fields)
+        serves = self.plan.collection
+        selection = Selection(serves.embedding_field, serves.filter_by, serves.text_fields)
         newest = fetch_newest(task.server, task.name, selection, _NEWEST)[1]
-        lacks = lacking(task.server, task.context.ledger, self.serves, task.schema(), [newest])
+        lacks = lacking(task.server, task.context.ledger, serves, task.schema(), [newest])
         return f"{_lacks(task.name, self.mark, lacks)}. Nothing was taken out" if lacks.ids else ""
 
     def conclude(self, context: RunContext, plan: CollectionPlan, outcome: Outcome) -> None:
@@ -219,17 +233,24 @@ class _Finishing:
         )
 
 
-def _await_follower(address: str, names: Mapping[str, NextField]) -> None:
-    """Return once a run that follows has seen that it is to end.
+def let_go(server: Typesense, marks: Mapping[str, NextField]) -> None:
+    """Have a run that follows end, and return once it has.
+
+    Args:
+        server: where the collections are.
+        marks: of second fields that are to be finished or taken back, by collection.
 
     Raises:
         Held: another run holds a collection.
     """
+    for name, mark in marks.items():
+        if mark.phase == "waiting" and (schema := server.collection(name)) is not None:
+            set_next(server, schema, replace(mark, phase="finishing"))
     deadline = time.monotonic() + _LETS_GO
-    for name in names:
+    for name in marks:
         while True:
             try:
-                with hold(address, name):
+                with hold(server.address, name):
                     break
             except Held:
                 if time.monotonic() > deadline:

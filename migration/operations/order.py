@@ -95,7 +95,7 @@ class Writers:
         others = [run for run in self.after(undone, collection) if not self.has_backup(run, collection)]
         if unfinished is not None and unfinished.state in UNFINISHED:
             others.append(unfinished)
-        field = next((row.field or "" for row in reversed(self._rows_of(undone, collection))), "")
+        field = self.ledger.field_written(undone.id, collection)
         total, notes = self.ledger.count_documents(self.address, collection, field=field), []
         for run in others:
             if run.model_id is None:

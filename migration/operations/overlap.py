@@ -188,8 +188,7 @@ class VectorOrigins:
 
     def field_of(self, run: RunRecord, collection: str) -> str:
         """The embedding field that the run wrote; empty where neither ledger nor description names it."""
-        written = (each.field for each in self.ledger.collection_runs(run.id) if each.collection == collection)
-        return next(filter(None, written), self.fields.get(collection, ""))
+        return self.ledger.field_written(run.id, collection) or self.fields.get(collection, "")
 
 
 def compare_neighbours(

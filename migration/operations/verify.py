@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -110,6 +110,8 @@ def verify(
             if collection is None or schema is None:
                 what = "is not described; give --collections-file" if schema else "is not on the server any more"
                 raise Refused(f"collection {name!r} {what}")
+            field = ledger.field_written(chosen.id, name) or collection.embedding_field
+            collection = replace(collection, embedding_field=field)
             with console.progress(f"  Verifying {name}", server.count(name, collection.filter_by)) as bar:
                 checks = check_collection(
                     server,

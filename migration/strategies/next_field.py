@@ -5,7 +5,7 @@ take it back. Phases, in their order:
 
 - `filling`: the new field is added, or will be, and is being filled; the old one serves.
 - `waiting`: every document has its new vector; the application is to switch.
-- `finishing`: somebody finishes it: a run that follows lets go.
+- `finishing`: somebody finishes it, or takes it back: a run that follows lets go.
 - `contracting`: the application has switched, and the old field is being taken out.
 - `withdrawing`: the run is taken back, and the new field is being taken out.
 """

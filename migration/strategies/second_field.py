@@ -203,13 +203,15 @@ class Contract:
     """One of two fields taken out of a collection, with its values; the other one serves.
 
     Args:
-        task: its plan's `collection` names the field that goes, `plan.beside` the one that stays.
+        task: of the collection.
+        goes: the field that is taken out.
         backs_up: whether the vectors that go are put on disk first.
         is_served: whether every document has its vector in the field that stays; asked last before anything goes.
     """
 
-    def __init__(self, task: Task, *, backs_up: bool, is_served: Callable[[], str] = str) -> None:
-        self._task = task
+    def __init__(self, task: Task, goes: str, *, backs_up: bool, is_served: Callable[[], str] = str) -> None:
+        going = replace(task.plan.collection, embedding_field=goes)
+        self._task = replace(task, plan=replace(task.plan, collection=going))
         self._server = task.server
         self._backs_up = backs_up
         self._is_served = is_served
