@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "verify": Entry("migration.cli.verify", "Check that what stands on the server is what should."),
     "rollback": Entry("migration.cli.rollback", "Put the vectors back that a run replaced."),
     "finish": Entry("migration.cli.finish", "Take out what a run has replaced, once the application uses the new."),
+    "list": Entry("migration.cli.list", "List what is unfinished on the server, and what ends it."),
     "history": Entry("migration.cli.history", "List the runs, and whether they get better."),
     "show": Entry("migration.cli.show", "Everything about one run."),
     "compare": Entry("migration.cli.compare", "Two runs side by side, and how far their models agree."),

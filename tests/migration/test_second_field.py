@@ -173,3 +173,19 @@ def test_while_a_second_field_waits_nothing_else_begins(filled: World, provider:
     done = filled.run("--into", "{field}_v2", **openai(provider, 64))
     assert done.status == 2
     assert "another model's vectors" in done.err
+
+
+def test_what_waits_is_listed_also_on_another_machine(filled: World, tmp_path: Any) -> None:
+    elsewhere = World(filled.url, filled.key, tmp_path / "elsewhere" / "home")
+    run = json.loads(filled.run("history", "--json", module="migration").out)["runs"][0]["name"]
+    for machine in (filled, elsewhere):
+        found = json.loads(machine.run("list", "--json", module="migration").out)
+        assert [(item["collection"], item["run"], item["state"]) for item in found["items"]] == [
+            (name, run, "waiting") for name in sorted(NAMES)
+        ]
+        assert f"kai-migrate finish {run}" in machine.run("list", module="migration").out
+    done = elsewhere.run("finish", "--yes", module="migration")
+    elsewhere.close()
+    assert done.status == 0, done.text
+    assert "Nothing is unfinished" in filled.run("list", module="migration").out
+    assert all(vector_fields(filled, name).keys() == {new_field(name)} for name in NAMES)
