@@ -12,7 +12,15 @@ from migration.operations.order import UNFINISHED
 from migration.operations.setup import TYPESENSE_ONLY, open_ledger, open_server
 from migration.runtime.console import SILENT, Console
 from migration.strategies.next_field import NextField, next_of
-from migration.strategies.shadow_state import MARK, SUFFIX, Mark, find, past_the_drop, read_mark, unfinished_refill
+from migration.strategies.shadow_state import (
+    SUFFIX,
+    Mark,
+    find,
+    past_the_drop,
+    read_mark,
+    role_of,
+    unfinished_refill,
+)
 
 _AGAIN = "run the same migration again"
 
@@ -71,7 +79,7 @@ def list_unfinished(*, settings: Settings | None = None, console: Console = SILE
 
 
 def _on_the_server(everything: Sequence[Schema]) -> Iterator[Unfinished]:
-    for schema in everything:
+    for schema in sorted(everything, key=lambda each: str(each["name"])):
         name = str(schema["name"])
         if (next_ := next_of(schema)) is not None:
             yield _second_field(name, next_)
@@ -80,10 +88,8 @@ def _on_the_server(everything: Sequence[Schema]) -> Iterator[Unfinished]:
         mark = read_mark(schema) if name.endswith(SUFFIX) else None
         if mark is not None:
             yield _shadow(name, mark, find(everything, mark.of))
-        elif (role := (schema.get("metadata") or {}).get(MARK, {}).get("role")) == "restored":
-            yield Unfinished(
-                name, "a collection being restored", "", role, "", "give the same restore or rollback again"
-            )
+        elif role_of(schema) == "restored":
+            yield Unfinished(name, "a collection that comes back", "", "filling", "", "give the same command again")
 
 
 def _second_field(name: str, mark: NextField) -> Unfinished:

@@ -1,4 +1,4 @@
-"""A second field filled beside the one that serves (`--into`), the switch, `finish`, and the way back before and after."""
+"""A second field filled beside the one that serves, the switch, `finish`, and the way back before it and after it."""
 
 from __future__ import annotations
 
