@@ -70,6 +70,9 @@ def finish(
             for each, mark in chosen.items()
         ]
         goes = [f"  {work.plan.name}: {work.mark.of!r} is taken out, {work.mark.field!r} serves" for work in works]
+        for work in works:
+            if work.without:
+                console.warn(f"! {work.without} of {work.plan.name!r} will have no vector")
         if not confirmed("\n".join([f"Finish run {name}, once the application uses its fields:", *goes, "Go on?"])):
             raise Refused("not confirmed; give --yes to finish without being asked")
         let_go(server, chosen)
@@ -92,6 +95,12 @@ def marks_of(schemas: Iterable[Schema]) -> dict[str, NextField]:
     return {str(schema["name"]): mark for schema in schemas if (mark := next_of(schema)) is not None}
 
 
+def latest_of(ledger: Ledger, marks: Mapping[str, NextField]) -> str:
+    """The run begun last of those that have left marks, as far as the ledger knows them."""
+    numbers = {known.name: known.number for known in ledger.runs()}
+    return max({mark.run for mark in marks.values()}, key=lambda name: (numbers.get(name, 0), name))
+
+
 def known_run(ledger: Ledger, server: Typesense, marks: Mapping[str, NextField], run: str) -> RunRecord | None:
     """A run in the ledger; one that another machine has begun is noted there, if a collection carries its mark."""
     if (record := ledger.find_run(run)) is not None:
@@ -100,7 +109,8 @@ def known_run(ledger: Ledger, server: Typesense, marks: Mapping[str, NextField],
     if not theirs:
         return None
     source = {"server": server.address, "collections": list(theirs)}
-    record = ledger.start_run(run, "migrate", source=source, parameters={"typesense": server.told_version()})
+    kind = next(iter(theirs.values())).kind
+    record = ledger.start_run(run, kind, source=source, parameters={"typesense": server.told_version()})
     for name, mark in theirs.items():
         ledger.start_collection(record.id, name, "into", field=mark.field)
     return ledger.finish_run(record.id, "waiting")
@@ -124,11 +134,7 @@ def _chosen(ledger: Ledger, marks: Mapping[str, NextField], run: str | None) -> 
     """The marks of the run that is to be finished, by collection."""
     if not marks:
         raise Refused("no run waits to be finished on this server")
-    if run is None:
-        numbers = {known.name: known.number for known in ledger.runs()}
-        run = max({mark.run for mark in marks.values()}, key=lambda name: (numbers.get(name, 0), name))
-    else:
-        run = named_by(ledger, marks, run)
+    run = named_by(ledger, marks, run) if run else latest_of(ledger, marks)
     chosen = {name: mark for name, mark in marks.items() if mark.run == run}
     if not chosen:
         raise Refused(f"RUN: run {run} does not wait to be finished; kai-migrate list shows which do")
@@ -156,14 +162,18 @@ def _work(
         Refused: a document would be left without a vector.
     """
     name = str(schema["name"])
+    # What had no vector before has none to go back to, nor has what came since.
+    allow_partial |= mark.kind == "rollback"
     if described is None:
         raise Refused(f"collection {name!r} is not described; give --collections-file")
     serves = replace(described, embedding_field=mark.field)
+    without = ""
     count = served = server.count(name, serves.filter_by)
     if mark.phase != "contracting":
         lacks = lacking(server, ledger, serves, schema)
         if lacks.ids and not allow_partial:
             raise Refused(_lacks(name, mark, lacks))
+        without = str(lacks) if lacks.ids else ""
         count, served = lacks.count, lacks.count - len(lacks.ids) - lacks.without_text
     going, staying = (embedding_field(schema, each) or {} for each in (mark.of, mark.field))
     plan = CollectionPlan(
@@ -177,7 +187,7 @@ def _work(
         count,
         beside=mark.of,
     )
-    return _Finishing(plan, mark, allow_partial, served, time.monotonic())
+    return _Finishing(plan, mark, allow_partial, served, without, time.monotonic())
 
 
 def _lacks(name: str, mark: NextField, lacks: Lacking) -> str:
@@ -190,12 +200,23 @@ def _lacks(name: str, mark: NextField, lacks: Lacking) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Finishing:
-    """One collection whose old field goes."""
+    """One collection whose old field goes.
+
+    Attributes:
+        plan: which field serves, and which one goes.
+        mark: of the collection.
+        allow_partial: whether documents may be left without a vector.
+        served: documents that have theirs.
+        without: which do not, in words; empty for none.
+        begun: monotonic time at which the documents were looked through.
+        stopped: how the line begins that says that it was stopped.
+    """
 
     plan: CollectionPlan
     mark: NextField
     allow_partial: bool
     served: int
+    without: str
     begun: float
     stopped: str = "Stopped"
 

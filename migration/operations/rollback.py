@@ -14,7 +14,7 @@ from migration.backup.manifest import MANIFEST
 from migration.ledger import Ledger, LedgerError, RunRecord
 from migration.ledger.records import RunKind
 from migration.operations.execute import RunResult, execute, running, unfinished
-from migration.operations.finish import known_run, let_go, marks_of
+from migration.operations.finish import known_run, latest_of, let_go, marks_of
 from migration.operations.order import (
     UNDOABLE,
     UNFINISHED,
@@ -134,6 +134,8 @@ def _target(ledger: Ledger, server: Typesense, marks: Mapping[str, NextField], n
                 f"the latest run, {run.name}, was made with --no-backup and cannot be undone; name an earlier run "
                 "to go back to what that one replaced"
             )
+    if marks and (theirs := known_run(ledger, server, marks, latest_of(ledger, marks))) is not None:
+        return theirs  # Begun on another machine.
     raise Refused("no run in the ledger has a backup to go back to; kai-migrate backups lists those on disk")
 
 

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 
 from kai.collections import EmbeddedCollection
 from kai.typesense import Schema, Typesense, embedding_field
+from migration.ledger.records import RunKind
 from migration.strategies.refusals import Refused
 
 NEXT: Final = "kai_migration_next"
@@ -35,6 +36,7 @@ class NextField:
         run: that fills it.
         phase: see above.
         fingerprint: of the target, template included.
+        kind: of the run.
     """
 
     field: str
@@ -42,6 +44,7 @@ class NextField:
     run: str
     phase: Phase
     fingerprint: str
+    kind: RunKind = "migrate"
 
     @property
     def ways_out(self) -> str:

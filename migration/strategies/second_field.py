@@ -90,7 +90,8 @@ class Expand:
         task = self._task
         # One of a dead run, or of a run that waits, is gone on with under its own name.
         run = found.run if found else task.context.run.name
-        mark = NextField(task.field, task.plan.beside, run, "filling", task.source.fingerprint)
+        fingerprint, kind = task.source.fingerprint, task.context.run.kind
+        mark = NextField(task.field, task.plan.beside, run, "filling", fingerprint, kind)
         if found is not None and replace(found, phase="filling") != mark:
             raise StrategyStopped(f"collection {task.name!r} is in other hands meanwhile: {found.ways_out}")
         if found is None:
