@@ -265,8 +265,8 @@ def let_go(server: Typesense, marks: Mapping[str, NextField]) -> None:
         Held: another run holds a collection.
     """
     for name, mark in marks.items():
-        if mark.phase == "waiting" and (schema := server.collection(name)) is not None:
-            set_next(server, schema, replace(mark, phase="finishing"))
+        if mark.phase == "waiting":
+            set_next(server, name, replace(mark, phase="finishing"))
     deadline = time.monotonic() + _LETS_GO
     for name in marks:
         while True:

@@ -223,6 +223,7 @@ class _Migration:
 
 
 def _schema_of(context: RunContext, plan: CollectionPlan) -> Schema:
+    context.server.settle()
     schema = context.server.collection(plan.name)
     if schema is None:
         raise TypesenseError(f"the collection {plan.name!r} is not there any more", status=404)

@@ -76,12 +76,13 @@ class WayBack:
 
     def conclude(self, context: RunContext, plan: CollectionPlan, outcome: Outcome) -> None:
         """The collection's metadata names the model that it named before."""
+        context.server.settle()
         schema: Schema = context.server.collection(plan.name) or {}
         if plan.beside:
             field = plan.collection.embedding_field
             earlier = signature_of(self.backup.schema, field)
-            said = signed(schema, field, earlier | {"field": field} if earlier else None, beside=True)
-            set_next(context.server, schema, next_of(schema), said)
+            signature = earlier | {"field": field} if earlier else None
+            set_next(context.server, plan.name, next_of(schema), lambda now: signed(now, field, signature, beside=True))
             outcome.notes.append(
                 f"set the application to the field {field!r} and its model, both at one moment; then `kai-migrate "
                 f"finish {context.run.name}` takes {plan.beside!r} out of '{plan.name}'"

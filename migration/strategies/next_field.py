@@ -12,12 +12,12 @@ take it back. Phases, in their order:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Literal
 
 from kai.collections import EmbeddedCollection
-from kai.typesense import Schema, Typesense, embedding_field
+from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 from migration.ledger.records import RunKind
 from migration.strategies.refusals import Refused
 
@@ -71,21 +71,34 @@ def next_of(schema: Schema) -> NextField | None:
         return None
 
 
-def set_next(server: Typesense, schema: Schema, next_: NextField | None, said: Mapping[str, Any] | None = None) -> None:
-    """Mark the collection beside its own metadata.
+def set_next(
+    server: Typesense,
+    name: str,
+    next_: NextField | None,
+    said: Callable[[Schema], Mapping[str, Any] | None] = lambda _: None,
+) -> None:
+    """Mark a collection beside its own metadata, as every node shows that by now.
 
     Args:
         server: where it is.
-        schema: as it stands.
+        name: of the collection.
         next_: the mark; None takes it away.
-        said: what its `embedding` is to say from now on, empty for nothing; None to leave it as it is. One of others'
-            making is left in any case.
+        said: what its `embedding` is to say from now on, by the schema as it stands; empty for nothing, None to leave
+            it as it is. One of others' making is left in any case.
+
+    Raises:
+        TypesenseError: `missing` if the collection is gone.
     """
+    server.settle()
+    schema = server.collection(name)
+    if schema is None:
+        raise TypesenseError(f"collection {name!r} is gone", status=404)
     metadata = {key: value for key, value in (schema.get("metadata") or {}).items() if key != NEXT}
-    if said is not None and isinstance(metadata.get("embedding", {}), dict):
-        metadata |= {"embedding": said}
+    says = said(schema)
+    if says is not None and isinstance(metadata.get("embedding", {}), dict):
+        metadata |= {"embedding": says}
     kept = {key: value for key, value in metadata.items() if key != "embedding" or value}
-    server.set_metadata(str(schema["name"]), kept | ({NEXT: asdict(next_)} if next_ else {}))
+    server.set_metadata(name, kept | ({NEXT: asdict(next_)} if next_ else {}))
 
 
 def wanted_next(

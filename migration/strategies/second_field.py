@@ -59,7 +59,7 @@ class Expand:
         schema = task.schema()
         wanted = self._wanted_field(schema)
         found = next_of(schema)
-        mark = self._mark(schema, found)
+        mark = self._mark(found)
         task.context.ledger.name_field(self._server.address, task.name, plan.beside)
         if found is not None and found.phase == "filling":
             wait_for_alters(self._server, task.name)  # Of a dead run, whose field shows before it can be used.
@@ -71,9 +71,9 @@ class Expand:
         if plan.backup is not None and not wanted.get("optional"):
             self._require(wanted)
         outcome.waits = True
-        schema = task.schema()
-        if next_of(schema) == mark:  # Else somebody finishes it, or takes it back.
-            set_next(self._server, schema, replace(mark, phase="waiting"))
+        self._server.settle()
+        if next_of(task.schema()) == mark:  # Else somebody finishes it, or takes it back.
+            set_next(self._server, task.name, replace(mark, phase="waiting"))
 
     def _wanted_field(self, schema: Schema) -> dict[str, Any]:
         """As the field that serves; on the way back as it was backed up."""
@@ -85,7 +85,7 @@ class Expand:
             raise StrategyStopped(f"collection {self._task.name!r} has no field {plan.beside!r} any more")
         return vector_field(like | {"name": new, "type": "float[]"}, plan.new_dimensions)
 
-    def _mark(self, schema: Schema, found: NextField | None) -> NextField:
+    def _mark(self, found: NextField | None) -> NextField:
         """This run's, on the server before anything else is done."""
         task = self._task
         # One of a dead run, or of a run that waits, is gone on with under its own name.
@@ -95,7 +95,7 @@ class Expand:
         if found is not None and replace(found, phase="filling") != mark:
             raise StrategyStopped(f"collection {task.name!r} is in other hands meanwhile: {found.ways_out}")
         if found is None:
-            set_next(self._server, schema, mark)
+            set_next(self._server, task.name, mark)
         return found or mark
 
     def _add(self, wanted: dict[str, Any]) -> None:
@@ -234,16 +234,19 @@ class Contract:
             if self._backs_up and not self._is_backed_up():
                 return
             if problem := self._is_served():
-                set_next(server, task.schema(), replace(mark, phase="waiting"))
+                set_next(server, task.name, replace(mark, phase="waiting"))
                 raise StrategyStopped(problem)
-            set_next(server, task.schema(), replace(mark, phase=leaving))
+            set_next(server, task.name, replace(mark, phase=leaving))
         with server.unstoppable():
             self._drop()
             task.enter("emptying", task.plan.documents)
             refused = take_values_out(server, task.name, task.field, advance=task.context.status.add)
-            schema = task.schema()
-            serves = signed(schema, task.field, None) if is_withdrawn else handed_on(schema, task.field, mark.field)
-            set_next(server, schema, None, serves)
+            stays = mark.field
+
+            def said(schema: Schema) -> dict[str, Any]:
+                return signed(schema, task.field, None) if is_withdrawn else handed_on(schema, task.field, stays)
+
+            set_next(server, task.name, None, said)
         task.outcome.failures |= {document_id: Failure("import", reason) for document_id, reason in refused.items()}
         task.context.ledger.forget_collection(server.address, task.name, field=task.field)
         task.outcome.complete = True

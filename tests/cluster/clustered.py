@@ -99,6 +99,14 @@ class Clustered:
         finally:
             world.close()
 
+    def finish(self, **variables: str) -> Finished:
+        """Finish what the last run has filled."""
+        world = World(self.follower, self.cluster.api_key, self._home)
+        try:
+            return world.run("finish", "--yes", module="migration", **variables)
+        finally:
+            world.close()
+
     def environment(self, dimensions: int) -> dict[str, str]:
         """Of a run that knows a single follower."""
         world = World(self.follower, self.cluster.api_key, self._home)
@@ -133,7 +141,7 @@ class Clustered:
         """Everything is as it was filled."""
         assert self._world.state() == self._before
 
-    def check(self, dimensions: int) -> None:
+    def check(self, dimensions: int, field_name: str = EMBEDDING_FIELDS[NAME]) -> None:
         """Nothing is lost, every question has its vector, and nothing is left beside the collections."""
         eventually(lambda: self.cluster.leader() is not None)
         world = World(self.cluster.nodes[self.cluster.leader() or 0], self.cluster.api_key, self._home)
@@ -142,20 +150,20 @@ class Clustered:
         finally:
             world.close()
         assert names == self._before.keys()
-        field_name = EMBEDDING_FIELDS[NAME]
+        old_name = EMBEDDING_FIELDS[NAME]
         for name, (schema, documents) in self._before.items():
             fields = {field["name"]: field for field in now[name][0]["fields"]}
             if name != NAME:
                 assert now[name] == (schema, documents)
                 continue
-            assert fields.keys() == {field["name"] for field in schema["fields"]}
+            assert fields.keys() == {field["name"] for field in schema["fields"]} - {old_name} | {field_name}
             assert fields[field_name]["num_dim"] == dimensions
             assert now[name][1].keys() == documents.keys()
             for id_, document in now[name][1].items():
                 vector = as_float32(document.pop(field_name, None))
                 text = text_of(NAME, document)
                 assert vector == self._provider.vector_for(text, dimensions=dimensions).tobytes(), id_
-                assert document == {key: value for key, value in documents[id_].items() if key != field_name}
+                assert document == {key: value for key, value in documents[id_].items() if key != old_name}
 
 
 def _documents(world: World) -> dict[str, int]:
