@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any
 
 from kai.collections import EmbeddedCollection
 from kai.models import estimate_cost, estimate_tokens, fingerprint, request_limits
@@ -21,7 +21,6 @@ from migration.embedding.embed import text_hash
 from migration.embedding.throttle import Stopped
 from migration.strategies.context import MigrationOptions
 from migration.strategies.hazards import (
-    ADDS_A_SECOND,
     find_hazards,
     hazards_of_version,
     lagging,
@@ -45,16 +44,7 @@ from migration.strategies.shadow_state import (
     unfinished,
     unfinished_refill,
 )
-
-_UPDATES_A_SECOND: Final = 115 * 768
-_INSERTS_A_SECOND: Final = 758 * 768
-_FILLS_A_SECOND: Final = 1109 * 768
-_FILLS_BESIDE_A_SECOND: Final = 850 * 768
-_EXPANDS: Final = 2.0 / 6000
-"""Seconds a document for adding a field that no document has a value for."""
-_AWAY_SECONDS: Final = 3.1 / 6000 / 768
-"""Measured on 29.0 with 2 cores at 6,000 documents of 768 dimensions; taken as inverse to the dimensions. The last:
-from the drop of a vector field to its return without values, by the dimensions that it had."""
+from migration.strategies.ways import Way, away_seconds, corrected, server_seconds, ways_open
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +80,7 @@ class CollectionPlan:
         server_seconds: what the server's share will take, roughly, by strategy.
         away_seconds: how long the vector search pauses for `rebuild` and `alter`, roughly, and twice where the field is
             required.
+        ways: those that are open; empty where what was begun can only be gone on with.
         hazards: what the operator should know, a sentence each.
         texts: only where they were looked at (dry run).
         beside: the field that serves while `collection`'s is filled beside it; empty where that one serves.
@@ -107,11 +98,16 @@ class CollectionPlan:
     eligible: int
     server_seconds: dict[str, float] = field(default_factory=dict)
     away_seconds: float = 0.0
+    ways: tuple[Way, ...] = ()
     hazards: tuple[str, ...] = ()
     texts: Texts | None = None
     beside: str = ""
     leftover: Mark | None = None
     backup: Backup | None = None
+
+    def at_paces(self, paces: Mapping[str, float]) -> CollectionPlan:
+        """The same, its times by what the server's own runs have shown: numbers of vectors a second by strategy."""
+        return replace(self, ways=corrected(self.ways, self.documents * self.new_dimensions, paces))
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +273,8 @@ def plan_collection(
     if decided in ("recreate", "rebuild", "alter", "into") and not is_dropped:
         refuse_without_text(server, collection, schema)
     documents = int(schema["num_documents"])
-    away = _away_seconds(documents, old or dimensions, dimensions, is_required=not vector_field.get("optional"))
+    away = away_seconds(documents, old or dimensions, dimensions, is_required=not vector_field.get("optional"))
+    seconds = server_seconds(documents, dimensions, away)
     plan = CollectionPlan(
         collection,
         name,
@@ -287,10 +284,12 @@ def plan_collection(
         dimensions,
         documents,
         server.count(str(schema["name"]), collection.filter_by),
-        server_seconds=_server_seconds(documents, dimensions, away),
+        server_seconds=seconds,
         away_seconds=away,
         leftover=mark,
     )
+    if rebuilding is None and not is_dropped and next_of(schema) is None:
+        plan = replace(plan, ways=ways_open(server, collection, schema, old, dimensions, seconds, away))
     if into:
         into_it = replace(collection, embedding_field=into)
         plan = replace(plan, collection=into_it, beside=collection.embedding_field)
@@ -396,21 +395,6 @@ def _what_becomes_of(mark: Mark, *, is_wanted: bool, is_dropped: bool) -> str:
     else:
         next_ = "it is of no use to this run, which removes it"
     return f"run {mark.run} left a shadow behind ({mark.phase}); {next_}"
-
-
-def _away_seconds(documents: int, old: int, new: int, *, is_required: bool) -> float:
-    return documents * (old * _AWAY_SECONDS + (new / ADDS_A_SECOND if is_required else 0.0))
-
-
-def _server_seconds(documents: int, new: int, away: float) -> dict[str, float]:
-    refilled = away + documents * new / _FILLS_A_SECOND
-    return {
-        "in place": documents * new / _UPDATES_A_SECOND,
-        "recreate": 2 * documents * new / _INSERTS_A_SECOND,
-        "rebuild": refilled,
-        "alter": refilled,
-        "into": documents * (_EXPANDS + new / _FILLS_BESIDE_A_SECOND),
-    }
 
 
 def look_at_texts(
