@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,8 @@ import numpy as np
 from kai.collections import described_as, load_collections
 from kai.models import fingerprint
 from kai.settings import Settings, load_settings
-from kai.typesense import Typesense, nameable
+from kai.typesense import Typesense, embedding_field, nameable
+from kai.typesense_schemas import serving_field
 from migration.documents.fetch import Selection, export_pages
 from migration.embedding.embed import text_hash
 from migration.ledger import DocumentRecord, ModelRecord, vector_hash
@@ -30,6 +31,7 @@ class Explanation:
     """Where a document's vector comes from.
 
     Attributes:
+        field: the embedding field.
         status: the verdict in words.
         eligible: whether the collection's filter lets the document through.
         dimensions: length of the vector that stands there; None where there is none.
@@ -44,6 +46,7 @@ class Explanation:
     server: str
     collection: str
     document_id: str
+    field: str
     status: Origin
     eligible: bool
     dimensions: int | None
@@ -61,6 +64,7 @@ def explain(
     collection: str,
     document_id: str,
     *,
+    field: str | None = None,
     collections_file: Path | None = None,
     settings: Settings | None = None,
     console: Console = SILENT,
@@ -70,6 +74,7 @@ def explain(
     Args:
         collection: its collection: as it is described, or the real name where that is an alias.
         document_id: its id.
+        field: the embedding field; None for the one that serves.
         collections_file: descriptions of the user's own collections; None for KAI's.
         settings: Typesense, the ledger, and the model that new vectors would be from, of which no key is needed; None
             reads `.env` and the environment.
@@ -91,6 +96,9 @@ def explain(
         if schema is None:
             raise Refused(f"COLLECTION: {collection!r} does not exist on {server.url}")
         name = str(schema["name"])
+        described = replace(described, embedding_field=field or serving_field(schema, described.embedding_field))
+        if field is not None and embedding_field(schema, field) is None:
+            raise Refused(f"--field: collection {name!r} has no field {field!r}")
         document = server.document(name, document_id)
         if document is None:
             raise Refused(f"DOCUMENT_ID: collection {name!r} has no document {document_id!r}")
@@ -110,6 +118,7 @@ def explain(
         server=server.address,
         collection=name,
         document_id=document_id,
+        field=described.embedding_field,
         status=_status(record, text_now, vector_now),
         eligible=eligible,
         dimensions=len(vector) if vector else None,

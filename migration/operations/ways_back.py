@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kai.collections import EmbeddedCollection, described_as, load_collections
@@ -165,7 +165,8 @@ def way_back(server: Typesense, name: str, backup: Backup, collection: EmbeddedC
     mark = read_mark(shadow) if shadow else None
     if mark is not None and mark.held_elsewhere:
         raise Refused(mark.holder)
-    collection = collection or EmbeddedCollection(name, field_name, UNDESCRIBED)
+    described = collection or EmbeddedCollection(name, field_name, UNDESCRIBED)
+    collection = replace(described, embedding_field=field_name)  # Which may be another one by now.
     new = _length(backup.schema, field_name)
     refill = unfinished_refill(schema) if schema else None
     # One of this very way back is gone on with.
