@@ -61,11 +61,13 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--strategy",
-    type=click.Choice(["auto", "recreate", "rebuild", "alter", "into"]),
+    type=click.Choice(["auto", "recreate", "rebuild", "alter", "into", "alias"]),
     help="auto: in place; where the dimensions change, recreate, or alter if the application keeps writing. "
     "recreate: insist on it, although writes may be lost. rebuild: empty the vector field and fill it again; much "
     "faster, vector search pauses for a moment. alter: the same across a change of dimensions. into: fill the "
-    "next_field of the collections file beside the one that serves. [default: MIGRATION_STRATEGY, or auto]",
+    "next_field of the collections file beside the one that serves. alias: for an application that uses an alias; a "
+    "new collection beside the live one takes its place, nothing pauses, and the previous one stands until "
+    "`kai-migrate finish`. [default: MIGRATION_STRATEGY, or auto]",
 )
 @click.option(
     "--into",

@@ -18,18 +18,20 @@ from migration.embedding.provider import ProviderStopped
 from migration.embedding.throttle import Stopped
 from migration.ledger import Ledger, LedgerError, RunRecord
 from migration.ledger.records import RunKind
+from migration.ledger.records import Strategy as LedgerStrategy
 from migration.operations.order import UNFINISHED
 from migration.operations.setup import Session
 from migration.runtime.console import Console
 from migration.runtime.lock import hold
 from migration.runtime.status import Status, status_file
+from migration.strategies.alias.forward import Alias, settle_new
 from migration.strategies.context import Outcome, RunContext, StrategyStopped
 from migration.strategies.create_anew import CreateAnew
 from migration.strategies.passes import Passes
 from migration.strategies.plan import CollectionPlan
 from migration.strategies.recreate import Recreate, settle_leftover
 from migration.strategies.refill import Refill
-from migration.strategies.refusals import Refused, way_problem
+from migration.strategies.refusals import Refused, Strategy, way_problem
 from migration.strategies.second_field import Expand
 from migration.strategies.shadow.cutover import KeepsWriting
 from migration.strategies.shadow_state import past_the_drop
@@ -265,8 +267,8 @@ def _carry_out(context: RunContext, work: Work) -> CollectionResult:
     try:
         identity = context.ledger.start_collection(
             context.run.id,
-            plan.name,
-            "recreate" if plan.strategy == "create" else plan.strategy,
+            plan.successor or plan.name,
+            _as_noted(plan.strategy),
             old_dimensions=plan.old_dimensions,
             new_dimensions=plan.new_dimensions,
             eligible=plan.eligible,
@@ -305,16 +307,24 @@ def by_strategy(task: Task, plan_anew: Callable[[RunContext], CollectionPlan]) -
     Returns:
         The plan that it was done by.
     """
-    if settle_leftover(task):
+    if settle_leftover(task) or settle_new(task):
         task.server.settle()
         task = replace(task, plan=plan_anew(task.context))
-    _migrate(task)
-    return task.plan
+    return _migrate(task)
 
 
-def _migrate(task: Task) -> None:
-    """A collection that cannot be dropped without losing writes is emptied and filled."""
+def _as_noted(strategy: Strategy) -> LedgerStrategy:
+    """How the ledger calls a strategy; some only a way back takes."""
+    if strategy == "create":
+        return "recreate"
+    return "alias" if strategy == "swap back" else strategy
+
+
+def _migrate(task: Task) -> CollectionPlan:
+    """The plan of what then has the vectors. A collection that cannot be dropped without losing writes is emptied."""
     plan = task.plan
+    if plan.strategy == "alias":
+        return Alias(task).run()
     if plan.strategy == "in place":
         limit = task.context.options.limit_of(plan.eligible)
         Passes(task, plan.schema, backs_up=True, limit=limit).run(plan.eligible)
@@ -326,6 +336,7 @@ def _migrate(task: Task) -> None:
         Expand(task).run()
     else:
         _recreate(task)
+    return plan
 
 
 def _recreate(task: Task) -> None:

@@ -47,6 +47,8 @@ _PROVIDER_PATIENCE: Final = 2.5
 """How much longer than for Typesense a run waits for the provider, whose outages last longer."""
 _LOOKED_AT_FOR_PACE: Final = 20
 """Runs that are asked how fast this server is."""
+_COPYING: Final = {"recreate": "recreating", "alias": "copying"}
+"""What the strategies do that copy what is on disk."""
 _TOOLS: Final = {"openai": "langchain-openai", "google": "langchain-google-genai", "ollama": "langchain-ollama"}
 """The package that computes the vectors, by family."""
 
@@ -147,7 +149,7 @@ def _run(session: Session, plan: Plan) -> RunResult:
                 source=_source(session, plan),
             )
 
-        names = [item.name for item in plan.collections if item.strategy != "skipped"]
+        names = [name for item in plan.collections if item.strategy != "skipped" for name in item.names]
         context = stack.enter_context(running(session, ledger, names, begin, lambda: _figures(session)))
         # Of a run that is resumed, what it has cost and taken so far counts too.
         before = next(iter(ledger.metrics(context.run.id)), None) or MetricsRecord()
@@ -181,10 +183,11 @@ class _Migration:
         console.line(f"Starting migration for '{name}'...")
         console.line(f"  - Embedding field: {plan.collection.embedding_field}")
         console.line(f"  - Filter: {plan.collection.filter_by or 'none'}")
-        if plan.strategy in ("recreate", "into"):
+        if plan.strategy in ("recreate", "into", "alias"):
             beside = f", beside {plan.beside}" if plan.beside else ""
+            successor = f", {plan.name} -> {plan.successor}" if plan.successor else ""
             dimensions = f"{plan.old_dimensions} -> {plan.new_dimensions} dimensions"
-            console.line(f"  - Strategy: {plan.strategy} ({dimensions}{beside})")
+            console.line(f"  - Strategy: {plan.strategy} ({dimensions}{beside}{successor})")
         console.line(f"  Found {plan.eligible} documents to migrate")
         for hazard in plan.hazards:
             console.warn(f"  ! {hazard}")
@@ -340,15 +343,15 @@ def _refuse_what_loses(plan: Plan, options: MigrationOptions) -> None:
     whole = [
         f"{item.name} ({item.strategy})"
         for item in plan.collections
-        if item.strategy in ("recreate", "rebuild", "alter")
+        if item.strategy in ("recreate", "rebuild", "alter", "alias")
     ]
     if whole and (options.limit or options.until):
         raise Refused(f"--limit, --until: {', '.join(whole)} can only be migrated as a whole")
     problems = [
-        f"the field {field['name']!r} of {item.name!r} has `store: false`: recreating the collection would lose its "
-        "values; give --allow-partial if that is all right"
+        f"the field {field['name']!r} of {item.name!r} has `store: false`: {_COPYING[item.strategy]} the collection "
+        "would lose its values; give --allow-partial if that is all right"
         for item in plan.collections
-        if item.strategy == "recreate" and not options.allow_partial
+        if item.strategy in _COPYING and not options.allow_partial
         for field in item.schema["fields"]
         if field.get("store") is False
     ]
@@ -367,7 +370,8 @@ def _register(ledger: Ledger, embedding: EmbeddingSettings) -> ModelRecord:
 
 
 def _source(session: Session, plan: Plan) -> dict[str, Any]:
-    return {"server": session.server.address, "collections": [item.name for item in plan.collections]}
+    names = [name for item in plan.collections for name in item.names]
+    return {"server": session.server.address, "collections": names}
 
 
 def _resumable(session: Session, ledger: Ledger, plan: Plan, model: str | None) -> RunRecord | None:

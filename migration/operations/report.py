@@ -77,6 +77,8 @@ def _price(usd: float | None) -> str:
 def _preview_time(console: Console, plan: CollectionPlan) -> None:
     """The server's share by the planned way and by the one beside it; measured on 2 cores, so roughly."""
     console.line(f"  - Server's share of the time: {_time_by(plan, plan.strategy)}")
+    if plan.strategy == "alias":
+        return  # Nothing pauses, and nothing is mixed.
     if plan.old_dimensions is None or unfinished_refill(plan.schema) or past_the_drop(plan.leftover, plan.schema):
         return  # Begun, it can only be finished in its own way.
     usual = decide(plan.old_dimensions, plan.new_dimensions, "auto")
@@ -128,7 +130,7 @@ def _row(way: Way) -> tuple[str, ...]:
 
 def _time_by(plan: CollectionPlan, strategy: Strategy) -> str:
     seconds = plan.server_seconds[strategy]
-    if strategy in ("in place", "into"):
+    if strategy in ("in place", "into", "alias"):
         return f"about {duration(seconds)}, and nothing pauses"
     if strategy == "recreate":
         return f"about {duration(seconds)}, and documents are missing for about {duration(seconds / 2)} of it"

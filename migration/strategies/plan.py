@@ -19,6 +19,14 @@ from migration.backup import Backup
 from migration.documents.fetch import Selection, fetch_newest, fetch_pages
 from migration.embedding.embed import text_hash
 from migration.embedding.throttle import Stopped
+from migration.strategies.alias.state import (
+    Pair,
+    find_pair,
+    next_name,
+    refuse_another_target,
+    refuse_unmovable,
+    standing_in_the_way,
+)
 from migration.strategies.context import MigrationOptions
 from migration.strategies.hazards import (
     find_hazards,
@@ -86,6 +94,7 @@ class CollectionPlan:
         beside: the field that serves while `collection`'s is filled beside it; empty where that one serves.
         leftover: the mark of a shadow that a dead run left, if there is one.
         backup: what a collection that is gone is created from.
+        successor: name of the collection that takes this one's place; empty where none does.
     """
 
     collection: EmbeddedCollection
@@ -104,6 +113,12 @@ class CollectionPlan:
     beside: str = ""
     leftover: Mark | None = None
     backup: Backup | None = None
+    successor: str = ""
+
+    @property
+    def names(self) -> list[str]:
+        """The collections that are written to."""
+        return [self.name, self.successor] if self.successor else [self.name]
 
     def at_paces(self, paces: Mapping[str, float]) -> CollectionPlan:
         """The same, its times by what the server's own runs have shown: numbers of vectors a second by strategy."""
@@ -132,7 +147,7 @@ class Plan:
         return [
             item.schema
             for item in self.collections
-            if item.strategy == "recreate" and not past_the_drop(item.leftover, item.schema)
+            if item.strategy in ("recreate", "alias") and not past_the_drop(item.leftover, item.schema)
         ]
 
 
@@ -226,6 +241,11 @@ def plan_collection(
     schema = server.collection(collection.name)
     # The target of an alias may be away in the middle of a cut-over: then only the alias knows its name.
     name = str(schema["name"]) if schema else server.aliases().get(collection.name, collection.name)
+    pair = find_pair(everything, name)
+    if pair is not None and pair.is_swapped:
+        if options.into:
+            raise Refused(f"--into: {standing_in_the_way(pair)}")
+        return _plan_of_swapped(server, embedding, collection, pair)
     shadow = find_shadow(everything, name)
     mark = read_mark(shadow) if shadow else None
     if mark is not None and mark.held_elsewhere:
@@ -256,9 +276,7 @@ def plan_collection(
     vector_field = embedding_field(schema, collection.embedding_field) or (rebuilding or {}).get("field", {})
     old = rebuilding["old_dimensions"] if rebuilding else vector_field.get("num_dim")
     dimensions, strategy = embedding.dimensions, options.strategy or "auto"
-    decided = decide(old, dimensions, "alter" if rebuilding else strategy)
-    if is_dropped:
-        decided = "recreate"
+    decided = "recreate" if is_dropped else decide(old, dimensions, "alter" if rebuilding else strategy)
     into = _second_field(server, embedding, collection, schema, options)
     if into:
         decided = "into"
@@ -270,7 +288,9 @@ def plan_collection(
         raise Refused(problem)
     if decided == "recreate":
         _refuse_recreate(server, name, schema, shadow, options, is_dropped=is_dropped)
-    if decided in ("recreate", "rebuild", "alter", "into") and not is_dropped:
+    if decided == "alias":
+        refuse_unmovable(server, everything, name, collection.name, allow_lag=options.allow_lag)
+    if decided in ("recreate", "rebuild", "alter", "into", "alias") and not is_dropped:
         refuse_without_text(server, collection, schema)
     documents = int(schema["num_documents"])
     away = away_seconds(documents, old or dimensions, dimensions, is_required=not vector_field.get("optional"))
@@ -287,9 +307,10 @@ def plan_collection(
         server_seconds=seconds,
         away_seconds=away,
         leftover=mark,
+        successor=next_name(name) if decided == "alias" else "",
     )
     if rebuilding is None and not is_dropped and next_of(schema) is None:
-        plan = replace(plan, ways=ways_open(server, collection, schema, old, dimensions, seconds, away))
+        plan = replace(plan, ways=ways_open(server, collection, schema, old, dimensions, seconds, away, everything))
     if into:
         into_it = replace(collection, embedding_field=into)
         plan = replace(plan, collection=into_it, beside=collection.embedding_field)
@@ -385,6 +406,34 @@ def _first_to_know(
         yield f"--strategy {asked} has no effect: without a num_dim there is no index to take out"
     elif old == plan.new_dimensions and asked == "recreate":
         yield "--strategy recreate has no effect: the length of the vectors stays, so they go in place"
+
+
+def _plan_of_swapped(
+    server: Typesense, embedding: EmbeddingSettings, collection: EmbeddedCollection, pair: Pair
+) -> CollectionPlan:
+    """How to go on with a collection in whose place a run has put another.
+
+    Raises:
+        Refused: that run had another target, or is finished or taken back at the moment.
+    """
+    schema = refuse_another_target(pair, fingerprint(embedding, collection.template))
+    documents = int(schema["num_documents"])
+    return CollectionPlan(
+        collection,
+        pair.old,
+        schema,
+        "alias",
+        (embedding_field(schema, collection.embedding_field) or {}).get("num_dim"),
+        embedding.dimensions,
+        documents,
+        server.count(pair.old, collection.filter_by),
+        server_seconds=server_seconds(documents, embedding.dimensions, 0.0),
+        successor=pair.new,
+        hazards=(
+            f"run {pair.run} put {pair.new!r} in the place of {pair.old!r}; this run carries over what was written to "
+            "that since",
+        ),
+    )
 
 
 def _what_becomes_of(mark: Mark, *, is_wanted: bool, is_dropped: bool) -> str:

@@ -6,13 +6,14 @@ dimensions; what this server's own last runs took corrects them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from kai.collections import EmbeddedCollection
 from kai.typesense import Schema, Typesense
 from kai.typesense_schemas import referring_fields
+from migration.strategies.alias.state import is_movable
 from migration.strategies.hazards import ADDS_A_SECOND, shadow_memory
 from migration.strategies.refusals import Strategy, way_problem
 
@@ -74,6 +75,7 @@ def server_seconds(documents: int, new: int, away: float) -> dict[str, float]:
         "recreate": 2 * documents * new / _INSERTS_A_SECOND,
         "rebuild": refilled,
         "alter": refilled,
+        "alias": documents * new / _INSERTS_A_SECOND,
         "into": documents * (_EXPANDS + new / _FILLS_BESIDE_A_SECOND),
     }
 
@@ -91,6 +93,7 @@ def ways_open(
     new: int,
     seconds: Mapping[str, float],
     away: float,
+    everything: Sequence[Schema] = (),
 ) -> tuple[Way, ...]:
     """Every way that would not be refused, in the order of what it disturbs.
 
@@ -102,6 +105,7 @@ def ways_open(
         new: length of the new ones.
         seconds: as `server_seconds` gives them.
         away: as `away_seconds` gives it.
+        everything: the schemas of all collections.
     """
     documents, name = int(schema["num_documents"]), str(schema["name"])
     vectors = documents * (new * _VECTOR_BYTES + _GRAPH_BYTES)
@@ -115,6 +119,14 @@ def ways_open(
             memory=vectors,
             application="name another field, and the new model, at one moment",
         )
+        if old is not None and everything:
+            yield Way(
+                "alias",
+                "--strategy alias",
+                seconds["alias"],
+                memory=shadow_memory(documents, new),
+                application="take the new model's settings when the alias moves",
+            )
         if old is None or old == new:
             yield Way(
                 "in place", "", seconds["in place"], mixes=old is not None, application="take the new model's settings"
@@ -142,6 +154,8 @@ def ways_open(
 
     def is_open(way: Way) -> bool:
         if way.strategy == "recreate" and (server.lags or referring_fields([schema], name, itself=True)):
+            return False
+        if way.strategy == "alias" and not is_movable(server, everything, name):
             return False
         return way_problem(collection, schema, way.strategy) is None
 
