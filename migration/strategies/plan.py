@@ -243,9 +243,7 @@ def plan_collection(
     name = str(schema["name"]) if schema else server.aliases().get(collection.name, collection.name)
     pair = find_pair(everything, name)
     if pair is not None and pair.is_swapped:
-        if options.into:
-            raise Refused(f"--into: {standing_in_the_way(pair)}")
-        return _plan_of_swapped(server, embedding, collection, pair)
+        return _plan_of_swapped(server, embedding, collection, pair, into=options.into)
     shadow = find_shadow(everything, name)
     mark = read_mark(shadow) if shadow else None
     if mark is not None and mark.held_elsewhere:
@@ -409,13 +407,15 @@ def _first_to_know(
 
 
 def _plan_of_swapped(
-    server: Typesense, embedding: EmbeddingSettings, collection: EmbeddedCollection, pair: Pair
+    server: Typesense, embedding: EmbeddingSettings, collection: EmbeddedCollection, pair: Pair, *, into: str | None
 ) -> CollectionPlan:
     """How to go on with a collection in whose place a run has put another.
 
     Raises:
         Refused: that run had another target, or is finished or taken back at the moment.
     """
+    if into:
+        raise Refused(f"--into: {standing_in_the_way(pair)}")
     schema = refuse_another_target(pair, fingerprint(embedding, collection.template))
     documents = int(schema["num_documents"])
     return CollectionPlan(
