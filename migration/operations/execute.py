@@ -18,7 +18,6 @@ from migration.embedding.provider import ProviderStopped
 from migration.embedding.throttle import Stopped
 from migration.ledger import Ledger, LedgerError, RunRecord
 from migration.ledger.records import RunKind
-from migration.ledger.records import Strategy as LedgerStrategy
 from migration.operations.order import UNFINISHED
 from migration.operations.setup import Session
 from migration.runtime.console import Console
@@ -31,7 +30,7 @@ from migration.strategies.passes import Passes
 from migration.strategies.plan import CollectionPlan
 from migration.strategies.recreate import Recreate, settle_leftover
 from migration.strategies.refill import Refill
-from migration.strategies.refusals import Refused, Strategy, way_problem
+from migration.strategies.refusals import Refused, way_problem
 from migration.strategies.second_field import Expand
 from migration.strategies.shadow.cutover import KeepsWriting
 from migration.strategies.shadow_state import past_the_drop
@@ -268,7 +267,7 @@ def _carry_out(context: RunContext, work: Work) -> CollectionResult:
         identity = context.ledger.start_collection(
             context.run.id,
             plan.successor or plan.name,
-            _as_noted(plan.strategy),
+            "recreate" if plan.strategy == "create" else plan.strategy,
             old_dimensions=plan.old_dimensions,
             new_dimensions=plan.new_dimensions,
             eligible=plan.eligible,
@@ -311,13 +310,6 @@ def by_strategy(task: Task, plan_anew: Callable[[RunContext], CollectionPlan]) -
         task.server.settle()
         task = replace(task, plan=plan_anew(task.context))
     return _migrate(task)
-
-
-def _as_noted(strategy: Strategy) -> LedgerStrategy:
-    """How the ledger calls a strategy; some only a way back takes."""
-    if strategy == "create":
-        return "recreate"
-    return "alias" if strategy == "swap back" else strategy
 
 
 def _migrate(task: Task) -> CollectionPlan:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from kai.collections import EmbeddedCollection, described_as, load_collections
 from kai.settings import Settings, load_settings
@@ -19,13 +19,18 @@ from migration.operations.setup import TYPESENSE_ONLY, Session, open_ledger, ope
 from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control
 from migration.runtime.lock import Held, hold
+from migration.strategies.alias.ending import DropOld, refuse_unfinishable
+from migration.strategies.alias.state import Pair, swapped_pairs
 from migration.strategies.context import Outcome, RunContext
 from migration.strategies.next_field import NextField, next_of, set_next
 from migration.strategies.plan import CollectionPlan
 from migration.strategies.refusals import Refused
 from migration.strategies.second_field import Contract, Lacking, lacking
-from migration.strategies.sources import AsItStands
+from migration.strategies.sources import UNDESCRIBED, AsItStands
 from migration.strategies.task import Task
+
+Waiting: TypeAlias = NextField | Pair
+"""What waits to be finished: a second field, or a collection that took another's place."""
 
 _NEWEST: Final = 250
 _WATCHED: Final = 3.0
@@ -61,19 +66,22 @@ def finish(
     known = load_collections(collections_file)
     with open_server(settings, console) as server, open_ledger(settings) as ledger:
         schemas = {str(schema["name"]): schema for schema in server.collections()}
-        marks = marks_of(schemas.values())
+        marks = marks_of(list(schemas.values()))
         chosen = _chosen(ledger, marks, run)
         name = next(iter(chosen.values())).run
         aliases = server.aliases()
-        works = [
-            _work(server, ledger, schemas[each], mark, described_as(known, each, aliases), allow_partial)
-            for each, mark in chosen.items()
-        ]
-        goes = [f"  {work.plan.name}: {work.mark.of!r} is taken out, {work.mark.field!r} serves" for work in works]
+        works: list[_Finishing | _Dropping] = []
+        for each, mark in chosen.items():
+            described = described_as(known, each, aliases)
+            if isinstance(mark, Pair):
+                works.append(_dropping(server, mark, described))
+            else:
+                works.append(_work(server, ledger, schemas[each], mark, described, allow_partial))
+        goes = [f"  {work.plan.name}: {work.what_goes}" for work in works]
         for work in works:
-            if work.without:
+            if isinstance(work, _Finishing) and work.without:
                 console.warn(f"! {work.without} of {work.plan.name!r} will have no vector")
-        if not confirmed("\n".join([f"Finish run {name}, once the application uses its fields:", *goes, "Go on?"])):
+        if not confirmed("\n".join([f"Finish run {name}, once the application uses what it made:", *goes, "Go on?"])):
             raise Refused("not confirmed; give --yes to finish without being asked")
         let_go(server, chosen)
         control = Control(pause_file=settings.home / "pause", announce=console.warn)
@@ -86,37 +94,40 @@ def finish(
             assert record is not None  # noqa: S101 - its marks were found
             return ledger.resume_run(record.id)
 
-        with control.signals(), running(session, ledger, chosen, begin) as context:
+        names = [each for work in works for each in work.plan.names]
+        with control.signals(), running(session, ledger, names, begin) as context:
             return execute(context, works)
 
 
-def marks_of(schemas: Iterable[Schema]) -> dict[str, NextField]:
-    """What stands on a server of second fields, by collection."""
-    return {str(schema["name"]): mark for schema in schemas if (mark := next_of(schema)) is not None}
+def marks_of(schemas: Sequence[Schema]) -> dict[str, Waiting]:
+    """What stands on a server of second fields, and of collections that took another's place, by collection."""
+    second = {str(schema["name"]): mark for schema in schemas if (mark := next_of(schema)) is not None}
+    return second | {pair.new: pair for pair in swapped_pairs(schemas)}
 
 
-def latest_of(ledger: Ledger, marks: Mapping[str, NextField]) -> str:
+def latest_of(ledger: Ledger, marks: Mapping[str, Waiting]) -> str:
     """The run begun last of those that have left marks, as far as the ledger knows them."""
     numbers = {known.name: known.number for known in ledger.runs()}
     return max({mark.run for mark in marks.values()}, key=lambda name: (numbers.get(name, 0), name))
 
 
-def known_run(ledger: Ledger, server: Typesense, marks: Mapping[str, NextField], run: str) -> RunRecord | None:
+def known_run(ledger: Ledger, server: Typesense, marks: Mapping[str, Waiting], run: str) -> RunRecord | None:
     """A run in the ledger; one that another machine has begun is noted there, if a collection carries its mark."""
     if (record := ledger.find_run(run)) is not None:
         return record
     theirs = {name: mark for name, mark in marks.items() if mark.run == run}
     if not theirs:
         return None
-    source = {"server": server.address, "collections": list(theirs)}
+    names = [each for name, mark in theirs.items() for each in ([mark.old, name] if isinstance(mark, Pair) else [name])]
+    source = {"server": server.address, "collections": names}
     kind = next(iter(theirs.values())).kind
     record = ledger.start_run(run, kind, source=source, parameters={"typesense": server.told_version()})
     for name, mark in theirs.items():
-        ledger.start_collection(record.id, name, "into", field=mark.field)
+        ledger.start_collection(record.id, name, "alias" if isinstance(mark, Pair) else "into", field=mark.field)
     return ledger.finish_run(record.id, "waiting")
 
 
-def named_by(ledger: Ledger, marks: Mapping[str, NextField], run: str) -> str:
+def named_by(ledger: Ledger, marks: Mapping[str, Waiting], run: str) -> str:
     """The name of the run that goes by this name, alias or beginning, here or in a mark that another machine has made.
 
     Raises:
@@ -130,7 +141,7 @@ def named_by(ledger: Ledger, marks: Mapping[str, NextField], run: str) -> str:
     return found.pop()
 
 
-def _chosen(ledger: Ledger, marks: Mapping[str, NextField], run: str | None) -> dict[str, NextField]:
+def _chosen(ledger: Ledger, marks: Mapping[str, Waiting], run: str | None) -> dict[str, Waiting]:
     """The marks of the run that is to be finished, by collection."""
     if not marks:
         raise Refused("no run waits to be finished on this server")
@@ -139,6 +150,8 @@ def _chosen(ledger: Ledger, marks: Mapping[str, NextField], run: str | None) -> 
     if not chosen:
         raise Refused(f"RUN: run {run} does not wait to be finished; kai-migrate list shows which do")
     for name, mark in chosen.items():
+        if isinstance(mark, Pair):
+            continue
         if mark.phase == "filling":
             raise Refused(
                 f"the field {mark.field!r} of {name!r} is not filled yet; run the migration again, which goes on"
@@ -220,6 +233,11 @@ class _Finishing:
     begun: float
     stopped: str = "Stopped"
 
+    @property
+    def what_goes(self) -> str:
+        """In a line, before anything is changed."""
+        return f"{self.mark.of!r} is taken out, {self.mark.field!r} serves"
+
     def announce(self, console: Console) -> None:
         console.line(f"Finishing '{self.plan.name}': {self.mark.of!r} is taken out, {self.mark.field!r} serves...")
 
@@ -254,7 +272,63 @@ class _Finishing:
         )
 
 
-def let_go(server: Typesense, marks: Mapping[str, NextField]) -> None:
+def _dropping(server: Typesense, pair: Pair, described: EmbeddedCollection | None) -> _Dropping:
+    """How a collection whose place was taken goes.
+
+    Raises:
+        Refused: it is used.
+    """
+    mark = pair.mark
+    assert mark is not None  # noqa: S101 - a pair that was swapped
+    collection = described or EmbeddedCollection(pair.new, mark.embedding_field, UNDESCRIBED)
+    refuse_unfinishable(server, pair, mark.embedding_field)
+    schema = pair.old_schema or pair.new_schema
+    count = server.count(pair.new, collection.filter_by)
+    return _Dropping(
+        CollectionPlan(
+            replace(collection, embedding_field=mark.embedding_field),
+            pair.old,
+            schema,
+            "alias",
+            (embedding_field(schema, mark.embedding_field) or {}).get("num_dim"),
+            mark.dimensions,
+            int(schema["num_documents"]),
+            count,
+            successor=pair.new,
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Dropping:
+    """One collection whose place was taken, and which goes."""
+
+    plan: CollectionPlan
+    stopped: str = "Stopped"
+
+    @property
+    def what_goes(self) -> str:
+        """In a line, before anything is changed."""
+        return f"the collection is dropped, {self.plan.successor!r} serves"
+
+    def announce(self, console: Console) -> None:
+        console.line(f"Finishing '{self.plan.name}': it is dropped, '{self.plan.successor}' serves...")
+
+    def tell_completed(self, console: Console, outcome: Outcome) -> None:
+        console.line(f"  Complete: '{self.plan.name}' is gone, {outcome.success} documents are in its successor")
+
+    def source(self, context: RunContext, stack: ExitStack) -> AsItStands:
+        return AsItStands(self.plan.collection)
+
+    def carry_out(self, task: Task) -> CollectionPlan:
+        task.outcome.success = self.plan.eligible
+        return DropOld(task).run()
+
+    def conclude(self, context: RunContext, plan: CollectionPlan, outcome: Outcome) -> None:
+        """Nothing is left to be said: the marks went with the collection."""
+
+
+def let_go(server: Typesense, marks: Mapping[str, Waiting]) -> None:
     """Have a run that follows end, and return once it has.
 
     Args:
@@ -265,7 +339,7 @@ def let_go(server: Typesense, marks: Mapping[str, NextField]) -> None:
         Held: another run holds a collection.
     """
     for name, mark in marks.items():
-        if mark.phase == "waiting":
+        if not isinstance(mark, Pair) and mark.phase == "waiting":
             set_next(server, name, replace(mark, phase="finishing"))
     deadline = time.monotonic() + _LETS_GO
     for name in marks:

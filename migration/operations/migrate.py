@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +29,7 @@ from migration.operations.setup import (
     open_ledger,
     open_server,
     probe,
+    register_model,
     selected_collections,
 )
 from migration.runtime import memory
@@ -49,8 +49,6 @@ _LOOKED_AT_FOR_PACE: Final = 20
 """Runs that are asked how fast this server is."""
 _COPYING: Final = {"recreate": "recreating", "alias": "copying"}
 """What the strategies do that copy what is on disk."""
-_TOOLS: Final = {"openai": "langchain-openai", "google": "langchain-google-genai", "ollama": "langchain-ollama"}
-"""The package that computes the vectors, by family."""
 
 
 def preview(options: MigrationOptions, settings: Settings | None = None, console: Console = SILENT) -> Plan:
@@ -131,7 +129,7 @@ def _run(session: Session, plan: Plan) -> RunResult:
 
         def begin() -> RunRecord:
             report.banner(session.console, plan)
-            model = _register(ledger, embedding)
+            model = register_model(ledger, embedding)
             if (earlier := _resumable(session, ledger, plan, model.id)) is not None:
                 return ledger.resume_run(earlier.id)
             return ledger.start_run(
@@ -219,7 +217,7 @@ class _Migration:
             tell = context.console.detail if check.passed else context.console.warn
             tell(f"    {told(check)}")
         _sign(context, plan, self.embedding, outcome)
-        if outcome.waits:
+        if outcome.waits and plan.beside:
             outcome.notes.append(
                 f"searches by {plan.beside!r} are answered as before. Set the application to the field "
                 f"{plan.collection.embedding_field!r} and {self.embedding.model}, both at one moment; then "
@@ -360,13 +358,6 @@ def _refuse_what_loses(plan: Plan, options: MigrationOptions) -> None:
 
 
 # -- the ledger's side -----------------------------------------------------------------------------------
-
-
-def _register(ledger: Ledger, embedding: EmbeddingSettings) -> ModelRecord:
-    package = _TOOLS.get(embedding.family, "wordllama")
-    return ledger.register_model(
-        **asdict(embedding), fingerprint=fingerprint(embedding, ""), tool_source=package, tool_version=version(package)
-    )
 
 
 def _source(session: Session, plan: Plan) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from migration.backup.manifest import MANIFEST
 from migration.ledger import Ledger, LedgerError, RunRecord
 from migration.ledger.records import RunKind
 from migration.operations.execute import RunResult, execute, running, unfinished
-from migration.operations.finish import known_run, latest_of, let_go, marks_of
+from migration.operations.finish import Waiting, known_run, latest_of, let_go, marks_of
 from migration.operations.order import (
     UNDOABLE,
     UNFINISHED,
@@ -23,11 +23,11 @@ from migration.operations.order import (
     refuse_out_of_order,
 )
 from migration.operations.setup import TYPESENSE_ONLY, Session, open_ledger, open_server
-from migration.operations.ways_back import WayBack, Withdrawal, ways_back
+from migration.operations.ways_back import AnyWay, Withdrawal, swap_back, ways_back
 from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control
+from migration.strategies.alias.state import Pair
 from migration.strategies.context import RunContext
-from migration.strategies.next_field import NextField
 from migration.strategies.refusals import Refused
 
 
@@ -56,12 +56,20 @@ def rollback(
     with _opened(settings, console) as (session, ledger):
         server = session.server
         schemas = {str(schema["name"]): schema for schema in server.collections()}
-        marks = marks_of(schemas.values())
+        marks = marks_of(list(schemas.values()))
         target = _target(ledger, server, marks, run)
         refuse_another_server(target, server.address)
+        if (settled := _settled(ledger, target, marks)) is not None:
+            return settled
         filled = [name for name, mark in marks.items() if mark.run == target.name]
         folders = _chosen_folders(ledger, target, collections, server.aliases(), filled)
-        withdrawn = [Withdrawal.of(schemas[name], marks[name]) for name in filled if folders.pop(name, None)]
+        undone = [
+            swap_back(server, session.settings, mark, collections_file)
+            if isinstance(mark := marks[name], Pair)
+            else Withdrawal.of(schemas[name], mark)
+            for name in filled
+            if folders.pop(name, None)
+        ]
         for warning in refuse_out_of_order(Writers(ledger, server.address), target, folders):
             console.warn(warning)
         if removed := [folder for folder in folders.values() if not (folder / MANIFEST).exists()]:
@@ -73,7 +81,7 @@ def rollback(
                 ]
             )
         backups = {name: Backup.load(folder) for name, folder in folders.items()}
-        ways: list[WayBack | Withdrawal] = [*withdrawn, *ways_back(server, backups, collections_file)]
+        ways: list[AnyWay] = [*undone, *ways_back(server, backups, collections_file)]
         return _go_back(session, ledger, ways, confirmed, target)
 
 
@@ -114,7 +122,7 @@ def _opened(settings: Settings | None, console: Console) -> Iterator[tuple[Sessi
         yield Session(settings=settings, server=server, console=console, control=control), ledger
 
 
-def _target(ledger: Ledger, server: Typesense, marks: Mapping[str, NextField], name: str | None) -> RunRecord:
+def _target(ledger: Ledger, server: Typesense, marks: Mapping[str, Waiting], name: str | None) -> RunRecord:
     """The run to undo. One that was itself a way back and did not come to its end is gone on with."""
     if name is not None:
         found = known_run(ledger, server, marks, name)
@@ -128,7 +136,9 @@ def _target(ledger: Ledger, server: Typesense, marks: Mapping[str, NextField], n
         done = ledger.collection_runs(run.id) if run.kind in UNDOABLE else []
         if any(each.backup_path for each in done) or any(mark.run == run.name for mark in marks.values()):
             return run
-        done = [each for each in done if each.strategy != "into"]  # It was taken back, and had overwritten nothing.
+        done = [
+            each for each in done if each.strategy not in ("into", "alias")
+        ]  # It was taken back, and had overwritten nothing.
         if run.parameters.get("backup") is False and any(each.done for each in done):
             raise Refused(
                 f"the latest run, {run.name}, was made with --no-backup and cannot be undone; name an earlier run "
@@ -137,6 +147,20 @@ def _target(ledger: Ledger, server: Typesense, marks: Mapping[str, NextField], n
     if marks and (theirs := known_run(ledger, server, marks, latest_of(ledger, marks))) is not None:
         return theirs  # Begun on another machine.
     raise Refused("no run in the ledger has a backup to go back to; kai-migrate backups lists those on disk")
+
+
+def _settled(ledger: Ledger, target: RunRecord, marks: Mapping[str, Waiting]) -> RunResult | None:
+    """A way back that did all it had to do on the server and died before it could note that; None if there is none."""
+    rows = ledger.collection_runs(target.id)
+    if not rows or any(each.strategy != "alias" or each.backup_path or each.collection in marks for each in rows):
+        return None
+    for run in ledger.runs():
+        if run.kind == "rollback" and run.reverts_run_id == target.id and run.state in UNFINISHED:
+            for each in ledger.collection_runs(run.id):
+                ledger.update_collection(each.id, state="completed")
+            ledger.finish_run(run.id, "completed")
+            return RunResult(run.name, ())
+    raise Refused(f"run {target.name} was taken back already, or finished: kai-migrate list does not show it any more")
 
 
 def _chosen_folders(
@@ -150,7 +174,16 @@ def _chosen_folders(
 
     Those whose second field the run has `filled` are among them, with a path that says nothing.
     """
-    every = {each.collection: Path(each.backup_path) for each in ledger.collection_runs(target.id) if each.backup_path}
+    rows = [each for each in ledger.collection_runs(target.id) if each.backup_path]
+    if gone := [each for each in rows if each.strategy == "alias" and each.collection not in filled]:
+        raise Refused(
+            *[
+                f"run {target.name} was finished, and the collection that {each.collection!r} replaced is gone; create "
+                f"it again with `kai-migrate restore {each.backup_path}`, then point the aliases to it"
+                for each in gone
+            ]
+        )
+    every = {each.collection: Path(str(each.backup_path)) for each in rows}
     every |= dict.fromkeys(filled, Path("-"))
     wanted = {aliases.get(name, name): name for name in collections if name != "all"}
     if unknown := [name for real, name in wanted.items() if real not in every]:
@@ -166,7 +199,7 @@ def _chosen_folders(
 def _go_back(
     session: Session,
     ledger: Ledger,
-    ways: Sequence[WayBack | Withdrawal],
+    ways: Sequence[AnyWay],
     confirmed: Callable[[str], bool],
     reverts: RunRecord | None = None,
 ) -> RunResult:
@@ -180,7 +213,7 @@ def _go_back(
     server.patience = session.options.patience
     kind: RunKind = "rollback" if reverts else "restore"
     reverted = reverts.id if reverts else None
-    names = [way.plan.name for way in ways]
+    names = [name for way in ways for name in way.plan.names]
     source = {"server": server.address, "collections": names}
 
     def begin() -> RunRecord:
@@ -206,7 +239,7 @@ def _mixtures(context: RunContext, undone: RunRecord, names: Sequence[str]) -> l
         return []  # The vectors are back; this is a note on them.
 
 
-def _announcement(ways: Sequence[WayBack | Withdrawal], address: str, reverts: RunRecord | None) -> str:
+def _announcement(ways: Sequence[AnyWay], address: str, reverts: RunRecord | None) -> str:
     lines = [f"  {way.plan.name}: {way.what_happens(address)}" for way in ways]
     what = f"Undo run {reverts.name}" if reverts else "Restore"
     return "\n".join([f"{what}:", *lines, "Go on?"])

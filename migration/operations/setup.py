@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final, cast
 
@@ -25,7 +26,7 @@ from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder
 from migration.embedding.provider import ProbeFailed, Provider
 from migration.embedding.throttle import Throttle
-from migration.ledger import Ledger, LedgerError
+from migration.ledger import Ledger, LedgerError, ModelRecord
 from migration.runtime.console import Console
 from migration.runtime.control import Control
 from migration.runtime.meter import Meter
@@ -48,6 +49,10 @@ PREFLIGHT_PATIENCE: Final = 5.0
 
 _ELECTION: Final = 20.0
 """Seconds, in place of those, for a cluster: it chooses a new leader within about 8 (29.0)."""
+
+
+_TOOLS: Final = {"openai": "langchain-openai", "google": "langchain-google-genai", "ollama": "langchain-ollama"}
+"""The package that computes the vectors, by family."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,3 +206,11 @@ def probe(embedder: Embedder, settings: Settings) -> None:
             hint = "; the address usually ends in /v1"
         unreachable = f"{where}: the provider does not answer as it should: {fault.message}{hint}"
         raise Refused(explained.get(fault.kind, unreachable)) from error
+
+
+def register_model(ledger: Ledger, embedding: EmbeddingSettings) -> ModelRecord:
+    """The model as the ledger knows it, with the package that computes its vectors."""
+    package = _TOOLS.get(embedding.family, "wordllama")
+    return ledger.register_model(
+        **asdict(embedding), fingerprint=fingerprint(embedding, ""), tool_source=package, tool_version=version(package)
+    )

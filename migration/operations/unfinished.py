@@ -11,9 +11,9 @@ from migration.ledger import Ledger
 from migration.operations.order import UNFINISHED
 from migration.operations.setup import TYPESENSE_ONLY, open_ledger, open_server
 from migration.runtime.console import SILENT, Console
+from migration.strategies.alias.state import Pair, find_pair
 from migration.strategies.next_field import NextField, next_of
 from migration.strategies.shadow_state import (
-    SUFFIX,
     Mark,
     find,
     past_the_drop,
@@ -85,8 +85,10 @@ def _on_the_server(everything: Sequence[Schema]) -> Iterator[Unfinished]:
             yield _second_field(name, next_)
         if (refill := unfinished_refill(schema)) is not None:
             yield Unfinished(name, "a vector field being filled", str(refill["run"]), refill["phase"], "", _AGAIN)
-        mark = read_mark(schema) if name.endswith(SUFFIX) else None
-        if mark is not None:
+        mark = read_mark(schema)
+        if mark is not None and (pair := find_pair(everything, name)) is not None and pair.is_swapped:
+            yield _successor(pair, mark)
+        elif mark is not None:
             yield _shadow(name, mark, find(everything, mark.of))
         elif role_of(schema) == "restored":
             yield Unfinished(name, "a collection that comes back", "", "filling", "", "give the same command again")
@@ -102,6 +104,15 @@ def _second_field(name: str, mark: NextField) -> Unfinished:
     }
     what = f"the field {mark.field!r} beside {mark.of!r}"
     return Unfinished(name, what, mark.run, mark.phase, "", ends[mark.phase])
+
+
+def _successor(pair: Pair, mark: Mark) -> Unfinished:
+    back, finish = f"kai-migrate rollback {mark.run}", f"kai-migrate finish {mark.run}"
+    ends = {"waiting": f"{finish}, or {back}", "reverting": back, "reverted": back}
+    remedy = finish if pair.old_schema is None else ends.get(mark.phase, _AGAIN)
+    holder = f"process {mark.pid} on {mark.host}" if mark.held_elsewhere else ""
+    remedy = "wait until it has ended" if holder else remedy
+    return Unfinished(pair.new, f"in the place of {pair.old!r}", mark.run, mark.phase, holder, remedy)
 
 
 def _shadow(name: str, mark: Mark, live: Schema | None) -> Unfinished:

@@ -6,17 +6,21 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from kai.collections import EmbeddedCollection, described_as, load_collections
-from kai.settings import ChosenStrategy
+from kai.settings import ChosenStrategy, Settings
 from kai.typesense import Schema, Typesense, embedding_field
 from kai.typesense_schemas import serving_field, signature_of, signed
 from migration.backup import Backup
 from migration.backup.old_vectors import OldVectors
 from migration.backup.shelf import folder_name
 from migration.embedding.cache import CacheError, VectorCache
+from migration.operations.earlier_model import earlier_model
 from migration.operations.execute import by_strategy
 from migration.runtime.console import Console
+from migration.strategies.alias.back import SwapBack
+from migration.strategies.alias.state import Pair
 from migration.strategies.context import Outcome, RunContext
 from migration.strategies.curation import refuse_unusable
 from migration.strategies.next_field import NextField, next_of, set_next
@@ -25,7 +29,14 @@ from migration.strategies.refusals import Refused, Strategy, decide, way_problem
 from migration.strategies.restorable_curation import restorable
 from migration.strategies.second_field import Contract
 from migration.strategies.shadow_state import find_shadow, past_the_drop, read_mark, role_of, unfinished_refill
-from migration.strategies.sources import UNDESCRIBED, AsItStands, KnownModels, PutBack, fingerprint_before
+from migration.strategies.sources import (
+    UNDESCRIBED,
+    AsItStands,
+    KnownModels,
+    PutBack,
+    VectorSource,
+    fingerprint_before,
+)
 from migration.strategies.task import Task
 
 
@@ -149,6 +160,81 @@ class Withdrawal:
         """Nothing is left to be said: the mark went with the field."""
 
 
+@dataclass(frozen=True, slots=True)
+class SwapBackWay:
+    """A collection that serves again, in place of the one that took its place.
+
+    Attributes:
+        plan: which collection, and its successor.
+        settings: the model that is configured, which may be the earlier one.
+        is_gone: never.
+        stopped: how the line begins that says that it was stopped.
+    """
+
+    plan: CollectionPlan
+    settings: Settings
+    is_gone: bool = False
+    stopped: str = "Stopped"
+
+    def what_happens(self, _address: str) -> str:
+        """In a line, before anything is changed."""
+        return f"its aliases lead to it again, with what was written since; {self.plan.successor!r} goes"
+
+    def announce(self, console: Console) -> None:
+        console.line(f"Going back from '{self.plan.successor}' to '{self.plan.name}'...")
+
+    def tell_completed(self, console: Console, outcome: Outcome) -> None:
+        console.line(f"  Complete: '{self.plan.name}' serves again, '{self.plan.successor}' is gone")
+
+    def source(self, context: RunContext, stack: contextlib.ExitStack) -> VectorSource:
+        return earlier_model(self.settings, context, stack, self.plan.collection, self.plan.schema)
+
+    def carry_out(self, task: Task) -> CollectionPlan:
+        return SwapBack(task).run()
+
+    def conclude(self, context: RunContext, plan: CollectionPlan, outcome: Outcome) -> None:
+        """Nothing is left to be said: which model the vectors are from was said all along."""
+
+
+AnyWay: TypeAlias = WayBack | Withdrawal | SwapBackWay
+
+
+def swap_back(server: Typesense, settings: Settings, pair: Pair, collections_file: Path | None) -> SwapBackWay:
+    """How a collection whose place was taken comes to serve again.
+
+    Raises:
+        Refused: it is gone, or a run is at it.
+    """
+    mark, schema = pair.mark, pair.old_schema
+    if mark is None or schema is None:
+        raise Refused(
+            f"run {pair.run} was being finished, and collection {pair.old!r} is gone; run `kai-migrate finish "
+            f"{pair.run}` again"
+        )
+    if mark.held_elsewhere:
+        raise Refused(mark.holder)
+    known, aliases = load_collections(collections_file), server.aliases()
+    described = described_as(known, pair.new, aliases) or described_as(known, pair.old, aliases)
+    collection = replace(
+        described or EmbeddedCollection(pair.old, mark.embedding_field, UNDESCRIBED),
+        embedding_field=mark.embedding_field,
+    )
+    return SwapBackWay(
+        CollectionPlan(
+            collection,
+            pair.old,
+            schema,
+            "alias",
+            mark.dimensions,
+            _length(schema, mark.embedding_field) or 0,
+            int(schema["num_documents"]),
+            server.count(pair.old, collection.filter_by),
+            successor=pair.new,
+        ),
+        settings,
+    )
+
+
 def ways_back(server: Typesense, backups: Mapping[str, Backup], collections_file: Path | None) -> list[WayBack]:
     known, aliases = load_collections(collections_file), server.aliases()
     return [way_back(server, name, backup, described_as(known, name, aliases)) for name, backup in backups.items()]
@@ -180,6 +266,11 @@ def way_back(server: Typesense, name: str, backup: Backup, collection: EmbeddedC
         raise Refused(
             f"collection {name!r} has no field {field_name!r}, which the backup "
             f"{backup.folder} of {backup.manifest.collection!r} holds the vectors of"
+        )
+    if schema is not None and role_of(schema) == "replaced":
+        raise Refused(
+            f"another collection took the place of {name!r}, which only stands until that is finished; kai-migrate "
+            "list shows by which run; finish it, or take it back, first"
         )
     backup.verify()
     is_gone = schema is None and shadow is None

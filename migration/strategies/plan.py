@@ -241,16 +241,15 @@ def plan_collection(
     schema = server.collection(collection.name)
     # The target of an alias may be away in the middle of a cut-over: then only the alias knows its name.
     name = str(schema["name"]) if schema else server.aliases().get(collection.name, collection.name)
-    pair = find_pair(everything, name)
-    if pair is not None and pair.is_swapped:
+    if (pair := find_pair(everything, name)) is not None and pair.is_swapped:
         return _plan_of_swapped(server, embedding, collection, pair, into=options.into)
     shadow = find_shadow(everything, name)
     mark = read_mark(shadow) if shadow else None
     if mark is not None and mark.held_elsewhere:
         raise Refused(mark.holder)
     is_dropped = past_the_drop(mark, schema)
-    if is_dropped:
-        schema = shadow  # A dead run dropped the original: the shadow is the full copy, whatever has its name.
+    # A dead run dropped the original: the shadow is the full copy, whatever has its name.
+    schema = shadow if is_dropped else schema
     if schema is None:
         raise Refused(
             f"collection {collection.name!r} does not exist on {server.url}; "
@@ -417,6 +416,7 @@ def _plan_of_swapped(
     if into:
         raise Refused(f"--into: {standing_in_the_way(pair)}")
     schema = refuse_another_target(pair, fingerprint(embedding, collection.template))
+    collection = replace(collection, embedding_field=pair.field)
     documents = int(schema["num_documents"])
     return CollectionPlan(
         collection,

@@ -10,7 +10,7 @@ from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 from kai.typesense_schemas import detecting_field
 from migration.documents.fetch import Selection, fetch_pages
 
-Strategy = Literal["in place", "recreate", "rebuild", "alter", "into", "alias", "swap back", "create", "skipped"]
+Strategy = Literal["in place", "recreate", "rebuild", "alter", "into", "alias", "create", "skipped"]
 
 
 class Refused(Exception):  # noqa: N818 - the run is refused, nothing is broken

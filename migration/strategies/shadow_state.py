@@ -18,6 +18,7 @@ A collection that takes another's place behind an alias (`migration.strategies.a
 - `swapped`: it serves; what the one before it took last is being carried over.
 - `waiting`: done; the one before it stands until somebody finishes the run, or rolls it back.
 - `reverting`: the aliases go back, and what was written since is being carried back.
+- `reverted`: the one before it serves again, with all that was written; this one may be thrown away.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ BEAT_EVERY: Final = 15.0
 DEAD_AFTER: Final = 60.0
 """Seconds without a sign of life after which a run counts as dead."""
 
-Phase = Literal["building", "cutting over", "done", "swapping", "swapped", "waiting", "reverting"]
+Phase = Literal["building", "cutting over", "done", "swapping", "swapped", "waiting", "reverting", "reverted"]
 Role = Literal["original", "copy", "intruder", "kept", "restored", "replaced", "base"]
 
 

@@ -210,7 +210,7 @@ class Embedded(VectorSource):
     ) -> dict[str, DocumentRecord]:
         """Each of this text, this model and this run."""
         return {
-            document.id: _row(
+            document.id: row_of(
                 document,
                 self.text_hash(document),
                 stored[document.id],
@@ -320,7 +320,7 @@ class PutBack(VectorSource):
             if document.id in stored:
                 digest = self.text_hash(document, known.get(document.id))
                 vector, content = stored[document.id], contents.get(document.id)
-                found[document.id] = _row(document, digest, vector, None, self._context.run.id, content)
+                found[document.id] = row_of(document, digest, vector, None, self._context.run.id, content)
         made = self._models.of({id_: (row.text_hash, stored[id_]) for id_, row in found.items() if stored[id_]})
         return found | {id_: replace(found[id_], model_id=model_id) for id_, model_id in made.items()}
 
@@ -383,7 +383,7 @@ def _remove(fields: dict[str, Any], name: str) -> None:
         _remove(fields[head], rest)
 
 
-def _row(
+def row_of(
     document: Document, digest: bytes, stored: bytes, model_id: str | None, run_id: str, content: bytes | None
 ) -> DocumentRecord:
     tenant = document.fields.get(TENANT_FIELD)

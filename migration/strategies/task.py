@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from kai.typesense import Schema, Typesense
@@ -64,6 +64,10 @@ class Task:
     def is_stopped(self) -> bool:
         """Whether the run is to end."""
         return self.context.control.stopped.is_set()
+
+    def over(self, name: str) -> Task:
+        """The same, with the documents of another collection of this schema."""
+        return replace(self, plan=replace(self.plan, name=name))
 
     def enter(self, phase: str, total: int | None = None) -> None:
         """Note for scripts which phase begins, and over how many documents."""

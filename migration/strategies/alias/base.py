@@ -134,3 +134,13 @@ def refuse_foreign_base(everything: Sequence[Schema], new: str) -> None:
         raise Refused(
             f"a collection {base_name(new)!r} is there that this tool did not make; rename or delete it first"
         )
+
+
+def changed_since(server: Typesense, base: Base, name: str, field: str) -> int:
+    """How many documents of a collection were added, changed or deleted since it was even with the base. Only reads."""
+    seen: set[str] = set()
+    changed = 0
+    for page in export_pages(server, name, Selection(field, with_vector=False)):
+        seen.update(document.id for document in page)
+        changed += sum(base.contents.get(document.id) != hash_of(document) for document in page)
+    return changed + len(base.contents.keys() - seen)

@@ -78,15 +78,6 @@ class Carry:
                 settled += self._bring(changed)
         return settled + self._delete(self._base.contents.keys() - seen)
 
-    def differs(self) -> int:
-        """How many documents of the source were added, changed or deleted since both were even. Only reads."""
-        seen: set[str] = set()
-        changed = 0
-        for page in export_pages(self._server, self._source, self._without_vector):
-            seen.update(document.id for document in page)
-            changed += sum(self._base.contents.get(document.id) != hash_of(document) for document in page)
-        return changed + len(self._base.contents.keys() - seen)
-
     def _bring(self, page: Page) -> int:
         fresh = fetch_again(self._server, self._source, self._whole, page)
         prepared = self._pages.prepare(fresh)
@@ -124,7 +115,7 @@ class Carry:
 
     def _account(self, some: Page, prepared: Prepared, written: set[str], failed: Mapping[str, str]) -> None:
         rows = [prepared.rows[id_] for id_ in written if id_ in prepared.rows]
-        self._ledger.record_documents(self._server.address, self._target, rows)
+        self._ledger.record_documents(self._server.address, self._target, rows, field=self._field)
         for document in some:
             self.failures.pop(document.id, None)
             self.refused.pop(document.id, None)
@@ -155,7 +146,7 @@ class Carry:
                 self.left.add(document_id)
             elif self._server.delete_document(self._target, document_id):
                 deleted.append(document_id)
-        self._ledger.forget_documents(self._server.address, self._target, deleted)
+        self._ledger.forget_documents(self._server.address, self._target, deleted, field=self._field)
         self.carried += len(deleted)
         for document in missing:
             self.refused.pop(document.id, None)

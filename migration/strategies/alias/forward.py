@@ -65,7 +65,7 @@ class Alias:
                 f"a collection {pair.new!r} is there that this tool did not make; rename or delete it first"
             )
         if pair is not None and mark is not None and pair.is_swapped and self._is_moved(mark):
-            keeper = MarkKeeper(self._server, replace(mark, run=self._run), self._new)
+            keeper = MarkKeeper(self._server, mark, self._new)
             keeper.write()
             with keeper:
                 self._follow_up(keeper)
@@ -153,10 +153,10 @@ class Alias:
                 keeper.write(phase="swapped")
         elif back := aliases_of(self._server, self._old):
             outcome.notes.append(f"{', '.join(map(repr, back))} leads to {self._old!r} again; it was left so")
-        mark_replaced(self._server, self._old, self._run)
+        mark_replaced(self._server, self._old, keeper.mark.run)
         if base is None:
             base = Base(self._server, self._new)
-            base.open(self._run)
+            base.open(keeper.mark.run)
         carry = Carry(task, self._new, base)
         task.enter("carrying over")
         is_even = self._carry(carry)
@@ -171,7 +171,7 @@ class Alias:
         if task.is_stopped:
             outcome.complete = False
             return
-        self._tell(carry, is_even=is_even)
+        self._tell(carry, keeper.mark.run, is_even=is_even)
         keeper.write(phase="waiting")
         outcome.waits = True
 
@@ -179,7 +179,7 @@ class Alias:
         # A node that lags shows only now what it took before the swap.
         return carry_until_even(self._task, carry, _PASSES, lambda: time.sleep(self._server.lag))
 
-    def _tell(self, carry: Carry, *, is_even: bool) -> None:
+    def _tell(self, carry: Carry, run: str, *, is_even: bool) -> None:
         outcome = self._outcome
         outcome.failures |= failures_of(carry.refused) | carry.failures
         outcome.written += carry.carried
@@ -191,7 +191,7 @@ class Alias:
             outcome.notes.append(
                 f"{self._old!r} is written to by its own name all the time; what came last is not carried over"
             )
-        outcome.notes.append(f"the previous collection {self._old!r} stands until `kai-migrate finish {self._run}`")
+        outcome.notes.append(f"the previous collection {self._old!r} stands until `kai-migrate finish {run}`")
 
     def _plan_of(self, schema: Schema) -> CollectionPlan:
         """The same plan, over the collection that has taken the other's place."""
@@ -204,7 +204,7 @@ def remove_new(task: Task, new: str) -> None:
     server.settle()
     remove_base(server, new)
     server.delete_collection(new)
-    task.context.ledger.forget_collection(server.address, new)
+    task.context.ledger.forget_collection(server.address, new, field=task.field)
 
 
 def settle_new(task: Task) -> bool:

@@ -9,6 +9,7 @@ from typing import Final
 from kai.typesense import Schema, Typesense
 from kai.typesense_changes import send_until_it_shows
 from kai.typesense_schemas import referring_fields
+from migration.ledger.records import RunKind
 from migration.strategies.alias.base import refuse_foreign_base
 from migration.strategies.hazards import lagging
 from migration.strategies.refusals import Refused
@@ -25,7 +26,7 @@ from migration.strategies.shadow_state import (
 )
 
 _SEPARATOR: Final = "__"
-_SWAPPED: Final[tuple[Phase, ...]] = ("swapping", "swapped", "waiting", "reverting")
+_SWAPPED: Final[tuple[Phase, ...]] = ("swapping", "swapped", "waiting", "reverting", "reverted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,21 @@ class Pair:
     def run(self) -> str:
         """The run that is at it, or was."""
         return self.mark.run if self.mark is not None else ""
+
+    @property
+    def kind(self) -> RunKind:
+        """Of that run."""
+        return "migrate"
+
+    @property
+    def field(self) -> str:
+        """The embedding field."""
+        return self.mark.embedding_field if self.mark is not None else ""
+
+    @property
+    def phase(self) -> str:
+        """How far it is; empty without a mark."""
+        return self.mark.phase if self.mark is not None else ""
 
     @property
     def is_foreign(self) -> bool:
@@ -163,7 +179,7 @@ def refuse_another_target(pair: Pair, fingerprint: str) -> Schema:
     assert mark is not None  # noqa: S101 - a pair that was swapped
     if mark.held_elsewhere:
         raise Refused(mark.holder)
-    if mark.phase == "reverting":
+    if mark.phase in ("reverting", "reverted"):
         raise Refused(
             f"run {mark.run} over collection {pair.old!r} is being taken back, and that is not finished; run "
             f"`kai-migrate rollback {mark.run}` again"
