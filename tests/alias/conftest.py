@@ -8,9 +8,10 @@ import pytest
 
 from tests.alias.corner import Corner
 from tests.providers import OpenAIStandIn
+from tests.recreate.conftest import warm
 from tests.world import World
 
-pytest_plugins: list[str] = []
+__all__ = ["warm"]
 
 
 @pytest.fixture
