@@ -37,6 +37,12 @@ def test_every_alias_leads_to_the_new_collection_and_the_old_one_stands_until_it
     assert done.status == 0, done.text
     corner.check_swapped(dimensions)
     assert "Verification: PASS" in done.text
+    environment = corner.environment(dimensions, tmp_path / "home")
+    for asked in (["verify"], ["explain", "articles", "n5"], ["history"], ["show", "latest"]):
+        arguments = [*asked, *(["--collections-file", str(corner.file)] if asked[0] in ("verify", "explain") else [])]
+        told = run_command_forked(arguments, environment, tmp_path / "run")
+        assert told.status == 0, told.text
+        print(told.text)
     ended = command(corner, tmp_path, "finish", dimensions=dimensions)
     assert ended.status == 0, ended.text
     corner.check_finished(dimensions)

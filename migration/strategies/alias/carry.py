@@ -100,7 +100,7 @@ class Carry:
             if standing is None and before is None:
                 new[document.id] = line
             elif standing is not None and before == hash_of(standing):
-                changed[document.id] = _change(standing, orjson.loads(line), self._field)
+                changed[document.id] = change_line(standing, orjson.loads(line), self._field)
             else:
                 self.left.add(document.id)
         failed: dict[str, str] = {}
@@ -181,7 +181,7 @@ def _named(ids: Iterable[str]) -> Page:
     return [Document(id_, {"id": id_}, None) for id_ in ids]
 
 
-def _change(standing: Document, wanted: Mapping[str, Any], vector_field: str) -> bytes:
+def change_line(standing: Document, wanted: Mapping[str, Any], vector_field: str) -> bytes:
     """The line of an update that makes the wanted document of what stands there, and says nothing of what is right.
 
     Without a vector in the wanted one, the standing one's is taken away.

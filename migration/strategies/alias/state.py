@@ -147,9 +147,8 @@ def move_aliases(
         if set(todo) - set(aliases):
             aliases = sorted({*aliases, *todo})
             note(aliases)
-        for alias in todo:
-            point_alias(server, alias, target)
-        standing = server.aliases()
+        point_alias(server, todo[0], target)
+        standing = server.aliases()  # Before each, for somebody else may move the next one.
     return [
         f"the alias {alias!r} leads to {standing[alias]!r} now, where somebody has pointed it meanwhile; it was left"
         if alias in standing
