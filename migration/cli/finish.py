@@ -23,6 +23,9 @@ def command(
     The old vectors go to a backup, then the old field and its values are taken out of the collection. Refused while a
     document lacks its vector in the new field, or while documents arrive that have only the old one. `kai-migrate
     rollback RUN` brings the old field back, also afterwards.
+
+    After a run by --strategy alias the previous collection goes, whole into a backup. Refused while an alias leads to
+    it, or while it was written to since.
     """
     from migration.cli.exits import answer, tell_result
     from migration.cli.rollback import ask

@@ -81,7 +81,8 @@ def finish(
         for work in works:
             if isinstance(work, _Finishing) and work.without:
                 console.warn(f"! {work.without} of {work.plan.name!r} will have no vector")
-        if not confirmed("\n".join([f"Finish run {name}, once the application uses what it made:", *goes, "Go on?"])):
+        made = "its collections" if any(isinstance(mark, Pair) for mark in chosen.values()) else "its fields"
+        if not confirmed("\n".join([f"Finish run {name}, once the application uses {made}:", *goes, "Go on?"])):
             raise Refused("not confirmed; give --yes to finish without being asked")
         let_go(server, chosen)
         control = Control(pause_file=settings.home / "pause", announce=console.warn)

@@ -62,7 +62,10 @@ def rollback(
         if (settled := _settled(ledger, target, marks)) is not None:
             return settled
         filled = [name for name, mark in marks.items() if mark.run == target.name]
-        folders = _chosen_folders(ledger, target, collections, server.aliases(), filled)
+        # Where the aliases lead back already, they mean the collection that is still to go.
+        taken = {pair.old: pair.new for pair in marks.values() if isinstance(pair, Pair)}
+        names = taken | {alias: taken.get(name, name) for alias, name in server.aliases().items()}
+        folders = _chosen_folders(ledger, target, collections, names, filled)
         undone = [
             swap_back(server, session.settings, mark, collections_file)
             if isinstance(mark := marks[name], Pair)

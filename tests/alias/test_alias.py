@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.alias.corner import BASE, NEW, OLD, OLD_DIMENSIONS, OTHER_ALIAS, Corner, written
 from tests.killing import Ended, run_command_forked, run_forked
+from tests.providers.vectors import vector_for
+from tests.recreate.small import MODEL, text_of
+from tests.world import as_float32
 
 TARGET = 32
+pytestmark = pytest.mark.usefixtures("warm")
 
 
 def migrate(corner: Corner, folder: Path, dimensions: int = TARGET, *, home: str = "home", **options: object) -> Ended:
@@ -38,11 +44,9 @@ def test_every_alias_leads_to_the_new_collection_and_the_old_one_stands_until_it
     corner.check_swapped(dimensions)
     assert "Verification: PASS" in done.text
     environment = corner.environment(dimensions, tmp_path / "home")
-    for asked in (["verify"], ["explain", "articles", "n5"], ["history"], ["show", "latest"]):
-        arguments = [*asked, *(["--collections-file", str(corner.file)] if asked[0] in ("verify", "explain") else [])]
-        told = run_command_forked(arguments, environment, tmp_path / "run")
-        assert told.status == 0, told.text
-        print(told.text)
+    for asked, answer in ((["verify"], "notes__2: PASS"), (["explain", "articles", "n5"], "notes__2/n5: current")):
+        told = run_command_forked([*asked, "--collections-file", str(corner.file)], environment, tmp_path / "run")
+        assert (told.status, answer in told.text) == (0, True), told.text
     ended = command(corner, tmp_path, "finish", dimensions=dimensions)
     assert ended.status == 0, ended.text
     corner.check_finished(dimensions)
@@ -54,23 +58,32 @@ def test_every_alias_leads_to_the_new_collection_and_the_old_one_stands_until_it
     corner.check_contents_are_old(OLD)
 
 
-@pytest.mark.parametrize(("version", "dimensions"), [("corner_29", TARGET), ("corner", OLD_DIMENSIONS)])
+@pytest.mark.parametrize(("version", "is_configured"), [("corner_29", False), ("corner", True)])
 def test_the_way_back_leads_the_aliases_back_and_carries_what_was_written_since(
-    request: pytest.FixtureRequest, tmp_path: Path, version: str, dimensions: int
+    request: pytest.FixtureRequest, tmp_path: Path, version: str, *, is_configured: bool
 ) -> None:
     corner: Corner = request.getfixturevalue(version)
-    done = migrate(corner, tmp_path, dimensions)
+    before = migrate(corner, tmp_path, OLD_DIMENSIONS, strategy="auto")
+    assert before.status == 0, before.text
+    corner.expected = corner.world.documents(OLD)
+    done = migrate(corner, tmp_path)
     assert done.status == 0, done.text
     changed = {key: value for key, value in corner.expected["n5"].items() if key != "vector"} | {"text": "newer"}
-    corner.world.import_(OTHER_ALIAS, [written(1), changed], "upsert")
+    known = written(2, **{key: corner.expected["n12"][key] for key in ("title", "text")})
+    corner.world.import_(OTHER_ALIAS, [written(1), known, changed], "upsert")
     corner.world.http.delete(f"/collections/{OTHER_ALIAS}/documents/n6").raise_for_status()
+    dimensions = OLD_DIMENSIONS if is_configured else TARGET
     ended = command(corner, tmp_path, "rollback", run_of(done), dimensions=dimensions)
     assert ended.status == 0, ended.text
-    assert "3 documents that were written or deleted since" in ended.text
-    assert "have no vector of the earlier model" in ended.text
-    expected = corner.expected | {"w1": written(1), "n5": changed}
+    assert "4 documents that were written or deleted since" in ended.text
+    assert ("2 documents that were written since have no vector of the earlier model" in ended.text) != is_configured
+    expected = corner.expected | {"w1": written(1), "w2": known, "n5": changed}
     del expected["n6"]
     corner.check_back(expected)
+    vectors = {id_: as_float32(note.get("vector")) for id_, note in corner.world.documents(OLD).items()}
+    for note in (written(1), known, changed):
+        right = vector_for(text_of(note), model=MODEL, dimensions=OLD_DIMENSIONS).tobytes()
+        assert vectors[note["id"]] == (right if is_configured or note is known else None), note["id"]
     again = command(corner, tmp_path, "rollback", run_of(done), dimensions=dimensions)
     assert (again.status, "taken back already" in again.text) == (2, True)
 
@@ -84,3 +97,36 @@ def test_it_is_listed_with_what_ends_it_and_another_machine_ends_it(corner: Corn
     corner.check_finished(TARGET)
     assert {NEW} == corner.names()
     assert BASE not in corner.names()
+
+
+def test_what_a_dead_run_built_is_removed_by_one_that_goes_another_way(corner: Corner, tmp_path: Path) -> None:
+    def at_request(_number: int, name: str) -> None:
+        if name.startswith(f"POST /collections/{BASE}/documents/import"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    environment = corner.environment(TARGET, tmp_path / "home")
+    assert run_forked(corner.options(), environment, tmp_path / "run", at_request=at_request).killed
+    assert corner.names() == {OLD, NEW, BASE}
+    done = run_forked(corner.options(strategy="alter"), environment, tmp_path / "run")
+    assert done.status == 0, done.text
+    assert corner.names() == {OLD}
+    corner.check_contents(OLD, corner.expected, TARGET)
+
+
+def test_a_document_that_the_earlier_schema_does_not_take_keeps_the_new_collection_until_it_is_mended(
+    corner: Corner, tmp_path: Path
+) -> None:
+    corner.fill(optional=False)
+    done = migrate(corner, tmp_path)
+    assert done.status == 0, done.text
+    late = written(1, vector=[0.5] * TARGET)
+    corner.world.import_(OTHER_ALIAS, [late])
+    stopped = command(corner, tmp_path, "rollback", run_of(done))
+    assert stopped.status == 3, stopped.text
+    assert "1 documents cannot be carried back, 'w1' among them" in stopped.text
+    assert set(corner.aliases().values()) == {OLD}
+    assert corner.names() == {OLD, NEW, BASE}
+    corner.world.http.delete(f"/collections/{NEW}/documents/w1").raise_for_status()
+    again = command(corner, tmp_path, "rollback", run_of(done))
+    assert again.status == 0, again.text
+    corner.check_back()
