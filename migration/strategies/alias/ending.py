@@ -90,9 +90,10 @@ class DropOld:
         keeper = MarkKeeper(server, pair.mark, self._new)
         keeper.write()
         with keeper:
-            if pair.old_schema is not None and not self._drop(pair.old_schema):
-                keeper.let_go()
-                return task.plan
+            is_dropped = pair.old_schema is None or self._drop(pair.old_schema)
+        keeper.let_go()  # No sign of life comes after this, which would bring the mark back.
+        if not is_dropped:
+            return task.plan
         remove_base(server, self._new)
         found = get_exact(server, self._new)
         if found is None:
