@@ -29,6 +29,14 @@ def refuse_another_server(run: RunRecord, address: str) -> None:
         )
 
 
+def names_of(run: RunRecord, row: CollectionRunRecord) -> set[str]:
+    """The collection of a run, and the one whose place it took, if it took another's."""
+    names = [str(name) for name in run.source.get("collections", ())]
+    if row.strategy != "alias" or row.collection not in names[1:]:
+        return {row.collection}
+    return {row.collection, names[names.index(row.collection) - 1]}
+
+
 class Writers:
     """The runs that wrote to the collections of a server, and which of them still stand.
 

@@ -23,7 +23,7 @@ from kai.vectors import Vector
 from migration.backup import Backup, BackupError
 from migration.documents.fetch import PAGE_SIZE, Selection, fetch_documents
 from migration.ledger import Ledger, ModelRecord, RunRecord
-from migration.operations.order import UNDOABLE
+from migration.operations.order import UNDOABLE, names_of
 
 NEIGHBOURS: Final = 10
 MOST_DOCUMENTS: Final = 20_000
@@ -202,14 +202,14 @@ def compare_neighbours(
 ) -> list[CollectionNeighbours]:
     """Compare the neighbours in every collection that both runs did."""
     ledger = places.ledger
-    first, second = (list(dict.fromkeys(c.collection for c in ledger.collection_runs(r.id))) for r in (one, other))
+    first, second = ({c.collection: names_of(r, c) for c in ledger.collection_runs(r.id)} for r in (one, other))
     results: list[CollectionNeighbours] = []
-    for collection in (name for name in first if name in second):
+    for collection, theirs in ((a, b) for a in first for b in second if first[a] & second[b]):
         try:
             a = vectors_of_run(places, one, collection, limit=limit)
             if one.model_id == other.model_id:
                 raise NotAvailable("both runs used the same model")
-            b = vectors_of_run(places, other, collection, limit=limit, allowed=a.by_id)
+            b = vectors_of_run(places, other, theirs, limit=limit, allowed=a.by_id)
             found = overlap(a.by_id, b.by_id, sample=sample, seed=seed)
             if found is None:
                 raise NotAvailable("the two runs have less than three documents in common")
@@ -300,7 +300,8 @@ def _draw_from_backups(
     for follower in reversed(later):
         if follower.source.get("server") != run.source.get("server") or follower.model_id == run.model_id:
             continue
-        records = [item for item in places.ledger.collection_runs(follower.id) if item.collection == collection]
+        rows = places.ledger.collection_runs(follower.id)
+        records = [item for item in rows if collection in names_of(follower, item)]
         is_replaced = any(item.field in (None, field) for item in records)
         # A run that was resumed may name one folder several times.
         for folder in dict.fromkeys(places.home / item.backup_path for item in records if item.backup_path):

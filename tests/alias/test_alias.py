@@ -88,15 +88,22 @@ def test_the_way_back_leads_the_aliases_back_and_carries_what_was_written_since(
     assert (again.status, "taken back already" in again.text) == (2, True)
 
 
-def test_it_is_listed_with_what_ends_it_and_another_machine_ends_it(corner: Corner, tmp_path: Path) -> None:
+def test_it_is_listed_on_another_machine_and_compared_after_its_end(corner: Corner, tmp_path: Path) -> None:
+    before = migrate(corner, tmp_path, OLD_DIMENSIONS, strategy="auto")
+    assert before.status == 0, before.text
     done = migrate(corner, tmp_path)
-    environment = corner.environment(TARGET, tmp_path / "elsewhere")
-    listed = run_command_forked(["list"], environment, tmp_path / "run")
+    assert done.status == 0, done.text
+    elsewhere = corner.environment(TARGET, tmp_path / "elsewhere")
+    listed = run_command_forked(["list"], elsewhere, tmp_path / "run")
     assert f"kai-migrate finish {run_of(done)}" in listed.text
-    assert command(corner, tmp_path, "finish", home="elsewhere").status == 0
+    assert command(corner, tmp_path, "finish", run_of(done)).status == 0
     corner.check_finished(TARGET)
-    assert {NEW} == corner.names()
-    assert BASE not in corner.names()
+    # The vectors of the collection that is gone are in the backup.
+    runs = (f"openai-{MODEL}-{dimensions}" for dimensions in (OLD_DIMENSIONS, TARGET))
+    compared = run_command_forked(["compare", *runs], corner.environment(TARGET, tmp_path / "home"), tmp_path / "run")
+    assert compared.status == 0, compared.text
+    assert "not available" not in compared.text
+    assert "30 documents" in compared.text
 
 
 def test_what_a_dead_run_built_is_removed_by_one_that_goes_another_way(corner: Corner, tmp_path: Path) -> None:
