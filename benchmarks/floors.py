@@ -15,7 +15,7 @@ from typing import Final, cast
 import orjson
 
 from benchmarks.processes import PROVIDER_KEY, provider
-from benchmarks.scene import FIELD, PAGE, Scene
+from benchmarks.scene import FIELD, PAGE, SECOND, Scene
 from kai.embeddings import ArrayEmbeddings, make_embeddings
 from kai.settings import EmbeddingSettings, Settings, TypesenseSettings
 
@@ -57,7 +57,10 @@ def server_alone(where: Scene, folder: Path, strategy: str) -> float:
     """
     file = folder / "imports"
     with file.open("wb") as bodies:
-        pages = where.whole_lines(2, where.dimensions) if strategy == "recreate" else where.update_lines(seed=2)
+        field = SECOND if strategy == "into" else FIELD
+        pages = where.update_lines(2, field=field)
+        if strategy == "recreate":
+            pages = where.whole_lines(2, where.dimensions)
         sizes = [bodies.write(b"\n".join(lines)) for lines in pages]
 
     def read() -> Bodies:
@@ -67,7 +70,7 @@ def server_alone(where: Scene, folder: Path, strategy: str) -> float:
 
     begun = time.monotonic()
     _WAYS[strategy](where, read)
-    where.search()
+    where.search(field)
     seconds = time.monotonic() - begun
     file.unlink()
     return seconds
@@ -88,6 +91,12 @@ def _empty_then_fill(where: Scene, read: Callable[[], Bodies]) -> None:
     where.export(without=FIELD)
 
 
+def _beside(where: Scene, read: Callable[[], Bodies]) -> None:
+    where.change_fields([where.vector_field(where.dimensions, SECOND)])
+    _in_place(where, read)
+    where.export(without=FIELD)
+
+
 def _recreate(where: Scene, read: Callable[[], Bodies]) -> None:
     shadow = where.beside("shadow")
     shadow.create(where.dimensions)
@@ -103,4 +112,10 @@ def _recreate(where: Scene, read: Callable[[], Bodies]) -> None:
     shadow.delete()
 
 
-_WAYS: Final = {"auto": _in_place, "rebuild": _empty_then_fill, "alter": _empty_then_fill, "recreate": _recreate}
+_WAYS: Final = {
+    "auto": _in_place,
+    "rebuild": _empty_then_fill,
+    "alter": _empty_then_fill,
+    "recreate": _recreate,
+    "into": _beside,
+}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -13,11 +14,12 @@ from typing import Final
 
 from benchmarks.floors import embedding_alone, server_alone
 from benchmarks.processes import Measured, Provider, Server, measure, provider
-from benchmarks.scene import Scene, scene
+from benchmarks.scene import FIELD, SECOND, Scene, scene
+from benchmarks.witness import Account, Witness, sample_of
 
 _MODULE: Final = "migration.embedding_migration"
-STRATEGIES: Final = ("auto", "rebuild", "alter", "recreate")
-"""As the migration's own `--strategy` has them; here `auto` is in place."""
+STRATEGIES: Final = ("auto", "rebuild", "alter", "recreate", "into")
+"""As the migration's own `--strategy` has them; here `auto` is in place, and `into` fills a second field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Options:
         repeat: how often the floors and the tool are measured; medians are told.
         sample: documents for the one-at-a-time way.
         strategies: by which the migration is measured.
+        witness: whether each is done once more while an application searches and writes.
     """
 
     latency: float = 0.05
@@ -37,6 +40,7 @@ class Options:
     repeat: int = 1
     sample: int = 300
     strategies: tuple[str, ...] = STRATEGIES
+    witness: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ class Result:
     ratio: float
     ratio_without_startup: float
     one_at_a_time: OneAtATime | None
+    witness: Account | None
     load_before: float
     load_after: float
 
@@ -122,6 +127,11 @@ def measure_size(
                     imports.append(server_alone(filled, folder, strategy))
                 with scene(server, documents, dimensions, old) as filled:
                     runs.append(migrate(filled, folder, options, strategy))
+            seen = None
+            if options.witness:
+                say(f"strategy {strategy}, while an application searches and writes")
+                with scene(server, documents, dimensions, old) as filled:
+                    seen = witnessed(filled, folder, options, strategy)
             tool, floors = _figures(documents, started, runs), _floors(strategy, embedding, median(imports))
             results.append(
                 Result(
@@ -134,6 +144,7 @@ def measure_size(
                     ratio=tool.seconds / floors.seconds,
                     ratio_without_startup=(tool.seconds - tool.startup_seconds) / floors.seconds,
                     one_at_a_time=slow,
+                    witness=seen,
                     load_before=load_before,
                     load_after=os.getloadavg()[0],
                 )
@@ -147,14 +158,38 @@ def _floors(strategy: str, embedding: float, server: float) -> Floors:
     return Floors(embedding, server, embedding + server if one_after_the_other else max(embedding, server))
 
 
-def migrate(where: Scene, folder: Path, options: Options, strategy: str) -> tuple[Measured, Provider]:
+def migrate(
+    where: Scene,
+    folder: Path,
+    options: Options,
+    strategy: str,
+    watching: Callable[[Provider], contextlib.AbstractContextManager[bool]] = lambda _: contextlib.nullcontext(False),
+) -> tuple[Measured, Provider]:
     """The real command line, with an empty ledger and an empty cache."""
     arguments = ["-m", _MODULE, "--collections-file", str(where.collections_file(folder))]
-    arguments += ["--concurrency", str(options.concurrency), "--strategy", strategy]
+    arguments += ["--concurrency", str(options.concurrency)]
+    arguments += ["--into", SECOND] if strategy == "into" else ["--strategy", strategy]
     with tempfile.TemporaryDirectory(dir=folder) as home, provider(options.latency) as embedding:
         environment = where.environment() | embedding.environment(where.dimensions) | {"MIGRATION_HOME": home}
-        measured = measure(arguments, folder, environment)
+        with watching(embedding) as is_watched:
+            # While an application writes, a run may end with words about documents that keep changing, or are lost.
+            measured = measure(arguments, folder, environment, (0, 1) if is_watched else (0,))
     return measured, embedding
+
+
+def witnessed(where: Scene, folder: Path, options: Options, strategy: str) -> Account:
+    """The same while an application searches and writes; what it met."""
+    seen: list[Witness] = []
+
+    @contextlib.contextmanager
+    def watching(embedding: Provider) -> Iterator[bool]:
+        fields = (FIELD, SECOND if strategy == "into" else FIELD)
+        seen.append(Witness(where, where.name, fields, *sample_of(where, embedding)))
+        with seen[0].watching():
+            yield True
+
+    migrate(where, folder, options, strategy, watching)
+    return seen[0].account()
 
 
 def one_at_a_time(where: Scene, folder: Path, options: Options) -> OneAtATime:

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -97,11 +97,13 @@ def provider(latency: float) -> Iterator[Provider]:
         running.requests, running.texts = counted["requests"], counted["texts"]
 
 
-def measure(arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Measured:
+def measure(
+    arguments: Sequence[str], folder: Path, environment: Mapping[str, str], statuses: Collection[int] = (0,)
+) -> Measured:
     """Run Python with these arguments to a good end, in this working folder.
 
     Raises:
-        BenchmarkError: it ended with another status than 0.
+        BenchmarkError: it ended with another status than one of these.
     """
     result = folder / "measured.json"
     result.unlink(missing_ok=True)
@@ -111,7 +113,7 @@ def measure(arguments: Sequence[str], folder: Path, environment: Mapping[str, st
     if not result.exists():
         raise BenchmarkError(f"{' '.join(arguments)} could not be measured: {errors[-2000:]}")
     facts = json.loads(result.read_text(encoding="utf-8"))
-    if facts["status"] != 0:
+    if facts["status"] not in statuses:
         raise BenchmarkError(f"{' '.join(arguments)} ended with {facts['status']}:\n{output[-2000:]}{errors[-2000:]}")
     return Measured(facts["seconds"], facts["cpu_seconds"], facts["peak_bytes"], output)
 

@@ -33,11 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for ending in (signal.SIGINT, signal.SIGTERM):
         # However it is ended, it cleans up as after Ctrl-C.
         signal.signal(ending, signal.default_int_handler)
+    repeat, sample = (1, 20) if options.quick else (options.repeat, options.sample)
+    strategies = tuple(options.strategy)
+    how = Options(options.latency, options.concurrency, repeat, sample, strategies, options.witness)
+    sizes = [(documents, dimensions) for dimensions in options.dimensions for documents in options.documents]
     if options.quick:
-        sizes, how = [(500, 64)], Options(options.latency, options.concurrency, 1, 20, tuple(options.strategy))
-    else:
-        sizes = [(documents, dimensions) for dimensions in options.dimensions for documents in options.documents]
-        how = Options(options.latency, options.concurrency, options.repeat, options.sample, tuple(options.strategy))
+        sizes = [(500, 64)]
     results: list[Result] = []
     try:
         with _server(options.typesense_url, options.typesense_key, options.speed) as (server, version):
@@ -71,6 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeat", type=whole, default=1, help="measure so often, tell medians; default: 1")
     parser.add_argument("--sample", type=whole, default=300, help="documents for one at a time; default: 300")
     parser.add_argument("--strategy", choices=STRATEGIES, nargs="+", default=STRATEGIES, help="default: each of them")
+    parser.add_argument(
+        "--no-witness", dest="witness", action="store_false", help="leave out the runs while an application is at work"
+    )
     parser.add_argument("--typesense-url", help="a real server, such as http://localhost:8108; default: the sandbox")
     parser.add_argument("--typesense-key", default=os.environ.get("TYPESENSE_API_KEY", ""), help="its admin key")
     pace = parser.add_mutually_exclusive_group()

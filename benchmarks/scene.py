@@ -18,6 +18,7 @@ import orjson
 from benchmarks.processes import BenchmarkError, Server
 
 FIELD: Final = "embedding"
+SECOND: Final = "embedding_v2"
 TEMPLATE: Final = "{question}"
 PAGE: Final = 250
 _SQL: Final = """
@@ -64,9 +65,9 @@ class Scene:
         ]
         self.http.post("/collections", json={"name": self.name, "fields": fields}).raise_for_status()
 
-    def vector_field(self, dimensions: int) -> dict[str, Any]:
-        """The field of the embedding, of vectors of this length."""
-        return {"name": FIELD, "type": "float[]", "num_dim": dimensions, "optional": True}
+    def vector_field(self, dimensions: int, name: str = FIELD) -> dict[str, Any]:
+        """The field of the embedding, or a second one, of vectors of this length."""
+        return {"name": name, "type": "float[]", "num_dim": dimensions, "optional": True}
 
     def change_fields(self, fields: list[dict[str, Any]]) -> None:
         """Change the schema, and return when that is done."""
@@ -88,10 +89,10 @@ class Scene:
             for _ in answer.iter_raw():
                 pass
 
-    def search(self) -> None:
+    def search(self, field: str = FIELD) -> None:
         """Search by a vector: the first time after writes, the sandbox makes its index."""
         vector = ",".join(["0.5"] * self.dimensions)
-        search = {"collection": self.name, "q": "*", "per_page": 1, "vector_query": f"{FIELD}:([{vector}])"}
+        search = {"collection": self.name, "q": "*", "per_page": 1, "vector_query": f"{field}:([{vector}])"}
         self.http.post("/multi_search", json={"searches": [search]}).raise_for_status()
 
     def fill(self) -> None:
@@ -114,14 +115,14 @@ class Scene:
                 created.append(b"".join((line[:-1], b",", orjson.dumps(rest)[1:])))
             yield created
 
-    def update_lines(self, seed: int, dimensions: int | None = None) -> Iterator[list[bytes]]:
+    def update_lines(self, seed: int, dimensions: int | None = None, field: str = FIELD) -> Iterator[list[bytes]]:
         """Lines of imports that give every document another vector, a page at a time."""
         numbers = np.random.default_rng(seed).standard_normal((_DISTINCT_VECTORS, dimensions or self.dimensions))
         numbers /= np.linalg.norm(numbers, axis=1, keepdims=True)
         vectors = [orjson.dumps(v, option=orjson.OPT_SERIALIZE_NUMPY) for v in numbers.astype(np.float32)]
         for start in range(0, self.documents, PAGE):
             yield [
-                b'{"id":"%d","%s":%s}' % (number, FIELD.encode(), vectors[number % _DISTINCT_VECTORS])
+                b'{"id":"%d","%s":%s}' % (number, field.encode(), vectors[number % _DISTINCT_VECTORS])
                 for number in range(start, min(start + PAGE, self.documents))
             ]
 

@@ -57,6 +57,31 @@ def markdown(facts: Mapping[str, Any]) -> str:
             for result in results
         ],
     )
+    seen = _table(
+        [
+            "documents",
+            "strategy",
+            "time",
+            "documents/s",
+            "longest time without a right answer",
+            "writes lost",
+            "refused",
+        ],
+        [
+            [
+                _size(result),
+                _way(result),
+                f"{result['tool']['seconds']:.1f} s",
+                f"{result['tool']['documents_per_second']:,.0f}",
+                f"{witness['longest_wrong_seconds']:.2f} s",
+                f"{witness['lost']:,} of {witness['written']:,}",
+                f"{witness['refused']:,}",
+            ]
+            for result in results
+            if (witness := result["witness"])
+        ],
+    )
+    witnesses = [seen] if any(result["witness"] for result in results) else []
     slow_ones = [result for result in results if result["one_at_a_time"]]
     beside = _table(
         ["documents", "one at a time", "documents/s", "requests", "CPU/document", "the migration", "times faster"],
@@ -76,7 +101,7 @@ def markdown(facts: Mapping[str, Any]) -> str:
     )
     if slow_ones:
         beside += f"\n\n\\* measured over {slow_ones[0]['one_at_a_time']['sample']} documents and extrapolated."
-    return "\n\n".join([about, tool, *_growth(results), floors, *([beside] if slow_ones else [])])
+    return "\n\n".join([about, tool, *witnesses, *_growth(results), floors, *([beside] if slow_ones else [])])
 
 
 def _growth(results: Sequence[Mapping[str, Any]]) -> list[str]:

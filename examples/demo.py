@@ -15,13 +15,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -89,10 +92,17 @@ def local_model(dimensions: int) -> ArrayEmbeddings:
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """KAI's part in the story: it embeds a question with its model and looks for the nearest stored one."""
+    """KAI's part in the story: it embeds a question with its model and looks for the nearest stored one.
+
+    Attributes:
+        server: where the questions are.
+        model: by which it embeds.
+        field: by which it searches.
+    """
 
     server: Typesense
     model: Model
+    field: str = "prompt_embedding"
 
     def store_embeddings(self) -> int:
         """Embed every document as the application does when it stores one; returns how many."""
@@ -120,7 +130,7 @@ class Application:
         search = {
             "collection": "context_stores",
             "q": "*",
-            "vector_query": f"prompt_embedding:([{vector}], k:1)",
+            "vector_query": f"{self.field}:([{vector}], k:1)",
             "include_fields": "prompt_text",
         }
         result = self.server.multi_search([search])[0]
@@ -143,7 +153,7 @@ class Stage:
     port: int
     folder: Path
 
-    def migrate(self, *arguments: str, dimensions: int) -> int:
+    def migrate(self, *arguments: str, dimensions: int, module: str = MODULE) -> int:
         """Run the real command line as anybody would, for a target of so many dimensions; its exit status."""
         environment = {
             "PATH": os.environ.get("PATH", ""),
@@ -156,7 +166,7 @@ class Stage:
             "TYPESENSE_API_KEY": KEY,
             "MIGRATION_HOME": str(self.folder / "home"),
         }
-        command = [sys.executable, "-m", MODULE, *arguments]
+        command = [sys.executable, "-m", module, *arguments]
         process = subprocess.Popen(
             command,
             env=environment,
@@ -190,6 +200,7 @@ def tell(stage: Stage) -> None:
     """The whole story."""
     first_act(stage)
     second_act(stage)
+    third_act(stage)
 
 
 def first_act(stage: Stage) -> None:
@@ -247,6 +258,50 @@ def second_act(stage: Stage) -> None:
     show_searches(application, right=True)
 
 
+def third_act(stage: Stage) -> None:
+    """A second field beside the one that serves: no search is wrong for a moment."""
+    title("Later still: another model, and nobody is to notice")
+    application = Application(stage.server, Model(256))
+    say(
+        "This time the new vectors go into a second field, beside the one that the application searches by. "
+        "It goes on searching all the while:"
+    )
+    with asking(application):
+        run(stage, "--into", "{field}_v2", dimensions=128)
+
+    title("The application switches, field and model at one moment")
+    application = Application(stage.server, Model(128), "prompt_embedding_v2")
+    show_searches(application, right=True)
+
+    title("What is not needed any more goes")
+    with asking(application):
+        run(stage, "finish", "--yes", dimensions=128, module="migration")
+    show_searches(application, right=True)
+
+
+@contextlib.contextmanager
+def asking(application: Application) -> Iterator[None]:
+    """Ask one question after the other while the block runs; every single answer must be right."""
+    answers: list[bool] = []
+    ended = threading.Event()
+
+    def ask() -> None:
+        for question, answer in itertools.cycle(QUESTIONS.items()):
+            answers.append(application.ask(question) == answer)
+            if ended.wait(0.05):
+                return
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        asker.join()
+    check(all(answers), f"each of {len(answers)} searches meanwhile was right (in truth: {sum(answers)})")
+    say(f"Meanwhile it asked {len(answers)} questions, and every answer was right.")
+
+
 def show_searches(application: Application, *, right: bool) -> None:
     """Ask every question; each must be answered rightly, or each wrongly."""
     found = {question: application.ask(question) for question in QUESTIONS}
@@ -259,10 +314,11 @@ def show_searches(application: Application, *, right: bool) -> None:
     check(hits == expected, f"{expected} of {len(QUESTIONS)} searches are right (in truth: {hits})")
 
 
-def run(stage: Stage, *arguments: str, dimensions: int) -> None:
+def run(stage: Stage, *arguments: str, dimensions: int, module: str = MODULE) -> None:
     """Run the command line, shown, to a good end."""
-    print(f"\n    $ {' '.join(['python -m', MODULE, *arguments])}", flush=True)
-    status = stage.migrate(*arguments, dimensions=dimensions)
+    shown = f"python -m {MODULE}" if module == MODULE else "kai-migrate"
+    print(f"\n    $ {shlex.join([*shlex.split(shown), *arguments])}", flush=True)
+    status = stage.migrate(*arguments, dimensions=dimensions, module=module)
     check(status == 0, f"the migration ends with exit status 0 (in truth: {status})")
 
 

@@ -29,6 +29,7 @@ class EmbeddedCollection:
         template: text with `{field}` for each part; `{a.b}` reaches into an object.
         filter_by: Typesense filter of the documents that the application embeds; empty for all.
         skipped: why the migration leaves the collection alone; empty where it does not.
+        next_field: the field that a migration fills beside this one; empty for none. `{field}` in it is this one.
     """
 
     name: str
@@ -36,6 +37,7 @@ class EmbeddedCollection:
     template: str
     filter_by: str = ""
     skipped: str = ""
+    next_field: str = ""
 
     @property
     def text_fields(self) -> tuple[str, ...]:
@@ -80,6 +82,7 @@ def load_collections(file: Path | None = None) -> dict[str, EmbeddedCollection]:
         embedding_field = "vector"
         template = "{title}: {body}"
         filter_by = "published:=true"     # optional
+        next_field = "{field}_v2"         # optional: fill this field instead, beside the one that serves
 
     Raises:
         CollectionsError: the file cannot be read or says something that cannot be.
@@ -127,17 +130,24 @@ def _from_table(file: Path, name: str, table: Any) -> EmbeddedCollection:
     where = f"--collections-file {file}: [{name}]"
     if not isinstance(table, dict):
         raise CollectionsError(f"{where} must be a table with embedding_field and template")
-    unknown = sorted(set(table) - {"embedding_field", "template", "filter_by"})
+    unknown = sorted(set(table) - {"embedding_field", "template", "filter_by", "next_field"})
     if unknown:
         raise CollectionsError(
-            f"{where} has an unknown setting {unknown[0]!r}; known: embedding_field, template, filter_by"
+            f"{where} has an unknown setting {unknown[0]!r}; known: embedding_field, template, filter_by, next_field"
         )
     for key in ("embedding_field", "template"):
         if not isinstance(table.get(key), str) or not table[key].strip():
             raise CollectionsError(f"{where} needs {key}, a text that is not empty")
-    if not isinstance(table.get("filter_by", ""), str):
-        raise CollectionsError(f"{where} filter_by must be a text, a Typesense filter")
-    collection = EmbeddedCollection(name, table["embedding_field"], table["template"], table.get("filter_by", ""))
+    for key, what in (("filter_by", "a Typesense filter"), ("next_field", "the name of a field")):
+        if not isinstance(table.get(key, ""), str):
+            raise CollectionsError(f"{where} {key} must be a text, {what}")
+    collection = EmbeddedCollection(
+        name,
+        table["embedding_field"],
+        table["template"],
+        table.get("filter_by", ""),
+        next_field=table.get("next_field", ""),
+    )
     try:
         fields = collection.text_fields
         plain = all(

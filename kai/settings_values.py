@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from kai.models import FAMILIES, GOOGLE_TASK_TYPES
 
-ChosenStrategy = Literal["auto", "recreate", "rebuild", "alter"]
+ChosenStrategy = Literal["auto", "recreate", "rebuild", "alter", "into", "alias"]
 """What a user may ask for; `auto` is in place, or recreate where the dimensions change and the application rests."""
 DEFAULT_TASK_TYPE: Final = "RETRIEVAL_QUERY"
 MAX_DIMENSIONS: Final = 100_000

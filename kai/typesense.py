@@ -182,6 +182,11 @@ class Typesense(CurationCalls):
 
         return self.repeat(ask)
 
+    def set_alias(self, name: str, collection: str) -> None:
+        """Create the alias, or let it lead to another collection; the server does not look whether there is one."""
+        body = orjson.dumps({"collection_name": collection})
+        self.once(lambda: read_json(self.http.put(f"/aliases/{_path(name)}", content=body)))
+
     # -- documents -------------------------------------------------------------------------------------
 
     def count(self, name: str, filter_by: str = "") -> int:

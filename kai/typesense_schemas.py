@@ -15,6 +15,18 @@ _COLLECTION_ATTRIBUTES: Final = (
     "token_separators",
     "symbols_to_index",
 )
+SIGNATURE: Final = (
+    "family",
+    "model",
+    "dimensions",
+    "task_type",
+    "fingerprint",
+    "run",
+    "time",
+    "field",
+    "replaces",
+)
+"""What this program says of a field's vectors in the metadata's `embedding`; the rest is others'."""
 _DEFAULTS: Final[dict[str, Any]] = {
     "facet": False,
     "index": True,
@@ -36,10 +48,66 @@ _DEFAULTS: Final[dict[str, Any]] = {
 """What a vector field may have beside name, type and length, and what it has where nothing is said."""
 
 
-def signature_of(schema: Schema) -> dict[str, Any]:
-    """What the collection's metadata says of the model that its vectors are from; empty where it says nothing."""
+def signature_of(schema: Schema, field: str = "") -> dict[str, Any]:
+    """What the collection's metadata says of the model that the vectors of a field are from; empty for nothing.
+
+    The metadata's `embedding` speaks of one field, with `field` its name, and of further ones in `fields` by theirs.
+    What an older version of this program has written has no name and is of the field that is asked for, as is what is
+    asked for without a name.
+    """
+    said = _said(schema)
+    further = said.pop("fields")
+    if field and field in further:
+        return dict(further[field])
+    return said if not field or said.get("field", field) == field else {}
+
+
+def signed(schema: Schema, field: str, signature: Mapping[str, Any] | None, *, beside: bool = False) -> dict[str, Any]:
+    """The metadata's `embedding`, with this signature of a field, and what others have written in it.
+
+    Args:
+        schema: the collection's.
+        field: that the signature is of.
+        signature: which model its vectors are from; None to say nothing of it any more.
+        beside: whether another field is the one that serves, even where nothing is said of it yet.
+    """
+    said = _said(schema)
+    further = said.pop("fields")
+    is_first = not beside and said.get("field", field) == field
+    further.pop(field, None)
+    if is_first:
+        said = {key: value for key, value in said.items() if key not in SIGNATURE} | dict(signature or {})
+    elif signature:
+        further[field] = dict(signature)
+    return said | ({"fields": further} if further else {})
+
+
+def handed_on(schema: Schema, field: str, to: str) -> dict[str, Any]:
+    """The metadata's `embedding` once one field is gone and another serves in its place."""
+    said, signature = _said(schema), signature_of(schema, to)
+    further = {name: each for name, each in said.pop("fields").items() if name not in (field, to)}
+    foreign = {key: value for key, value in said.items() if key not in SIGNATURE}
+    gone = [*signature_of(schema, field).get("replaces", []), field]
+    replaces = list(dict.fromkeys(name for name in gone if name != to))
+    return foreign | signature | {"field": to, "replaces": replaces} | ({"fields": further} if further else {})
+
+
+def serving_field(schema: Schema, field: str) -> str:
+    """The field by which an application searches now where this one was replaced by it; else this one."""
+    said = _said(schema)
+    standing = str(said.get("field", ""))
+    is_gone = embedding_field(schema, field) is None
+    is_replaced = is_gone and field in said.get("replaces", ()) and embedding_field(schema, standing) is not None
+    return standing if is_replaced else field
+
+
+def _said(schema: Schema) -> dict[str, Any]:
+    """The metadata's `embedding`, if it is of our form, with nothing of the schema's own in it."""
     found = (schema.get("metadata") or {}).get("embedding")
-    return found if isinstance(found, dict) else {}
+    said = dict(found) if isinstance(found, dict) else {}
+    further = said.pop("fields", None)
+    named = further if isinstance(further, dict) else {}
+    return said | {"fields": {name: each for name, each in named.items() if isinstance(each, dict)}}
 
 
 def schema_differences(wanted: Schema, found: Schema, *, but: str = "") -> list[str]:

@@ -15,19 +15,22 @@ if TYPE_CHECKING:
     from migration.operations.compare import compare
     from migration.operations.execute import RunResult
     from migration.operations.explain import explain
+    from migration.operations.finish import finish
     from migration.operations.history import describe_run, list_models, list_runs
     from migration.operations.label import label_run
     from migration.operations.migrate import migrate, preview
     from migration.operations.rollback import restore, rollback
     from migration.operations.search import search
+    from migration.operations.unfinished import list_unfinished
     from migration.operations.verify import verify
     from migration.strategies.context import MigrationOptions
     from migration.strategies.plan import Plan
     from migration.strategies.refusals import Refused
 
 __all__ = [
-    "MigrationOptions", "Plan", "Refused", "RunResult", "back_up", "compare", "describe_run", "explain", "label_run",
-    "list_models", "list_runs", "migrate", "preview", "prune_backups", "restore", "rollback", "search", "verify",
+    "MigrationOptions", "Plan", "Refused", "RunResult", "back_up", "compare", "describe_run", "explain", "finish",
+    "label_run", "list_models", "list_runs", "list_unfinished", "migrate", "preview", "prune_backups", "restore",
+    "rollback", "search", "verify",
 ]  # fmt: skip
 
 _PLACES = {
@@ -35,11 +38,13 @@ _PLACES = {
     "operations.compare": ("compare",),
     "operations.execute": ("RunResult",),
     "operations.explain": ("explain",),
+    "operations.finish": ("finish",),
     "operations.history": ("describe_run", "list_models", "list_runs"),
     "operations.label": ("label_run",),
     "operations.migrate": ("migrate", "preview"),
     "operations.rollback": ("restore", "rollback"),
     "operations.search": ("search",),
+    "operations.unfinished": ("list_unfinished",),
     "operations.verify": ("verify",),
     "strategies.context": ("MigrationOptions",),
     "strategies.plan": ("Plan",),

@@ -21,6 +21,8 @@ COMMANDS: Final[dict[str, Entry]] = {
     "run": Entry("migration.cli.run", "Compute every document's embedding again."),
     "verify": Entry("migration.cli.verify", "Check that what stands on the server is what should."),
     "rollback": Entry("migration.cli.rollback", "Put the vectors back that a run replaced."),
+    "finish": Entry("migration.cli.finish", "Take out what a run has replaced, once the application uses the new."),
+    "list": Entry("migration.cli.list", "List what is unfinished on the server, and what ends it."),
     "history": Entry("migration.cli.history", "List the runs, and whether they get better."),
     "show": Entry("migration.cli.show", "Everything about one run."),
     "label": Entry("migration.cli.label", "Give a run an alias or a description."),

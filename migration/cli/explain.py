@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 @click.command("explain")
 @click.argument("collection", metavar="COLLECTION")
 @click.argument("document_id", metavar="DOCUMENT_ID")
+@click.option("--field", metavar="FIELD", help="The embedding field. [default: the one that serves]")
 @OWN_COLLECTIONS
 @common_options
-def command(collection: str, document_id: str, collections_file: Path | None, invocation: Invocation) -> int:
+def command(
+    collection: str, document_id: str, field: str | None, collections_file: Path | None, invocation: Invocation
+) -> int:
     """Say which model and run made a document's vector, when, and whether it is current.
 
     Reads the document from the server and compares its text and its vector with what the ledger remembers:
@@ -35,7 +38,12 @@ def command(collection: str, document_id: str, collections_file: Path | None, in
     return answer(
         invocation,
         lambda settings, console: explain(
-            collection, document_id, collections_file=collections_file, settings=settings, console=console
+            collection,
+            document_id,
+            field=field,
+            collections_file=collections_file,
+            settings=settings,
+            console=console,
         ),
         _lay_out,
         needs=["typesense"],
@@ -50,7 +58,7 @@ def _lay_out(found: Explanation, console: Console) -> None:
     console.line(f"{found.collection}/{found.document_id}: {found.status}")
     if not found.eligible:
         console.line(f"  The filter {found.filter_by} leaves it out: it gets no vector.")
-    facts = [("Vector", f"{found.dimensions} dimensions" if found.dimensions else text(None))]
+    facts = [("Field", found.field), ("Vector", f"{found.dimensions} dimensions" if found.dimensions else text(None))]
     if record is not None:
         facts += [
             ("Model", f"{model.family}/{model.model}/{model.dimensions}" if model else "unknown to the ledger"),

@@ -10,6 +10,7 @@ from migration.cli.layout import amount, moment, text
 from migration.cli.options import Invocation, common_options
 
 if TYPE_CHECKING:
+    from migration.ledger import CollectionUse
     from migration.operations.history import Models
     from migration.runtime.console import Console
 
@@ -53,8 +54,18 @@ def _lay_out(models: Models, console: Console) -> None:
         if not use.collections:
             rows.append((*facts, text(None), "0"))
         for place in use.collections:
-            rows.append((*facts, f"{place.source}/{place.collection}", amount(place.documents)))
+            rows.append((*facts, _place(place, models), amount(place.documents)))
             facts = ("",) * len(facts)
     console.table(rows)
     for name in models.mixed:
         console.warn(f"Vectors of several models stand in {name}; run the migration to its end.")
+
+
+def _place(use: CollectionUse, models: Models) -> str:
+    """Where the documents are, with the field where the collection has several."""
+    place = f"{use.source}/{use.collection}"
+    others = (each for model in models.models for each in model.collections)
+    is_one_of_several = any(
+        (each.source, each.collection) == (use.source, use.collection) and each.field != use.field for each in others
+    )
+    return f"{place} ({use.field})" if is_one_of_several else place

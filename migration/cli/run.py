@@ -64,11 +64,26 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--strategy",
-    type=click.Choice(["auto", "recreate", "rebuild", "alter"]),
+    type=click.Choice(["auto", "recreate", "rebuild", "alter", "into", "alias"]),
     help="auto: in place; where the dimensions change, recreate, or alter if the application keeps writing. "
     "recreate: insist on it, although writes may be lost. rebuild: empty the vector field and fill it again; much "
-    "faster, vector search pauses for a moment. alter: the same across a change of dimensions. "
-    "[default: MIGRATION_STRATEGY, or auto]",
+    "faster, vector search pauses for a moment. alter: the same across a change of dimensions. into: fill the "
+    "next_field of the collections file beside the one that serves. alias: for an application that uses an alias; a "
+    "new collection beside the live one takes its place, nothing pauses, and the previous one stands until "
+    "`kai-migrate finish`. [default: MIGRATION_STRATEGY, or auto]",
+)
+@click.option(
+    "--into",
+    metavar="FIELD",
+    help="Fill this second field beside the one that serves, which stays as it is until `kai-migrate finish`. {field} "
+    "in it stands for the name of that one.",
+)
+@click.option(
+    "--follow",
+    type=Number(1.0, 86400.0),
+    metavar="SECONDS",
+    help="With --into: once it is filled, look every so many seconds for what the application has written, until "
+    "`kai-migrate finish`.",
 )
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Write at most N documents, then stop; a canary.")
 @click.option("--until", metavar="SHARE", callback=share, help="As --limit, for a share of each collection: 5%.")

@@ -7,7 +7,7 @@ a text field sent along would set off the server's own embedding where it has on
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,7 +16,8 @@ import tenacity
 
 from kai.typesense import ImportAnswer, Typesense, TypesenseError
 from kai.vectors import AnyVector
-from migration.documents.fetch import Document
+from migration.documents.fetch import Document, Selection, export_pages
+from migration.documents.pipeline import run_pages
 
 _LINE_ATTEMPTS: Final = 4
 _BUSY: Final = frozenset({408, 429, 503})
@@ -43,6 +44,38 @@ def update_line(document_id: str, embedding_field: str, vector: AnyVector | None
     None removes the embedding.
     """
     return orjson.dumps({"id": document_id, embedding_field: vector}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def take_values_out(
+    server: Typesense,
+    collection: str,
+    field_name: str,
+    filter_by: str = "",
+    advance: Callable[[int], object] = lambda _: None,
+) -> dict[str, str]:
+    """Take a field's values out of the documents.
+
+    Args:
+        server: where the collection is.
+        collection: its name.
+        field_name: the field; not in the schema.
+        filter_by: of which documents; empty for all.
+        advance: told the number of documents of each page.
+
+    Returns:
+        The server's words for each document that it refuses to change, by id.
+    """
+    refused: dict[str, str] = {}
+
+    def empty(ids: list[str]) -> int:
+        lines = {document_id: update_line(document_id, field_name, None) for document_id in ids}
+        refused.update(import_documents(server, collection, lines).failed)
+        return len(ids)
+
+    # The next ids are read while the server takes the values of the last ones out.
+    pages = export_pages(server, collection, Selection(field_name, filter_by, fields=(), with_vector=False))
+    run_pages(pages, lambda page: [document.id for document in page], empty, advance)
+    return refused
 
 
 def line_of(document: Document, field_name: str, vector: AnyVector | list[float] | None) -> bytes:

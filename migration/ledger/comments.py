@@ -3,7 +3,7 @@
 By the revision that says so. Like a revision, what was released is never changed: a later one says it anew.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import MetaData
 
@@ -150,8 +150,34 @@ COMMENTS_0005: Final[Comments] = {
     },
 }
 
-COMMENTS: Final = COMMENTS_0005
+_STATES = "running, waiting (for finish), completed, partial"
+COMMENTS_0006: Final[Comments] = {
+    "runs": {"state": f"{_STATES} (some documents failed), stopped or interrupted"},
+    "collection_runs": {"state": f"{_STATES}, stopped, interrupted or skipped"},
+    "document_collections": {"field": "Embedding field; empty where an older version, which did not note it, knew one"},
+}
+
+COMMENTS: Final[Comments] = {name: words | COMMENTS_0006.get(name, {}) for name, words in COMMENTS_0005.items()}
 """As the newest revision leaves them."""
+
+
+def change_comments(op: Any, new: Comments, earlier: Comments | None = None) -> None:
+    """Say what tables and columns hold, in an Alembic revision, where the database keeps that.
+
+    Args:
+        op: Alembic's operations.
+        new: what is to be said.
+        earlier: in place of it, what was said before; a column that it does not name is silent again.
+    """
+    if not op.get_context().dialect.supports_comments:
+        return
+    for table, words in new.items():
+        for column, comment in words.items():
+            told = comment if earlier is None else earlier.get(table, {}).get(column)
+            if column:
+                op.alter_column(table, column, comment=told)
+            else:
+                op.create_table_comment(table, told)
 
 
 def describe(metadata: MetaData) -> None:

@@ -43,13 +43,19 @@ _fields = (
 
 
 class Documents(Store):
-    """Documents of the servers, by `source` (a server's canonical address, see `kai.address`), collection and id."""
+    """Documents of the servers, by `source` (a server's canonical address, see `kai.address`), collection and id.
 
-    def documents(self, source: str, collection: str, ids: Iterable[str]) -> dict[str, DocumentRecord]:
+    Every call takes the embedding `field` that it is about; empty means the one by which the collection was known
+    first. What an older program noted is of whichever field is asked for, until something is recorded of one.
+    """
+
+    def documents(
+        self, source: str, collection: str, ids: Iterable[str], *, field: str = ""
+    ) -> dict[str, DocumentRecord]:
         """What is known of these documents, by id; unknown ones are absent."""
         found: dict[str, DocumentRecord] = {}
         with self._reading() as connection:
-            collection_id = _collection_id(connection, source, collection)
+            collection_id = _collection_id(connection, source, collection, field)
             if collection_id is None:
                 return found
             for some in _pages(ids):
@@ -57,7 +63,9 @@ class Documents(Store):
                 found.update((record.document_id, record) for record in _records(connection, rows))
         return found
 
-    def record_documents(self, source: str, collection: str, rows: Sequence[DocumentRecord]) -> None:
+    def record_documents(
+        self, source: str, collection: str, rows: Sequence[DocumentRecord], *, field: str = ""
+    ) -> None:
         """Remember what these documents carry now, replacing what was known of them. All or none.
 
         Raises LedgerError if the ledger does not hold a model or a run that they name.
@@ -65,7 +73,7 @@ class Documents(Store):
         if not rows:
             return
         with self._writing() as connection:
-            collection_id = _made_collection_id(connection, source, collection)
+            collection_id = _made_collection_id(connection, source, collection, field)
             models = _looked_up(connection, embedding_models, "id", {row.model_id for row in rows})
             run_numbers = _looked_up(connection, runs, "id", {row.run_id for row in rows})
             moment, stored_moment = now(), _moments(connection)
@@ -94,42 +102,51 @@ class Documents(Store):
             dialect: Any = type(connection.dialect)
             connection.exec_driver_sql(_upsert(dialect), values)
 
-    def forget_documents(self, source: str, collection: str, ids: Iterable[str]) -> int:
+    def forget_documents(self, source: str, collection: str, ids: Iterable[str], *, field: str = "") -> int:
         """Forget these documents, because the server has them no more; how many were known."""
         forgotten = 0
         with self._writing() as connection:
-            collection_id = _collection_id(connection, source, collection)
+            collection_id = _collection_id(connection, source, collection, field)
             gone = delete(document_embeddings).where(_columns.collection_id == collection_id)
             for some in _pages(ids):
                 forgotten += connection.execute(gone.where(_columns.document_id.in_(some))).rowcount
         return forgotten
 
-    def forget_collection(self, source: str, collection: str) -> None:
-        """Forget every document of the collection."""
+    def forget_collection(self, source: str, collection: str, *, field: str = "") -> None:
+        """Forget every document of the collection, and the field itself."""
         with self._writing() as connection:
-            collection_id = _collection_id(connection, source, collection)
+            collection_id = _collection_id(connection, source, collection, field)
             connection.execute(delete(document_embeddings).where(_columns.collection_id == collection_id))
+            connection.execute(delete(document_collections).where(document_collections.c.id == collection_id))
 
-    def move_documents(self, source: str, collection: str, to: str) -> None:
+    def name_field(self, source: str, collection: str, field: str) -> None:
+        """What an older program has noted of the collection is of this field: to be called before another is filled."""
+        with self._writing() as connection:
+            _made_collection_id(connection, source, collection, field)
+
+    def move_documents(self, source: str, collection: str, to: str, *, field: str = "") -> None:
         """What is known of one collection's documents is from now on known of another's, in its place."""
         with self._writing() as connection:
-            old = _collection_id(connection, source, collection)
-            new = _made_collection_id(connection, source, to)
+            old = _collection_id(connection, source, collection, field)
+            new = _made_collection_id(connection, source, to, field)
             connection.execute(delete(document_embeddings).where(_columns.collection_id == new))
             connection.execute(
                 update(document_embeddings).where(_columns.collection_id == old).values(collection_id=new)
             )
 
-    def count_documents(self, source: str, collection: str, model_id: str | None = None) -> int:
+    def count_documents(self, source: str, collection: str, model_id: str | None = None, *, field: str = "") -> int:
         """How many documents of the collection are known; with `model_id`, those with its vectors."""
         with self._reading() as connection:
-            query = select(func.count()).where(_columns.collection_id == _collection_id(connection, source, collection))
+            place = _collection_id(connection, source, collection, field)
+            query = select(func.count()).where(_columns.collection_id == place)
             if model_id is not None:
                 numbers = _looked_up(connection, embedding_models, "id", {model_id})
                 query = query.where(_columns.model_number == numbers.get(model_id))
             return connection.execute(query).scalar_one()
 
-    def sample_documents(self, source: str, collection: str, model_id: str, most: int) -> list[DocumentRecord]:
+    def sample_documents(
+        self, source: str, collection: str, model_id: str, most: int, *, field: str = ""
+    ) -> list[DocumentRecord]:
         """Some documents of the collection with the model's vectors, picked at random."""
         with self._reading() as connection:
             numbers = _looked_up(connection, embedding_models, "id", {model_id})
@@ -137,7 +154,7 @@ class Documents(Store):
                 return []
             query = (
                 select(*_fields)
-                .where(_columns.collection_id == _collection_id(connection, source, collection))
+                .where(_columns.collection_id == _collection_id(connection, source, collection, field))
                 .where(_columns.model_number == numbers[model_id])
                 .order_by(func.random())
                 .limit(most)
@@ -145,14 +162,18 @@ class Documents(Store):
             return _records(connection, connection.execute(query).all())
 
     def disown_documents(self, source: str, collection: str, model_id: str) -> None:
-        """The vectors of this model in the collection are another's after all: of which one is not known."""
+        """The vectors of this model, in any field of the collection, are another's after all: whose is not known."""
         with self._writing() as connection:
             number = _looked_up(connection, embedding_models, "id", {model_id}).get(model_id)
-            collection_id = _collection_id(connection, source, collection)
-            theirs = (_columns.collection_id == collection_id, _columns.model_number == number)
+            places = select(document_collections.c.id).where(
+                document_collections.c.source == source, document_collections.c.collection == collection
+            )
+            theirs = (_columns.collection_id.in_(places), _columns.model_number == number)
             connection.execute(update(document_embeddings).where(*theirs).values(model_number=None))
 
-    def iterate_documents(self, source: str, collection: str, page: int = _PAGE) -> Iterator[DocumentRecord]:
+    def iterate_documents(
+        self, source: str, collection: str, page: int = _PAGE, *, field: str = ""
+    ) -> Iterator[DocumentRecord]:
         """All known documents of the collection in the order of their ids, read in pages of `page`.
 
         Nothing is held between pages, neither rows nor a transaction, so documents may be recorded and
@@ -163,7 +184,7 @@ class Documents(Store):
             with self._reading() as connection:
                 query = (
                     select(*_fields)
-                    .where(_columns.collection_id == _collection_id(connection, source, collection))
+                    .where(_columns.collection_id == _collection_id(connection, source, collection, field))
                     .order_by(_columns.document_id)
                     .limit(page)
                 )
@@ -189,23 +210,39 @@ def _pages(values: Iterable[T]) -> Iterator[list[T]]:
 _BY_IDS: Final = select(*_fields).where(
     _columns.collection_id == bindparam("collection_id"), _columns.document_id.in_(bindparam("ids", expanding=True))
 )
-_BY_NAME: Final = select(document_collections.c.id).where(
-    document_collections.c.source == bindparam("source"), document_collections.c.collection == bindparam("collection")
+_BY_NAME: Final = (
+    select(document_collections.c.id, document_collections.c.field)
+    .where(
+        document_collections.c.source == bindparam("source"),
+        document_collections.c.collection == bindparam("collection"),
+    )
+    .order_by(document_collections.c.id)
 )
 
 
-def _collection_id(connection: Connection, source: str, collection: str) -> int | None:
-    found: int | None = connection.execute(_BY_NAME, {"source": source, "collection": collection}).scalar()
-    return found
+def _place(connection: Connection, source: str, collection: str, field: str) -> tuple[int, str] | None:
+    """Number and field of what stands for the collection's field; noted by an older program, it may be any field."""
+    found = connection.execute(_BY_NAME, {"source": source, "collection": collection}).all()
+    wanted = (row for name in (field, "") for row in found if row.field == name or not field)
+    return next(((row.id, row.field) for row in wanted), None)
 
 
-def _made_collection_id(connection: Connection, source: str, collection: str) -> int | None:
-    known = _collection_id(connection, source, collection)
-    if known is not None:
-        return known
-    statement = insert(connection.dialect, document_collections).on_conflict_do_nothing()  # another was faster
-    connection.execute(statement, {"source": source, "collection": collection})
-    return _collection_id(connection, source, collection)
+def _collection_id(connection: Connection, source: str, collection: str, field: str) -> int | None:
+    place = _place(connection, source, collection, field)
+    return place[0] if place is not None else None
+
+
+def _made_collection_id(connection: Connection, source: str, collection: str, field: str) -> int | None:
+    place = _place(connection, source, collection, field)
+    if place is None:
+        statement = insert(connection.dialect, document_collections).on_conflict_do_nothing()  # another was faster
+        connection.execute(statement, {"source": source, "collection": collection, "field": field})
+        return _collection_id(connection, source, collection, field)
+    identity, known_as = place
+    if field and not known_as:
+        named = update(document_collections).where(document_collections.c.id == identity)
+        connection.execute(named.values(field=field))
+    return identity
 
 
 @cache

@@ -79,15 +79,15 @@ class Models(Store):
         )
         places = document_collections.c
         named = (
-            select(embedding_models.c.id, places.source, places.collection, counts.c.documents)
+            select(embedding_models.c.id, places.source, places.collection, counts.c.documents, places.field)
             .join(counts, counts.c.model_number == embedding_models.c.number)
             .join(document_collections, counts.c.collection_id == places.id)
-            .order_by(places.source, places.collection)
+            .order_by(places.source, places.collection, places.id)
         )
         uses: dict[str, list[CollectionUse]] = {}
         with self._reading() as connection:
-            for model_id, source, collection, documents in connection.execute(named):
-                uses.setdefault(model_id, []).append(CollectionUse(source, collection, documents))
+            for model_id, *use in connection.execute(named):
+                uses.setdefault(model_id, []).append(CollectionUse(*use))
             latest_first = (embedding_models.c.last_used_at.desc(), embedding_models.c.fingerprint)
             known = records(connection, ModelRecord, select(embedding_models).order_by(*latest_first))
         return [ModelUse(model, tuple(uses.get(model.id, ()))) for model in known]

@@ -13,11 +13,12 @@ from typing import Any, Final, Literal, TypedDict
 Json = Mapping[str, Any]
 
 RunKind = Literal["migrate", "rollback", "restore", "backup", "verify"]
-RunState = Literal["running", "completed", "partial", "stopped", "interrupted", "refused"]
+RunState = Literal["running", "completed", "partial", "stopped", "interrupted", "refused", "waiting"]
+"""`waiting`: everything was done, and what it replaces stands until `kai-migrate finish`."""
 UNFINISHED: Final[tuple[RunState, ...]] = ("running", "stopped", "interrupted")
 """States of a run that a further start may go on with."""
 CollectionState = RunState | Literal["skipped"]
-Strategy = Literal["in place", "recreate", "rebuild", "alter", "skipped"]
+Strategy = Literal["in place", "recreate", "rebuild", "alter", "into", "alias", "skipped"]
 Verdict = Literal["PASS", "FAIL", "NOT CHECKED"]
 
 
@@ -51,11 +52,15 @@ class ModelRecord:
 
 @dataclass(frozen=True, slots=True)
 class CollectionUse:
-    """How many documents of one collection carry vectors of one model."""
+    """How many documents of one collection carry vectors of one model in one embedding field.
+
+    `field` is empty where an older version of this program has noted them.
+    """
 
     source: str
     collection: str
     documents: int
+    field: str = ""
 
 
 @dataclass(frozen=True, slots=True)

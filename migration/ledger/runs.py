@@ -246,6 +246,15 @@ class Runs(Store):
         if not changed:
             raise LedgerError(f"the ledger {self.place} holds no collection run with the id {collection_run_id}")
 
+    def field_written(self, run_id: str, collection: str) -> str:
+        """The embedding field that a run wrote in a collection; empty where an older program has not noted it."""
+        written = [
+            each.embedding_field
+            for each in self.collection_runs(run_id)
+            if each.collection == collection and each.embedding_field
+        ]
+        return written[-1] if written else ""
+
     def collection_runs(self, run_id: str) -> list[CollectionRunRecord]:
         """The collections of a run in the order in which they began."""
         with self._reading() as connection:

@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql import UUID
 
 from migration.ledger.comments import describe
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 """All revisions, oldest first: opening a ledger that is current need not load Alembic to know that it is."""
 
 VERSION_TABLE = "ledger_version"
@@ -192,7 +192,9 @@ document_collections = Table(
     Column("id", Integer, primary_key=True),
     Column("source", Text, nullable=False),
     Column("collection", Text, nullable=False),
-    UniqueConstraint("source", "collection"),
+    # Empty where an older program noted the collection, which did not name its field.
+    Column("field", Text, nullable=False, server_default=""),
+    UniqueConstraint("source", "collection", "field"),
 )
 
 # One row a document, so every byte counts: collection, model and run by their small numbers rather than by

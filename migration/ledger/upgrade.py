@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import URL, Connection, Engine, column, inspect, select, table, text
+from sqlalchemy import URL, Connection, Engine, column, event, inspect, select, table, text
 
 from migration.ledger.database import (
     WRITES,
@@ -127,6 +127,9 @@ def _position(revision: str) -> int:
 def _change(url: URL, revision: str, direction: Direction) -> None:
     end = _position(revision)
     engine = connect(url)
+    if sqlite_file(url) is not None:
+        # A table that is built anew is dropped first, which would set every reference to it to NULL.
+        event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys=OFF"))
     try:
         with explained(url), engine.execution_options(**{WRITES: True}).begin() as connection:
             if connection.dialect.name == "postgresql":

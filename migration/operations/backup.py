@@ -12,6 +12,7 @@ from pathlib import Path
 from kai.collections import EmbeddedCollection
 from kai.settings import Settings, load_settings
 from kai.typesense import Schema, Typesense, TypesenseError
+from kai.typesense_schemas import serving_field
 from migration.backup import BackupError, BackupSummary, BackupWriter, list_backups, prune
 from migration.documents.fetch import PAGE_SIZE, Selection, whole_export
 from migration.ledger.errors import LedgerError
@@ -133,7 +134,7 @@ def _back_up_one(
         run,
         name,
         kind="documents",
-        embedding_field=collection.embedding_field,
+        embedding_field=serving_field(schema, collection.embedding_field),
         server=server.address,
         schema=schema,
         curation=read_curation(server, schema),

@@ -75,7 +75,8 @@ def check_run(
         what = "written, and are lost" if outcome.unseen > 0 else "deleted, and came back"
         detail = f"in the last moment before the drop {lost} documents were {what}"
         checks.append(CheckResult("documents seen before the drop", False, outcome.count, lost, detail=detail))
-    if context.options.backup and outcome.incomplete_seconds is None:  # Else no document was read whole twice.
+    # Else no document was read whole twice.
+    if context.options.backup and outcome.incomplete_seconds is None and not plan.beside:
         changed = len(outcome.other_fields_changed)
         # A run writes every document, and of each the vector alone: what it damaged would be damaged in most of
         # them. A few that changed while it was under way were changed by the application.
@@ -127,7 +128,7 @@ def check_collection(
     sample: list[Sampled] = []
     pick = random.Random(run.number)  # noqa: S311 - repeatable, not secret
     for page in export_pages(server, name, selection):
-        known = ledger.documents(server.address, name, [document.id for document in page])
+        known = ledger.documents(server.address, name, [document.id for document in page], field=field)
         for document in page:
             count += 1
             record, stored = known.get(document.id), document.vector_bytes()

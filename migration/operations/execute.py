@@ -23,6 +23,7 @@ from migration.operations.setup import Session
 from migration.runtime.console import RULE, Console
 from migration.runtime.lock import hold
 from migration.runtime.status import Status, status_file
+from migration.strategies.alias.forward import Alias, settle_new
 from migration.strategies.context import Outcome, RunContext, StrategyStopped
 from migration.strategies.create_anew import CreateAnew
 from migration.strategies.passes import Passes
@@ -30,6 +31,7 @@ from migration.strategies.plan import CollectionPlan
 from migration.strategies.recreate import Recreate, settle_leftover
 from migration.strategies.refill import Refill
 from migration.strategies.refusals import Refused, way_problem
+from migration.strategies.second_field import Expand
 from migration.strategies.shadow.cutover import KeepsWriting
 from migration.strategies.shadow_state import past_the_drop
 from migration.strategies.sources import UNDESCRIBED, VectorSource
@@ -146,8 +148,8 @@ class Work(Protocol):
     def source(self, context: RunContext, stack: contextlib.ExitStack) -> VectorSource:
         """What its documents should carry; what must be closed at the end goes onto the stack."""
 
-    def plan_anew(self, context: RunContext) -> CollectionPlan:
-        """The plan after what a dead run had left is finished or removed."""
+    def carry_out(self, task: Task) -> CollectionPlan:
+        """Do it; the plan that it was done by."""
 
     def conclude(self, context: RunContext, plan: CollectionPlan, outcome: Outcome) -> None:
         """What is to be checked and written down once every document has its vector."""
@@ -207,7 +209,7 @@ def unfinished(
         reverts: id of the run that is to be undone; None for any other work.
     """
     earlier = ledger.last_run_over(source["server"], source["collections"])
-    if earlier is None or earlier.state not in UNFINISHED or dict(earlier.source) != source:
+    if earlier is None or earlier.state not in (*UNFINISHED, "waiting") or dict(earlier.source) != source:
         return None
     is_same = (earlier.kind, earlier.model_id, earlier.reverts_run_id) == (kind, model, reverts)
     return earlier if is_same else None
@@ -218,6 +220,7 @@ def execute(
     works: Sequence[Work],
     measures: Measures,
     trouble: Callable[[], Sequence[str]] = tuple,
+    afterwards: Callable[[], object] = lambda: None,
 ) -> RunResult:
     """Carry out the works one after the other, and note the end of the run.
 
@@ -226,6 +229,7 @@ def execute(
         works: a collection each.
         measures: told what was measured.
         trouble: asked, where all went well, for what is wrong all the same.
+        afterwards: called where every collection came to its end, before that of the run is noted.
     """
     results: list[CollectionResult] = []
     for work in works:
@@ -236,9 +240,13 @@ def execute(
                 context.console.line(RULE)
             results.append(_carry_out(context, work, measures))
     result = RunResult(context.run.name, tuple(results), context.control.interrupted)
+    if not result.stopped:
+        afterwards()
     if result.exit_status == DONE:
         result = replace(result, trouble=tuple(trouble()))
     states: dict[int, Any] = {DONE: "completed", SOME_FAILED: "partial", INTERRUPTED: "interrupted"}
+    if not result.stopped and any(each.outcome and each.outcome.waits for each in results):
+        states = dict.fromkeys(states, "waiting")
     ended = {DONE: "done", SOME_FAILED: "done, some failed"}.get(result.exit_status, "stopped")
     context.status.end(
         ended,
@@ -262,7 +270,7 @@ def _carry_out(context: RunContext, work: Work, measures: Measures) -> Collectio
     try:
         identity = context.ledger.start_collection(
             context.run.id,
-            plan.name,
+            plan.successor or plan.name,
             "recreate" if plan.strategy == "create" else plan.strategy,
             old_dimensions=plan.old_dimensions,
             new_dimensions=plan.new_dimensions,
@@ -274,11 +282,7 @@ def _carry_out(context: RunContext, work: Work, measures: Measures) -> Collectio
         if plan.strategy == "skipped":
             return CollectionResult(plan.collection.name, "skipped")
         with contextlib.ExitStack() as stack:
-            task = Task(context, plan, work.source(context, stack), outcome, identity, stack)
-            if settle_leftover(task):
-                context.server.settle()
-                plan = work.plan_anew(context)
-            _migrate(replace(task, plan=plan))
+            plan = work.carry_out(Task(context, plan, work.source(context, stack), outcome, identity, stack))
         if outcome.complete:
             work.conclude(context, plan, outcome)
     except Stopped:
@@ -298,9 +302,27 @@ def _carry_out(context: RunContext, work: Work, measures: Measures) -> Collectio
     return CollectionResult(plan.collection.name, status, outcome, cause)
 
 
-def _migrate(task: Task) -> None:
-    """By the plan's strategy. A collection that cannot be dropped without losing writes is emptied and filled."""
+def by_strategy(task: Task, plan_anew: Callable[[RunContext], CollectionPlan]) -> CollectionPlan:
+    """Give each document what the task's source says, by the plan's strategy.
+
+    Args:
+        task: what is to be done.
+        plan_anew: makes the plan after what a dead run had left was finished or removed.
+
+    Returns:
+        The plan that it was done by.
+    """
+    if settle_leftover(task) or settle_new(task):
+        task.server.settle()
+        task = replace(task, plan=plan_anew(task.context))
+    return _migrate(task)
+
+
+def _migrate(task: Task) -> CollectionPlan:
+    """The plan of what then has the vectors. A collection that cannot be dropped without losing writes is emptied."""
     plan = task.plan
+    if plan.strategy == "alias":
+        return Alias(task).run()
     if plan.strategy == "in place":
         limit = task.context.options.limit_of(plan.eligible)
         Passes(task, plan.schema, backs_up=True, limit=limit).run(plan.eligible)
@@ -308,8 +330,11 @@ def _migrate(task: Task) -> None:
         CreateAnew(task, plan.backup).run()
     elif plan.strategy in ("rebuild", "alter"):
         Refill(task).run()
+    elif plan.strategy == "into":
+        Expand(task).run()
     else:
         _recreate(task)
+    return plan
 
 
 def _recreate(task: Task) -> None:
@@ -344,7 +369,9 @@ def _status_of(context: RunContext, outcome: Outcome, cause: str) -> str:
 def _note_end(context: RunContext, outcome: Outcome, identity: str, cause: str, measure: Callable[[], None]) -> str:
     """What became of the collection, into the ledger; returns the cause of a stop, perhaps the ledger itself."""
     status = _status_of(context, outcome, cause)
-    state: Any = status if status != "completed" else "partial" if outcome.failures else "completed"
+    state: Any = status
+    if status == "completed":
+        state = "waiting" if outcome.waits else "partial" if outcome.failures else "completed"
     try:
         context.ledger.update_collection(
             identity,
@@ -393,7 +420,9 @@ def _mixture(context: RunContext, plan: CollectionPlan, outcome: Outcome) -> lis
         f"{use.documents} of {known.model.model} ({known.model.dimensions})"
         for known in models
         for use in known.collections
-        if (use.source, use.collection) == (context.server.address, plan.name) and use.documents
+        if (use.source, use.collection) == (context.server.address, plan.name)
+        and use.field in ("", plan.collection.embedding_field)
+        and use.documents
     ]
     if len(standing) < 2:
         return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +10,8 @@ import numpy as np
 
 from kai.models import fingerprint
 from kai.settings import Settings, load_settings
-from kai.typesense import Typesense, nameable
+from kai.typesense import Typesense, embedding_field, nameable
+from kai.typesense_schemas import serving_field
 from migration.documents.fetch import Selection, export_pages
 from migration.embedding.embed import text_hash
 from migration.ledger import DocumentRecord, ModelRecord, vector_hash
@@ -35,6 +36,7 @@ class Explanation:
     """Where a document's vector comes from.
 
     Attributes:
+        field: the embedding field.
         status: the verdict in words.
         eligible: whether the collection's filter lets the document through.
         dimensions: length of the vector that stands there; None where there is none.
@@ -49,6 +51,7 @@ class Explanation:
     server: str
     collection: str
     document_id: str
+    field: str
     status: Origin
     eligible: bool
     dimensions: int | None
@@ -66,6 +69,7 @@ def explain(
     collection: str,
     document_id: str,
     *,
+    field: str | None = None,
     collections_file: Path | None = None,
     settings: Settings | None = None,
     console: Console = SILENT,
@@ -75,6 +79,7 @@ def explain(
     Args:
         collection: its collection: as it is described, or the real name where that is an alias.
         document_id: its id.
+        field: the embedding field; None for the one that serves.
         collections_file: descriptions of the user's own collections; None for KAI's.
         settings: Typesense, the ledger, and the model that new vectors would be from, of which no key is needed; None
             reads `.env` and the environment.
@@ -88,12 +93,17 @@ def explain(
     with open_server(settings, console) as server:
         described, schema = described_collection(server, collection, collections_file)
         name = str(schema["name"])
+        described = replace(described, embedding_field=field or serving_field(schema, described.embedding_field))
+        if field is not None and embedding_field(schema, field) is None:
+            raise Refused(f"--field: collection {name!r} has no field {field!r}")
         document = server.document(name, document_id)
         if document is None:
             raise Refused(f"DOCUMENT_ID: collection {name!r} has no document {document_id!r}")
         eligible = not described.filter_by or _is_let_through(server, name, document_id, described.filter_by)
         with open_ledger(settings) as ledger:
-            record = ledger.documents(server.address, name, [document_id]).get(document_id)
+            record = ledger.documents(server.address, name, [document_id], field=described.embedding_field).get(
+                document_id
+            )
             model = ledger.find_model(record.model_id) if record and record.model_id else None
             run = name_of(ledger, record.run_id if record else None)
     text, vector = described.text_of(document), document.get(described.embedding_field)
@@ -105,6 +115,7 @@ def explain(
         server=server.address,
         collection=name,
         document_id=document_id,
+        field=described.embedding_field,
         status=_status(record, text_now, vector_now),
         eligible=eligible,
         dimensions=len(vector) if vector else None,

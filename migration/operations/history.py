@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -223,8 +224,9 @@ def list_models(*, settings: Settings | None = None) -> Models:
     """
     with open_ledger(settings or load_settings(needs=())) as ledger:
         models = ledger.models()
-    places = [f"{use.source}/{use.collection}" for model in models for use in model.collections]
-    return Models(tuple(models), tuple(sorted({place for place in places if places.count(place) > 1})))
+    uses = [use for model in models for use in model.collections]
+    places = Counter((f"{use.source}/{use.collection}", use.field) for use in uses)
+    return Models(tuple(models), tuple(sorted({place for (place, _), count in places.items() if count > 1})))
 
 
 def _line(summary: RunSummary) -> RunLine:

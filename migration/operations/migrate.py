@@ -5,23 +5,24 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from kai.models import EmbeddingSettings, estimate_cost, fingerprint
 from kai.settings import Settings, load_settings
 from kai.typesense import Schema, TypesenseError
-from kai.typesense_schemas import signature_of
+from kai.typesense_schemas import signature_of, signed
 from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder
 from migration.ledger import Ledger, MetricsRecord, ModelRecord, RunRecord
 from migration.ledger.runs import LATEST
 from migration.operations import report
-from migration.operations.checks import TARGET, check_run, record_verdict, told, told_wrong
-from migration.operations.execute import RunResult, execute, running, unfinished
+from migration.operations.checks import TARGET, WORTH_PAYING_FOR, check_run, record_verdict, told, told_wrong
+from migration.operations.execute import RunResult, by_strategy, execute, running, unfinished
+from migration.operations.follow import follow
 from migration.operations.measure import Measures
-from migration.operations.record import call_of_migration, tool_of
-from migration.operations.same_model import SameModel, disown, recognise
+from migration.operations.record import call_of_migration
+from migration.operations.same_model import disown, recognise
 from migration.operations.setup import (
     LOCK_PATIENCE,
     Session,
@@ -30,6 +31,7 @@ from migration.operations.setup import (
     open_ledger,
     open_server,
     probe,
+    register_model,
     selected_collections,
 )
 from migration.runtime import memory
@@ -41,9 +43,14 @@ from migration.strategies.curation import refuse_unusable
 from migration.strategies.plan import CollectionPlan, Plan, look_at_texts, make_plan, plan_collection, refuse_unwritable
 from migration.strategies.refusals import Refused
 from migration.strategies.sources import Embedded
+from migration.strategies.task import Task
 
 _PROVIDER_PATIENCE: Final = 2.5
 """How much longer than for Typesense a run waits for the provider, whose outages last longer."""
+_LOOKED_AT_FOR_PACE: Final = 20
+"""Runs that are asked how fast this server is."""
+_COPYING: Final = {"recreate": "recreating", "alias": "copying"}
+"""What the strategies do that copy what is on disk."""
 
 
 def preview(options: MigrationOptions, settings: Settings | None = None, console: Console = SILENT) -> Plan:
@@ -68,7 +75,8 @@ def preview(options: MigrationOptions, settings: Settings | None = None, console
         session.server.patience = session.options.patience
         embedding, stopped = session.settings.embedding, session.control.stopped
         looked_at = [look_at_texts(session.server, item, embedding, stopped) for item in plan.collections]
-        return replace(same.told(plan), collections=tuple(looked_at))
+        paces = _paces(session, ledger)
+        return same.told(replace(plan, collections=tuple(item.at_paces(paces) for item in looked_at)))
 
 
 def migrate(options: MigrationOptions, settings: Settings | None = None, console: Console = SILENT) -> RunResult:
@@ -94,7 +102,11 @@ def migrate(options: MigrationOptions, settings: Settings | None = None, console
 def _planned(options: MigrationOptions, settings: Settings | None, console: Console) -> Iterator[tuple[Session, Plan]]:
     """What is not given is read from the environment; the plan is one that nothing speaks against."""
     settings = settings or load_settings(options.env_file)
-    strategy = options.strategy or settings.strategy
+    if options.into is not None and options.strategy not in (None, "auto", "into"):
+        raise Refused(
+            f"--into, --strategy: a second field is a way of its own; leave --strategy {options.strategy} out"
+        )
+    strategy = "into" if options.into is not None else options.strategy or settings.strategy
     options = replace(options, strategy=strategy)
     collections = selected_collections(options.collections, options.collections_file)
     control = Control(pause_file=settings.home / "pause", nice=options.nice, announce=console.warn)
@@ -128,7 +140,7 @@ def _run(session: Session, plan: Plan) -> RunResult:
 
         def begin() -> RunRecord:
             report.banner(session.console, same.told(plan))
-            model = _register(ledger, embedding, same)
+            model = register_model(ledger, embedding, same.server, same.digest)
             if (earlier := _resumable(session, ledger, plan, model.id)) is not None:
                 return ledger.resume_run(earlier.id, call=call, **provider)
             return ledger.start_run(
@@ -148,7 +160,7 @@ def _run(session: Session, plan: Plan) -> RunResult:
                 **provider,
             )
 
-        names = [item.name for item in plan.collections if item.strategy != "skipped"]
+        names = [name for item in plan.collections if item.strategy != "skipped" for name in item.names]
         context = stack.enter_context(running(session, ledger, names, begin, lambda: _figures(session)))
         measures = Measures(ledger, context.run.id, embedding.model)
         # Of a run that is resumed, what it has cost and taken so far counts too.
@@ -157,10 +169,12 @@ def _run(session: Session, plan: Plan) -> RunResult:
         assert model is not None  # noqa: S101 - registered right before
         if same.is_other:
             disown(session, ledger, cache, plan, model)
+        works = [_Migration(item, embedding, embedder, model) for item in plan.collections]
         return execute(
             context,
-            [_Migration(item, embedding, embedder, model) for item in plan.collections],
+            works,
             measures,
+            afterwards=lambda: follow(context, [work for work in works if work.plan.beside]),
         )
 
 
@@ -182,8 +196,11 @@ class _Migration:
         console.line(f"Starting migration for '{name}'...")
         console.line(f"  - Embedding field: {plan.collection.embedding_field}")
         console.line(f"  - Filter: {plan.collection.filter_by or 'none'}")
-        if plan.strategy == "recreate":
-            console.line(f"  - Strategy: recreate ({plan.old_dimensions} -> {plan.new_dimensions} dimensions)")
+        if plan.strategy in ("recreate", "into", "alias"):
+            beside = f", beside {plan.beside}" if plan.beside else ""
+            successor = f", {plan.name} -> {plan.successor}" if plan.successor else ""
+            dimensions = f"{plan.old_dimensions} -> {plan.new_dimensions} dimensions"
+            console.line(f"  - Strategy: {plan.strategy} ({dimensions}{beside}{successor})")
         console.line(f"  Found {plan.eligible} documents to migrate")
         for hazard in plan.hazards:
             console.warn(f"  ! {hazard}")
@@ -196,9 +213,14 @@ class _Migration:
     def source(self, context: RunContext, _stack: contextlib.ExitStack) -> Embedded:
         return Embedded(context, self.plan.collection, self.embedder, self.embedding, self.model)
 
-    def plan_anew(self, context: RunContext) -> CollectionPlan:
+    def carry_out(self, task: Task) -> CollectionPlan:
+        return by_strategy(task, self._plan_anew)
+
+    def _plan_anew(self, context: RunContext) -> CollectionPlan:
         server, options = context.server, replace(context.options, allow_lag=True)  # What was begun is finished.
-        return plan_collection(server, self.embedding, self.plan.collection, server.collections(), options)
+        serving = self.plan.beside or self.plan.collection.embedding_field
+        collection = replace(self.plan.collection, embedding_field=serving)
+        return plan_collection(server, self.embedding, collection, server.collections(), options)
 
     def conclude(self, context: RunContext, plan: CollectionPlan, outcome: Outcome) -> None:
         """The checks at the end; then the collection says which model its vectors are from."""
@@ -214,9 +236,17 @@ class _Migration:
         ):  # Failures are named with the rest.
             context.console.warn(f"    ! {line}")
         _sign(context, plan, self.embedding, outcome)
+        if outcome.waits and plan.beside:
+            outcome.notes.append(
+                f"searches by {plan.beside!r} are answered as before. Set the application to the field "
+                f"{plan.collection.embedding_field!r} and {self.embedding.model}, both at one moment; then "
+                f"`kai-migrate finish {context.run.name}` takes {plan.beside!r} out of '{plan.name}'. "
+                f"`kai-migrate rollback {context.run.name}` takes it back"
+            )
 
 
 def _schema_of(context: RunContext, plan: CollectionPlan) -> Schema:
+    context.server.settle()
     schema = context.server.collection(plan.name)
     if schema is None:
         raise TypesenseError(f"the collection {plan.name!r} is not there any more", status=404)
@@ -226,7 +256,7 @@ def _schema_of(context: RunContext, plan: CollectionPlan) -> Schema:
 def _sign(context: RunContext, plan: CollectionPlan, embedding: EmbeddingSettings, outcome: Outcome) -> None:
     """Say on the server which model the collection's vectors are from, beside whatever its metadata says."""
     schema = _schema_of(context, plan)
-    metadata = dict(schema.get("metadata") or {})
+    metadata, field = dict(schema.get("metadata") or {}), plan.collection.embedding_field
     mark = fingerprint(embedding, plan.collection.template)
     if metadata.get("embedding") is not None and not isinstance(metadata["embedding"], dict):
         outcome.notes.append(
@@ -234,15 +264,19 @@ def _sign(context: RunContext, plan: CollectionPlan, embedding: EmbeddingSetting
             "nobody can read there which model the vectors are from"
         )
         return
-    standing = signature_of(schema)
+    standing = signature_of(schema, field)
     if not outcome.written and standing.get("fingerprint") == mark:
         return
-    metadata["embedding"] = standing | {
+    signature = {
         **embedding.describe(),
         "fingerprint": mark,
         "run": context.run.name,
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "field": field,
+        "replaces": standing.get("replaces"),
     }
+    known = {name: value for name, value in signature.items() if value is not None}
+    metadata["embedding"] = signed(schema, field, known, beside=bool(plan.beside))
     context.server.set_metadata(plan.name, metadata)
 
 
@@ -277,6 +311,24 @@ def _with_notes(plan: Plan, options: MigrationOptions) -> Plan:
     return replace(plan, collections=tuple(items))
 
 
+def _paces(session: Session, ledger: Ledger | None) -> dict[str, float]:
+    """By strategy, how many numbers of vectors a second the last run on this server wrote that took it alone."""
+    paces: dict[str, float] = {}
+    if ledger is None:
+        return paces
+    for run in ledger.runs(_LOOKED_AT_FOR_PACE):
+        if run.kind != "migrate" or run.source.get("server") != session.server.address:
+            continue
+        done = [each for each in ledger.collection_runs(run.id) if each.strategy != "skipped"]
+        measured = next(iter(ledger.metrics(run.id)), None)
+        speed = measured.documents_per_second if measured else None
+        if len({each.strategy for each in done}) != 1 or sum(each.done for each in done) < WORTH_PAYING_FOR:
+            continue
+        if speed and done[0].new_dimensions:
+            paces.setdefault(done[0].strategy, speed * done[0].new_dimensions)
+    return paces
+
+
 def _refuse_taken_alias(session: Session, plan: Plan, ledger: Ledger | None) -> None:
     """The ledger refuses an alias that is taken when a run begins; a preview is to refuse it too."""
     settings, alias = session.settings, session.options.alias
@@ -294,15 +346,15 @@ def _refuse_what_loses(plan: Plan, options: MigrationOptions) -> None:
     whole = [
         f"{item.name} ({item.strategy})"
         for item in plan.collections
-        if item.strategy in ("recreate", "rebuild", "alter")
+        if item.strategy in ("recreate", "rebuild", "alter", "alias")
     ]
     if whole and (options.limit or options.until):
         raise Refused(f"--limit, --until: {', '.join(whole)} can only be migrated as a whole")
     problems = [
-        f"the field {field['name']!r} of {item.name!r} has `store: false`: recreating the collection would lose its "
-        "values; give --allow-partial if that is all right"
+        f"the field {field['name']!r} of {item.name!r} has `store: false`: {_COPYING[item.strategy]} the collection "
+        "would lose its values; give --allow-partial if that is all right"
         for item in plan.collections
-        if item.strategy == "recreate" and not options.allow_partial
+        if item.strategy in _COPYING and not options.allow_partial
         for field in item.schema["fields"]
         if field.get("store") is False
     ]
@@ -313,20 +365,9 @@ def _refuse_what_loses(plan: Plan, options: MigrationOptions) -> None:
 # -- the ledger's side -----------------------------------------------------------------------------------
 
 
-def _register(ledger: Ledger, embedding: EmbeddingSettings, same: SameModel) -> ModelRecord:
-    package, version = tool_of(embedding.family)
-    return ledger.register_model(
-        **asdict(embedding),
-        fingerprint=fingerprint(embedding, ""),
-        tool_source=package,
-        tool_version=version,
-        provider_server=same.server,
-        model_digest=same.digest,
-    )
-
-
 def _source(session: Session, plan: Plan) -> dict[str, Any]:
-    return {"server": session.server.address, "collections": [item.name for item in plan.collections]}
+    names = [name for item in plan.collections for name in item.names]
+    return {"server": session.server.address, "collections": names}
 
 
 def _resumable(session: Session, ledger: Ledger, plan: Plan, model: str | None) -> RunRecord | None:

@@ -29,6 +29,14 @@ def refuse_another_server(run: RunRecord, address: str) -> None:
         )
 
 
+def names_of(run: RunRecord, row: CollectionRunRecord) -> set[str]:
+    """The collection of a run, and the one whose place it took, if it took another's."""
+    names = [str(name) for name in run.source.get("collections", ())]
+    if row.strategy != "alias" or row.collection not in names[1:]:
+        return {row.collection}
+    return {row.collection, names[names.index(row.collection) - 1]}
+
+
 class Writers:
     """The runs that wrote to the collections of a server, and which of them still stand.
 
@@ -95,9 +103,12 @@ class Writers:
         others = [run for run in self.after(undone, collection) if not self.has_backup(run, collection)]
         if unfinished is not None and unfinished.state in UNFINISHED:
             others.append(unfinished)
-        total, notes = self.ledger.count_documents(self.address, collection), []
+        field = self.ledger.field_written(undone.id, collection)
+        total, notes = self.ledger.count_documents(self.address, collection, field=field), []
         for run in others:
-            count = self.ledger.count_documents(self.address, collection, run.model_id) if run.model_id else 0
+            if run.model_id is None:
+                continue
+            count = self.ledger.count_documents(self.address, collection, run.model_id, field=field)
             if not 0 < count < total:
                 continue
             remedy = "its backup is not there; migrate again to have one model"

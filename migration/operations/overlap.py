@@ -23,7 +23,7 @@ from kai.vectors import Vector
 from migration.backup import Backup, BackupError
 from migration.documents.fetch import PAGE_SIZE, Selection, fetch_documents
 from migration.ledger import Ledger, ModelRecord, RunRecord
-from migration.operations.order import UNDOABLE
+from migration.operations.order import UNDOABLE, names_of
 
 NEIGHBOURS: Final = 10
 MOST_DOCUMENTS: Final = 20_000
@@ -177,7 +177,7 @@ class VectorOrigins:
         ledger: what was done.
         home: MIGRATION_HOME, to which a backup's path may be relative.
         server: where the documents are; None where it cannot be used, and `why_no_server` says why.
-        fields: embedding field by collection, for the server.
+        fields: embedding field by collection, for runs of a version that did not note it.
     """
 
     ledger: Ledger
@@ -185,6 +185,10 @@ class VectorOrigins:
     server: Typesense | None
     fields: Mapping[str, str]
     why_no_server: str = ""
+
+    def field_of(self, run: RunRecord, collection: str) -> str:
+        """The embedding field that the run wrote; empty where neither ledger nor description names it."""
+        return self.ledger.field_written(run.id, collection) or self.fields.get(collection, "")
 
 
 def compare_neighbours(
@@ -198,14 +202,14 @@ def compare_neighbours(
 ) -> list[CollectionNeighbours]:
     """Compare the neighbours in every collection that both runs did."""
     ledger = places.ledger
-    first, second = (list(dict.fromkeys(c.collection for c in ledger.collection_runs(r.id))) for r in (one, other))
+    first, second = ({c.collection: names_of(r, c) for c in ledger.collection_runs(r.id)} for r in (one, other))
     results: list[CollectionNeighbours] = []
-    for collection in (name for name in first if name in second):
+    for collection, theirs in ((a, b) for a in first for b in second if first[a] & second[b]):
         try:
             a = vectors_of_run(places, one, collection, limit=limit)
             if one.model_id == other.model_id:
                 raise NotAvailable("both runs used the same model")
-            b = vectors_of_run(places, other, collection, limit=limit, allowed=a.by_id)
+            b = vectors_of_run(places, other, theirs, limit=limit, allowed=a.by_id)
             found = overlap(a.by_id, b.by_id, sample=sample, seed=seed)
             if found is None:
                 raise NotAvailable("the two runs have less than three documents in common")
@@ -234,19 +238,19 @@ def vectors_of_run(
     if model is None:
         raise NotAvailable(f"not available: the ledger does not know which model {run.name} used")
     drawn = HashSample(limit, allowed)
-    source = str(run.source.get("server", ""))
-    standing = places.ledger.count_documents(source, collection, model.id)
+    source, field = str(run.source.get("server", "")), places.field_of(run, collection)
+    standing = places.ledger.count_documents(source, collection, model.id, field=field)
     trouble: list[str] = []
     origins: list[str] = []
     if standing:
         try:
-            _draw_standing(places, source, collection, model, drawn)
+            _draw_standing(places, source, collection, field, model, drawn)
         except (NotAvailable, TypesenseError) as error:
             trouble.append(str(error))
     if drawn.vectors:
         origins.append("server")
-    if not drawn.vectors or standing < places.ledger.count_documents(source, collection):
-        origins += _draw_from_backups(places, run, collection, model, drawn, trouble)
+    if not drawn.vectors or standing < places.ledger.count_documents(source, collection, field=field):
+        origins += _draw_from_backups(places, run, collection, field, model, drawn, trouble)
     by_id = {id_: vector for id_, vector in drawn.vectors.items() if vector is not None}
     if not by_id:
         reasons = "; ".join([f"no backup holds the vectors of {run.name}", *trouble])
@@ -254,24 +258,26 @@ def vectors_of_run(
     return RunVectors(by_id, " and ".join(origins), drawn.truncated)
 
 
-def _draw_standing(places: VectorOrigins, source: str, collection: str, model: ModelRecord, drawn: HashSample) -> None:
+def _draw_standing(
+    places: VectorOrigins, source: str, collection: str, field: str, model: ModelRecord, drawn: HashSample
+) -> None:
     """The vectors on the server which the ledger says are the model's, and which nobody has overwritten since."""
-    server, field = places.server, places.fields.get(collection)
+    server = places.server
     if server is None:
         raise NotAvailable(places.why_no_server)
     if server.address != source:
         raise NotAvailable(f"its vectors stand on {source}, and the server that is configured is {server.address}")
-    if field is None:
+    if not field:
         raise NotAvailable(f"the embedding field of {collection!r} is not known; give --collections-file")
     ids = HashSample(drawn.limit, drawn.allowed)
-    for record in places.ledger.iterate_documents(source, collection):
+    for record in places.ledger.iterate_documents(source, collection, field=field):
         if record.model_id == model.id:
             ids.draw(record.document_id)
     drawn.truncated |= ids.truncated
     selection = Selection(field, fields=())
     there = iter(ids.vectors)
     while some := list(islice(there, PAGE_SIZE)):
-        known = places.ledger.documents(source, collection, some)
+        known = places.ledger.documents(source, collection, some, field=field)
         for document in fetch_documents(server, collection, selection, some):
             stored = document.vector_bytes()
             if stored and known[document.id].has_vector(stored):
@@ -279,7 +285,13 @@ def _draw_standing(places: VectorOrigins, source: str, collection: str, model: M
 
 
 def _draw_from_backups(
-    places: VectorOrigins, run: RunRecord, collection: str, model: ModelRecord, drawn: HashSample, trouble: list[str]
+    places: VectorOrigins,
+    run: RunRecord,
+    collection: str,
+    field: str,
+    model: ModelRecord,
+    drawn: HashSample,
+    trouble: list[str],
 ) -> list[str]:
     """What later runs put aside before they overwrote it; returns where from."""
     failed = {failure.document_id for failure in places.ledger.failures(run.id, collection)}
@@ -288,18 +300,24 @@ def _draw_from_backups(
     for follower in reversed(later):
         if follower.source.get("server") != run.source.get("server") or follower.model_id == run.model_id:
             continue
-        records = [item for item in places.ledger.collection_runs(follower.id) if item.collection == collection]
+        rows = places.ledger.collection_runs(follower.id)
+        records = [item for item in rows if collection in names_of(follower, item)]
+        is_replaced = any(item.embedding_field in (None, field) for item in records)
         # A run that was resumed may name one folder several times.
         for folder in dict.fromkeys(places.home / item.backup_path for item in records if item.backup_path):
             before = len(drawn.vectors)
             try:
-                for id_, vector in chain.from_iterable(Backup.load(folder).vectors()):
+                backup = Backup.load(folder)
+                if field and backup.manifest.embedding_field != field:
+                    continue
+                is_replaced = True
+                for id_, vector in chain.from_iterable(backup.vectors()):
                     if vector is not None and len(vector) == model.dimensions and id_ not in failed:
                         drawn.draw(id_, np.asarray(vector, np.float32))
             except (BackupError, OSError) as error:
                 trouble.append(str(error))
             if len(drawn.vectors) > before:
                 origins.append(f"backup of {follower.name}")
-        if records and follower.kind in UNDOABLE:
+        if is_replaced and follower.kind in UNDOABLE:
             break  # What runs after this one put aside are not this model's vectors any more.
     return origins

@@ -7,9 +7,11 @@ from typing import Final
 from kai.settings import EmbeddingSettings
 from migration.ledger import MetricsRecord
 from migration.runtime.console import RULE, Console
+from migration.strategies.hazards import megabytes
 from migration.strategies.plan import CollectionPlan, Plan, requests_needed
 from migration.strategies.refusals import Strategy, decide, way_problem
 from migration.strategies.shadow_state import past_the_drop, unfinished_refill
+from migration.strategies.ways import Way, recommended
 
 _WORTH_A_PAUSE: Final = 1_000
 """Documents from which on emptying and filling is proposed, with the time that it takes and the pause that it costs."""
@@ -81,6 +83,7 @@ def _preview_collection(console: Console, plan: CollectionPlan, embedding: Embed
     console.line(f"  - Dimensions: {old} -> {plan.new_dimensions}")
     console.line(f"  - Strategy: {plan.strategy}")
     _preview_time(console, plan)
+    _compare_ways(console, plan)
     for hazard in plan.hazards:
         console.line(f"  ! {hazard}")
 
@@ -99,19 +102,60 @@ def _price(usd: float | None) -> str:
 def _preview_time(console: Console, plan: CollectionPlan) -> None:
     """The server's share by the planned way and by the one beside it; measured on 2 cores, so roughly."""
     console.line(f"  - Server's share of the time: {_time_by(plan, plan.strategy)}")
+    if plan.strategy == "alias":
+        return  # Nothing pauses, and nothing is mixed.
     if plan.old_dimensions is None or unfinished_refill(plan.schema) or past_the_drop(plan.leftover, plan.schema):
         return  # Begun, it can only be finished in its own way.
     usual = decide(plan.old_dimensions, plan.new_dimensions, "auto")
     refill = decide(plan.old_dimensions, plan.new_dimensions, "alter")
+    if plan.strategy == "into":
+        return
     if plan.strategy == refill:
         console.line(f"  - {usual.capitalize()} instead: {_time_by(plan, usual)}")
     elif plan.documents >= _WORTH_A_PAUSE and way_problem(plan.collection, plan.schema, refill) is None:
         console.line(f"  - With --strategy {refill} instead: {_time_by(plan, refill)}")
 
 
+def _compare_ways(console: Console, plan: CollectionPlan) -> None:
+    """Every way that is open, with what it takes, and which one to take."""
+    if len(plan.ways) < 2:
+        return
+    console.line("  - Ways that are open:")
+    console.table([_WAYS, *(_row(way) for way in plan.ways)])
+    if (best := recommended(plan.ways, plan.documents)) is not None:
+        way, reason = best
+        console.line(f"  - Recommended: {way.strategy} ({way.option or 'no option needed'}): {reason}")
+
+
+_WAYS: Final = (
+    "    WAY",
+    "TIME",
+    "PAUSE",
+    "PARTIAL",
+    "MIXED",
+    "WRITES THAT COULD BE LOST",
+    "MEMORY",
+    "THE APPLICATION MUST",
+)
+
+
+def _row(way: Way) -> tuple[str, ...]:
+    measured = " (as measured here)" if way.measured else ""
+    return (
+        f"    {way.strategy}",
+        f"about {duration(way.seconds)}{measured}",
+        duration(way.pause_seconds) if way.pause_seconds else "none",
+        duration(way.partial_seconds) if way.partial_seconds else "none",
+        "yes" if way.mixes else "no",
+        way.loses or "none",
+        megabytes(way.memory) if way.memory else "none",
+        way.application,
+    )
+
+
 def _time_by(plan: CollectionPlan, strategy: Strategy) -> str:
     seconds = plan.server_seconds[strategy]
-    if strategy == "in place":
+    if strategy in ("in place", "into", "alias"):
         return f"about {duration(seconds)}, and nothing pauses"
     if strategy == "recreate":
         return f"about {duration(seconds)}, and documents are missing for about {duration(seconds / 2)} of it"

@@ -5,20 +5,16 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from kai.collections import EmbeddedCollection, described_as, load_collections
-from kai.settings import ChosenStrategy, Settings, load_settings
-from kai.typesense import Schema, Typesense, embedding_field
+from kai.settings import Settings, load_settings
+from kai.typesense import Typesense
 from migration.backup import Backup
 from migration.backup.manifest import MANIFEST
-from migration.backup.old_vectors import OldVectors
-from migration.backup.shelf import folder_name
-from migration.embedding.cache import CacheError, VectorCache
 from migration.ledger import Call, Ledger, LedgerError, RunRecord
 from migration.ledger.records import UNFINISHED, RunKind
 from migration.operations.execute import RunResult, execute, running, unfinished
+from migration.operations.finish import Waiting, known_run, latest_of, let_go, marks_of
 from migration.operations.measure import Measures
 from migration.operations.order import (
     UNDOABLE,
@@ -28,15 +24,12 @@ from migration.operations.order import (
 )
 from migration.operations.record import call_of
 from migration.operations.setup import TYPESENSE_ONLY, Session, open_ledger, open_server
+from migration.operations.ways_back import AnyWay, Withdrawal, swap_back, ways_back
 from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control
-from migration.strategies.context import Outcome, RunContext
-from migration.strategies.curation import refuse_unusable
-from migration.strategies.plan import CollectionPlan
-from migration.strategies.refusals import Refused, Strategy, decide, way_problem
-from migration.strategies.restorable_curation import restorable
-from migration.strategies.shadow_state import find_shadow, past_the_drop, read_mark, role_of, unfinished_refill
-from migration.strategies.sources import UNDESCRIBED, KnownModels, PutBack, fingerprint_before
+from migration.strategies.alias.state import Pair
+from migration.strategies.context import RunContext
+from migration.strategies.refusals import Refused
 
 
 def rollback(
@@ -63,9 +56,24 @@ def rollback(
     """
     with _opened(settings, console) as (session, ledger):
         server = session.server
-        target = _target(ledger, run)
+        schemas = {str(schema["name"]): schema for schema in server.collections()}
+        marks = marks_of(list(schemas.values()))
+        target = _target(ledger, server, marks, run)
         refuse_another_server(target, server.address)
-        folders = _chosen_folders(ledger, target, collections, server.aliases())
+        if (settled := _settled(ledger, target, marks)) is not None:
+            return settled
+        filled = [name for name, mark in marks.items() if mark.run == target.name]
+        # Where the aliases lead back already, they mean the collection that is still to go.
+        taken = {pair.old: pair.new for pair in marks.values() if isinstance(pair, Pair)}
+        names = taken | {alias: taken.get(name, name) for alias, name in server.aliases().items()}
+        folders = _chosen_folders(ledger, target, collections, names, filled)
+        undone = [
+            swap_back(server, session.settings, mark, collections_file)
+            if isinstance(mark := marks[name], Pair)
+            else Withdrawal.of(schemas[name], mark)
+            for name in filled
+            if folders.pop(name, None)
+        ]
         for warning in refuse_out_of_order(Writers(ledger, server.address), target, folders):
             console.warn(warning)
         if removed := [folder for folder in folders.values() if not (folder / MANIFEST).exists()]:
@@ -77,8 +85,9 @@ def rollback(
                 ]
             )
         backups = {name: Backup.load(folder) for name, folder in folders.items()}
+        ways: list[AnyWay] = [*undone, *ways_back(server, backups, collections_file)]
         call = call_of({"run": target.name, "collections": collections}, session.settings, collections_file)
-        return _go_back(session, ledger, _ways(server, backups, collections_file), confirmed, call, target)
+        return _go_back(session, ledger, ways, confirmed, call, target)
 
 
 def restore(
@@ -109,7 +118,7 @@ def restore(
         backups = {session.server.aliases().get(name, name): backup}
         options = {"file": str(backup.folder.absolute()), "collection": collection}
         call = call_of(options, session.settings, collections_file)
-        return _go_back(session, ledger, _ways(session.server, backups, collections_file), confirmed, call)
+        return _go_back(session, ledger, ways_back(session.server, backups, collections_file), confirmed, call)
 
 
 @contextlib.contextmanager
@@ -120,10 +129,10 @@ def _opened(settings: Settings | None, console: Console) -> Iterator[tuple[Sessi
         yield Session(settings=settings, server=server, console=console, control=control), ledger
 
 
-def _target(ledger: Ledger, name: str | None) -> RunRecord:
+def _target(ledger: Ledger, server: Typesense, marks: Mapping[str, Waiting], name: str | None) -> RunRecord:
     """The run to undo. One that was itself a way back and did not come to its end is gone on with."""
     if name is not None:
-        found = ledger.find_run(name)
+        found = known_run(ledger, server, marks, name)
         if found is None:
             raise Refused(f"there is no run {name!r} in the ledger; kai-migrate history lists them")
         return found
@@ -132,21 +141,57 @@ def _target(ledger: Ledger, name: str | None) -> RunRecord:
         if is_begun and run.reverts_run_id and (earlier := ledger.find_run(run.reverts_run_id)):
             return earlier
         done = ledger.collection_runs(run.id) if run.kind in UNDOABLE else []
-        if any(each.backup_path for each in done):
+        if any(each.backup_path for each in done) or any(mark.run == run.name for mark in marks.values()):
             return run
+        done = [
+            each for each in done if each.strategy not in ("into", "alias")
+        ]  # It was taken back, and had overwritten nothing.
         if run.parameters.get("backup") is False and any(each.done for each in done):
             raise Refused(
                 f"the latest run, {run.name}, was made with --no-backup and cannot be undone; name an earlier run "
                 "to go back to what that one replaced"
             )
+    if marks and (theirs := known_run(ledger, server, marks, latest_of(ledger, marks))) is not None:
+        return theirs  # Begun on another machine.
     raise Refused("no run in the ledger has a backup to go back to; kai-migrate backups lists those on disk")
 
 
+def _settled(ledger: Ledger, target: RunRecord, marks: Mapping[str, Waiting]) -> RunResult | None:
+    """A way back that did all it had to do on the server and died before it could note that; None if there is none."""
+    rows = ledger.collection_runs(target.id)
+    if not rows or any(each.strategy != "alias" or each.backup_path or each.collection in marks for each in rows):
+        return None
+    for run in ledger.runs():
+        if run.kind == "rollback" and run.reverts_run_id == target.id and run.state in UNFINISHED:
+            for each in ledger.collection_runs(run.id):
+                ledger.update_collection(each.id, state="completed")
+            ledger.finish_run(run.id, "completed")
+            return RunResult(run.name, ())
+    raise Refused(f"run {target.name} was taken back already, or finished: kai-migrate list does not show it any more")
+
+
 def _chosen_folders(
-    ledger: Ledger, target: RunRecord, collections: Sequence[str], aliases: Mapping[str, str]
+    ledger: Ledger,
+    target: RunRecord,
+    collections: Sequence[str],
+    aliases: Mapping[str, str],
+    filled: Sequence[str],
 ) -> dict[str, Path]:
-    """The run's backups of the collections that were asked for, by their real names."""
-    every = {each.collection: Path(each.backup_path) for each in ledger.collection_runs(target.id) if each.backup_path}
+    """The run's backups of the collections that were asked for, by their real names.
+
+    Those whose second field the run has `filled` are among them, with a path that says nothing.
+    """
+    rows = [each for each in ledger.collection_runs(target.id) if each.backup_path]
+    if gone := [each for each in rows if each.strategy == "alias" and each.collection not in filled]:
+        raise Refused(
+            *[
+                f"run {target.name} was finished, and the collection that {each.collection!r} replaced is gone; create "
+                f"it again with `kai-migrate restore {each.backup_path}`, then point the aliases to it"
+                for each in gone
+            ]
+        )
+    every = {each.collection: Path(str(each.backup_path)) for each in rows}
+    every |= dict.fromkeys(filled, Path("-"))
     wanted = {aliases.get(name, name): name for name in collections if name != "all"}
     if unknown := [name for real, name in wanted.items() if real not in every]:
         there = ", ".join(sorted(every))
@@ -161,7 +206,7 @@ def _chosen_folders(
 def _go_back(
     session: Session,
     ledger: Ledger,
-    ways: Sequence[_Way],
+    ways: Sequence[AnyWay],
     confirmed: Callable[[str], bool],
     call: Call,
     reverts: RunRecord | None = None,
@@ -172,10 +217,11 @@ def _go_back(
             console.warn(f"Collection {way.plan.name!r} does not exist on {server.url}: it will be created.")
     if not confirmed(_announcement(ways, server.address, reverts)):
         raise Refused("not confirmed; give --yes to go back without being asked")
+    let_go(server, {way.plan.name: way.mark for way in ways if isinstance(way, Withdrawal)})
     server.patience = session.options.patience
     kind: RunKind = "rollback" if reverts else "restore"
     reverted = reverts.id if reverts else None
-    names = [way.plan.name for way in ways]
+    names = [name for way in ways for name in way.plan.names]
     source = {"server": server.address, "collections": names}
 
     def begin() -> RunRecord:
@@ -188,137 +234,10 @@ def _go_back(
 
     with session.control.signals(), running(session, ledger, names, begin) as context:
         measures = Measures(ledger, context.run.id, None)
-        return execute(context, ways, measures, lambda: _mixtures(context, reverts, names) if reverts else ())
-
-
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """One collection's way back.
-
-    Attributes:
-        plan: how it goes.
-        backup: what it goes back to.
-        is_gone: whether there is no such collection, nor what a dead run made of it.
-        stopped: how the line begins that says that it was stopped.
-    """
-
-    plan: CollectionPlan
-    backup: Backup
-    is_gone: bool
-    stopped: str = "Stopped"
-
-    def announce(self, console: Console) -> None:
-        plan = self.plan
-        console.line(f"Going back for '{plan.name}' to what run {self.backup.manifest.run} replaced...")
-        dimensions = f"{plan.old_dimensions or 'none'} -> {plan.new_dimensions or 'none'}"
-        console.line(f"  - Dimensions: {dimensions}, {plan.strategy}")
-
-    def tell_completed(self, console: Console, outcome: Outcome) -> None:
-        failed = len(outcome.failures)
-        console.line(f"  Complete: {outcome.success} vectors stand as they stood, {failed} failed")
-
-    def source(self, context: RunContext, stack: contextlib.ExitStack) -> PutBack:
-        scratch = context.home / "runs" / context.run.name / f"{folder_name(self.plan.name)}.vectors"
-        vectors = stack.enter_context(contextlib.closing(OldVectors(self.backup, scratch)))
-        return PutBack(context, self.plan, self.backup.manifest.run, vectors, _known_models(context, stack))
-
-    def plan_anew(self, context: RunContext) -> CollectionPlan:
-        return _way(context.server, self.plan.name, self.backup, self.plan.collection).plan
-
-    def conclude(self, context: RunContext, plan: CollectionPlan, outcome: Outcome) -> None:
-        """The collection's metadata names the model that it named before."""
-        schema = context.server.collection(plan.name) or {}
-        metadata = dict(schema.get("metadata") or {})
-        earlier = (self.backup.schema.get("metadata") or {}).get("embedding")
-        if metadata.get("embedding") != earlier:
-            metadata.pop("embedding", None)
-            context.server.set_metadata(plan.name, {**metadata, **({"embedding": earlier} if earlier else {})})
-
-
-def _ways(server: Typesense, backups: Mapping[str, Backup], collections_file: Path | None) -> list[_Way]:
-    known, aliases = load_collections(collections_file), server.aliases()
-    return [_way(server, name, backup, described_as(known, name, aliases)) for name, backup in backups.items()]
-
-
-def _way(server: Typesense, name: str, backup: Backup, collection: EmbeddedCollection | None) -> _Way:
-    """How a collection goes back to a backup.
-
-    Raises:
-        Refused: it cannot, and why.
-    """
-    field_name = backup.manifest.embedding_field
-    schema, shadow = server.collection(name), find_shadow(server.collections(), name)
-    mark = read_mark(shadow) if shadow else None
-    if mark is not None and mark.held_elsewhere:
-        raise Refused(mark.holder)
-    collection = collection or EmbeddedCollection(name, field_name, UNDESCRIBED)
-    new = _length(backup.schema, field_name)
-    refill = unfinished_refill(schema) if schema else None
-    # One of this very way back is gone on with.
-    if refill and refill.get("fingerprint") != fingerprint_before(backup.manifest.run, new or 0, collection.template):
-        raise Refused(
-            f"run {refill.get('run')} took the vector field of {name!r} out and did not finish; run that "
-            "migration again, which puts it back, and go back then"
-        )
-    if schema is not None and not refill and embedding_field(schema, field_name) is None:
-        raise Refused(
-            f"collection {name!r} has no field {field_name!r}, which the backup "
-            f"{backup.folder} of {backup.manifest.collection!r} holds the vectors of"
-        )
-    backup.verify()
-    is_gone = schema is None and shadow is None
-    if is_gone and backup.manifest.kind == "vectors":
-        raise Refused(
-            f"Collection not found: collection {name!r} does not exist on {server.url}, and the backup holds vectors, "
-            "not documents"
-        )
-    old = refill["old_dimensions"] if refill else _length(schema, field_name)
-    standing = shadow if schema is None or past_the_drop(mark, schema) else schema
-    documents = int(standing["num_documents"]) if standing else backup.count()[1]
-    # A run that emptied and filled backed up vectors alone, and goes back in the same way where it can.
-    as_it_came = backup.manifest.kind == "vectors" or server.lags
-    may_refill = as_it_came and old != new and schema is not None and not way_problem(collection, schema, "alter")
-    chosen: ChosenStrategy = "alter" if refill or may_refill else "auto"
-    strategy: Strategy = "in place" if new is None else decide(old, new, chosen)
-    if is_gone or (schema is not None and role_of(schema) == "restored"):
-        strategy = "create"
-    elif past_the_drop(mark, schema):
-        strategy = "recreate"
-    if strategy == "create":
-        restorable(server, backup, name)
-    elif strategy == "recreate" and schema is not None and not past_the_drop(mark, schema):
-        refuse_unusable(server, [schema], contents=True)
-    return _Way(
-        CollectionPlan(
-            collection,
-            name,
-            standing or backup.schema,
-            strategy,
-            old,
-            new or 0,
-            documents,
-            documents,
-            leftover=mark,
-            backup=backup,
-        ),
-        backup,
-        is_gone,
-    )
-
-
-def _length(schema: Schema | None, field_name: str) -> int | None:
-    found = embedding_field(schema, field_name) if schema else None
-    return found.get("num_dim") if found else None
-
-
-def _known_models(context: RunContext, stack: contextlib.ExitStack) -> KnownModels:
-    """By the vector cache; without one no model is known, which keeps nobody from going back."""
-    try:
-        cache = stack.enter_context(VectorCache(context.home))
-    except (CacheError, OSError) as error:
-        context.console.detail(f"The vector cache cannot be read: {error}")
-        return KnownModels(None, ())
-    return KnownModels(cache, [known.model for known in context.ledger.models()])
+        result = execute(context, ways, measures, lambda: _mixtures(context, reverts, names) if reverts else ())
+        if reverts and reverts.state == "waiting" and not result.stopped:
+            ledger.finish_run(reverts.id, "completed")
+        return result
 
 
 def _mixtures(context: RunContext, undone: RunRecord, names: Sequence[str]) -> list[str]:
@@ -329,15 +248,7 @@ def _mixtures(context: RunContext, undone: RunRecord, names: Sequence[str]) -> l
         return []  # The vectors are back; this is a note on them.
 
 
-def _announcement(ways: Sequence[_Way], address: str, reverts: RunRecord | None) -> str:
-    lines = [f"  {way.plan.name}: {_what_happens(way, address)}" for way in ways]
+def _announcement(ways: Sequence[AnyWay], address: str, reverts: RunRecord | None) -> str:
+    lines = [f"  {way.plan.name}: {way.what_happens(address)}" for way in ways]
     what = f"Undo run {reverts.name}" if reverts else "Restore"
     return "\n".join([f"{what}:", *lines, "Go on?"])
-
-
-def _what_happens(way: _Way, address: str) -> str:
-    count, theirs = way.backup.count()[1], way.backup.manifest.server
-    origin = "" if theirs == address else f"; the backup is of ANOTHER SERVER, {theirs}, this one is {address}"
-    if way.is_gone:
-        return f"DOES NOT EXIST; it will be CREATED, with the {count} documents of the backup{origin}"
-    return f"{count} old vectors of {way.plan.new_dimensions or 'any'} dimensions, {way.plan.strategy}{origin}"

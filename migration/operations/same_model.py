@@ -144,7 +144,8 @@ def _current(
     if ledger is None or model is None:
         return
     server, name, collection = session.server, str(plan.schema["name"]), plan.collection
-    drawn = ledger.sample_documents(server.address, name, model.id, _looked_at(session))
+    field = collection.embedding_field
+    drawn = ledger.sample_documents(server.address, name, model.id, _looked_at(session), field=field)
     records = {record.document_id: record for record in drawn}
     for document in fetch_documents(server, name, _selection(plan), list(records)):
         record, text, stored = records[document.id], collection.text_of(document.fields), document.vector_bytes()

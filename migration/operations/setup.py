@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, cast
 
@@ -26,9 +26,10 @@ from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder
 from migration.embedding.provider import PROBE_TEXT, ProbeFailed, Provider
 from migration.embedding.throttle import Throttle
-from migration.ledger import Ledger, LedgerError
+from migration.ledger import Ledger, LedgerError, ModelRecord
 from migration.ledger.database import resolve
 from migration.ledger.upgrade import current
+from migration.operations.record import tool_of
 from migration.runtime.console import Console
 from migration.runtime.control import Control
 from migration.runtime.meter import Meter
@@ -53,6 +54,10 @@ PREFLIGHT_PATIENCE: Final = 5.0
 
 _ELECTION: Final = 20.0
 """Seconds, in place of those, for a cluster: it chooses a new leader within about 8 (29.0)."""
+
+
+_TOOLS: Final = {"openai": "langchain-openai", "google": "langchain-google-genai", "ollama": "langchain-ollama"}
+"""The package that computes the vectors, by family."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,3 +250,18 @@ def probe(embedder: Embedder, settings: Settings, text: str = PROBE_TEXT) -> Vec
             hint = "; the address usually ends in /v1"
         unreachable = f"{where}: the provider does not answer as it should: {fault.message}{hint}"
         raise Refused(explained.get(fault.kind, unreachable)) from error
+
+
+def register_model(
+    ledger: Ledger, embedding: EmbeddingSettings, server: str | None = None, digest: str | None = None
+) -> ModelRecord:
+    """The model as the ledger knows it, with the package that computes its vectors, and who gave them."""
+    package, version = tool_of(embedding.family)
+    return ledger.register_model(
+        **asdict(embedding),
+        fingerprint=fingerprint(embedding, ""),
+        tool_source=package,
+        tool_version=version,
+        provider_server=server,
+        model_digest=digest,
+    )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from kai.collections import described_as, load_collections
 from kai.models import fingerprint
 from kai.settings import Settings, SettingsError, load_settings
+from kai.typesense_schemas import serving_field
 from migration.ledger import Ledger, RunRecord, VerificationRecord
 from migration.ledger.records import RunKind
 from migration.ledger.runs import LATEST
@@ -110,6 +111,8 @@ def verify(
             if collection is None or schema is None:
                 what = "is not described; give --collections-file" if schema else "is not on the server any more"
                 raise Refused(f"collection {name!r} {what}")
+            field = ledger.field_written(chosen.id, name) or serving_field(schema, collection.embedding_field)
+            collection = replace(collection, embedding_field=field)
             with console.progress(f"  Verifying {name}", server.count(name, collection.filter_by)) as bar:
                 checks = check_collection(
                     server,

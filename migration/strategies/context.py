@@ -33,6 +33,10 @@ class MigrationOptions:
         nice: share of the time, 0 to 0.95, that Typesense is left idle between writes.
         patience: seconds for which a request is repeated while Typesense is unreachable or overloaded.
         strategy: how the vectors are replaced; None for what `MIGRATION_STRATEGY` says, `auto` by default.
+        into: name of a second field that is filled beside the one that serves, `{field}` in it for the name of that
+            one; None for what the collection's description says.
+        follow: seconds between two looks for what the application has written, until the second field is finished;
+            None ends the run once it is filled.
         limit: most documents of each collection to write; None for all.
         until: the same as a share of the eligible ones, 0 to 1.
         max_cost: US dollars that embedding may cost at most, by list price; None for no bound.
@@ -59,6 +63,8 @@ class MigrationOptions:
     nice: float = 0.0
     patience: float = 120.0
     strategy: ChosenStrategy | None = None
+    into: str | None = None
+    follow: float | None = None
     limit: int | None = None
     until: float | None = None
     max_cost: float | None = None
@@ -160,6 +166,7 @@ class Outcome:
         application_wrote: whether the application was seen writing while the run was under way.
         sample: documents picked at random from the last pass, for the verification.
         verdict: of the verification; empty before it.
+        waits: whether what was replaced stands until the run is finished.
         notes: sentences for the operator.
     """
 
@@ -180,6 +187,7 @@ class Outcome:
     application_wrote: bool = False
     sample: list[Sampled] = field(default_factory=list)
     verdict: Verdict | Literal[""] = ""
+    waits: bool = False
     notes: list[str] = field(default_factory=list)
 
     @property

@@ -71,8 +71,13 @@ def find_hazards(
                     f"the text field {field!r} is not in the schema; where a document lacks it, that part of its text "
                     "is empty"
                 )
-    if strategy == "recreate":
-        yield from _hazards_of_recreating(server, collection, schema, everything, dimensions)
+    if strategy in ("recreate", "alias"):
+        yield from _hazards_of_copying(server, collection, schema, everything, dimensions)
+    if strategy == "alias":
+        yield (
+            "both collections stand until `kai-migrate finish`, the new one with a small one beside it that says what "
+            "both have in common; what lists the collections sees all three"
+        )
     if strategy in ("rebuild", "alter") and vector_field and not vector_field.get("optional"):
         seconds = int(schema["num_documents"]) * dimensions / ADDS_A_SECOND
         yield (
@@ -113,7 +118,7 @@ def shadow_memory(documents: int, dimensions: int) -> int:
     return documents * (dimensions * 4 + 256 + _BYTES_A_DOCUMENT)
 
 
-def _hazards_of_recreating(
+def _hazards_of_copying(
     server: Typesense,
     collection: EmbeddedCollection,
     schema: Schema,
@@ -124,7 +129,7 @@ def _hazards_of_recreating(
     vector_field = embedding_field(schema, collection.embedding_field) or {}
     documents = int(schema["num_documents"])
     outside = documents - server.count(name, collection.filter_by) if collection.filter_by else 0
-    if outside:
+    if outside and vector_field.get("num_dim") != dimensions:
         if vector_field.get("optional"):
             yield (
                 f"{outside} documents outside the filter come along without a vector: one of the old length "

@@ -250,7 +250,7 @@ class Passes:
         work = _PageWork(seen=len(page))
         if self._catching_up:
             page = self._with_vectors(page, work)
-        known = context.ledger.documents(self._server, self._name, [document.id for document in page])
+        known = self._task.known(page)
         doubtful: Page = []
         for document in page:
             if (failure := source.failing(document)) is not None:
@@ -338,7 +338,7 @@ class Passes:
             if row is not None and id_ in work.failures:
                 work.failures[id_].text_hash = row.text_hash
                 self._refused[id_] = row
-        context.ledger.record_documents(self._server, self._name, list(work.rows.values()))
+        context.ledger.record_documents(self._server, self._name, list(work.rows.values()), field=self._field)
         with self._lock:
             new = {id_: failure for id_, failure in work.failures.items() if id_ not in self._failures}
             for id_ in work.rows:

@@ -6,26 +6,34 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any
 
 from kai.collections import EmbeddedCollection
 from kai.models import estimate_cost, estimate_tokens, fingerprint, request_limits
-from kai.settings import EmbeddingSettings
+from kai.settings import ChosenStrategy, EmbeddingSettings
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
-from kai.typesense_schemas import referring_fields
+from kai.typesense_schemas import referring_fields, serving_field
 from migration.backup import Backup
-from migration.documents.fetch import Selection, fetch_pages
+from migration.documents.fetch import Selection, fetch_newest, fetch_pages
 from migration.embedding.embed import text_hash
 from migration.embedding.throttle import Stopped
+from migration.strategies.alias.state import (
+    Pair,
+    find_pair,
+    next_name,
+    refuse_another_target,
+    refuse_unmovable,
+    standing_in_the_way,
+)
 from migration.strategies.context import MigrationOptions
 from migration.strategies.hazards import (
-    ADDS_A_SECOND,
     find_hazards,
     hazards_of_version,
     lagging,
 )
+from migration.strategies.next_field import next_of, wanted_next
 from migration.strategies.refusals import (
     Refused,
     Strategy,
@@ -41,15 +49,10 @@ from migration.strategies.shadow_state import (
     is_foreign,
     past_the_drop,
     read_mark,
+    unfinished,
     unfinished_refill,
 )
-
-_UPDATES_A_SECOND: Final = 115 * 768
-_INSERTS_A_SECOND: Final = 758 * 768
-_FILLS_A_SECOND: Final = 1109 * 768
-_AWAY_SECONDS: Final = 3.1 / 6000 / 768
-"""Measured on 29.0 with 2 cores at 6,000 documents of 768 dimensions; taken as inverse to the dimensions. The last:
-from the drop of a vector field to its return without values, by the dimensions that it had."""
+from migration.strategies.ways import Way, away_seconds, corrected, server_seconds, ways_open
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +90,13 @@ class CollectionPlan:
         server_seconds: what the server's share will take, roughly, by strategy.
         away_seconds: how long the vector search pauses for `rebuild` and `alter`, roughly, and twice where the field is
             required.
+        ways: those that are open; empty where what was begun can only be gone on with.
         hazards: what the operator should know, a sentence each.
         texts: only where they were looked at (dry run).
+        beside: the field that serves while `collection`'s is filled beside it; empty where that one serves.
         leftover: the mark of a shadow that a dead run left, if there is one.
         backup: what a collection that is gone is created from.
+        successor: name of the collection that takes this one's place; empty where none does.
     """
 
     collection: EmbeddedCollection
@@ -103,10 +109,22 @@ class CollectionPlan:
     eligible: int
     server_seconds: dict[str, float] = field(default_factory=dict)
     away_seconds: float = 0.0
+    ways: tuple[Way, ...] = ()
     hazards: tuple[str, ...] = ()
     texts: Texts | None = None
+    beside: str = ""
     leftover: Mark | None = None
     backup: Backup | None = None
+    successor: str = ""
+
+    @property
+    def names(self) -> list[str]:
+        """The collections that are written to."""
+        return [self.name, self.successor] if self.successor else [self.name]
+
+    def at_paces(self, paces: Mapping[str, float]) -> CollectionPlan:
+        """The same, its times by what the server's own runs have shown: numbers of vectors a second by strategy."""
+        return replace(self, ways=corrected(self.ways, self.documents * self.new_dimensions, paces))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +151,7 @@ class Plan:
         return [
             item.schema
             for item in self.collections
-            if item.strategy == "recreate" and not past_the_drop(item.leftover, item.schema)
+            if item.strategy in ("recreate", "alias") and not past_the_drop(item.leftover, item.schema)
         ]
 
 
@@ -227,13 +245,15 @@ def plan_collection(
     schema = server.collection(collection.name)
     # The target of an alias may be away in the middle of a cut-over: then only the alias knows its name.
     name = str(schema["name"]) if schema else server.aliases().get(collection.name, collection.name)
+    if (pair := find_pair(everything, name)) is not None and pair.is_swapped:
+        return _plan_of_swapped(server, embedding, collection, pair, into=options.into)
     shadow = find_shadow(everything, name)
     mark = read_mark(shadow) if shadow else None
     if mark is not None and mark.held_elsewhere:
         raise Refused(mark.holder)
     is_dropped = past_the_drop(mark, schema)
-    if is_dropped:
-        schema = shadow  # A dead run dropped the original: the shadow is the full copy, whatever has its name.
+    # A dead run dropped the original: the shadow is the full copy, whatever has its name.
+    schema = shadow if is_dropped else schema
     if schema is None:
         raise Refused(
             f"Collection not found: collection {collection.name!r} does not exist on {server.url}; "
@@ -245,34 +265,37 @@ def plan_collection(
             f"run {rebuilding.get('run')} took the vector field {other!r} of collection {name!r} out and did not "
             f"finish; run that migration again before {collection.embedding_field!r} is migrated"
         )
+    notes: list[str] = []
+    if (serving := serving_field(schema, collection.embedding_field)) != collection.embedding_field:
+        notes.append(
+            f"the field {serving!r} has replaced {collection.embedding_field!r} and is migrated; name it in the "
+            "collections file"
+        )
+        collection = replace(collection, embedding_field=serving)
     if rebuilding is None and (problem := field_problem(collection, schema)):
         raise Refused(problem)
     vector_field = embedding_field(schema, collection.embedding_field) or (rebuilding or {}).get("field", {})
     old = rebuilding["old_dimensions"] if rebuilding else vector_field.get("num_dim")
     dimensions, strategy = embedding.dimensions, options.strategy or "auto"
-    decided = decide(old, dimensions, "alter" if rebuilding else strategy)
-    if is_dropped:
-        decided = "recreate"
+    decided = "recreate" if is_dropped else decide(old, dimensions, "alter" if rebuilding else strategy)
+    into = _second_field(server, embedding, collection, schema, options)
+    if into:
+        decided = "into"
+        if rebuilding is not None or is_dropped:
+            raise Refused(
+                f"--into: {unfinished(everything, name)}; run that migration again without --into, which finishes it"
+            )
     if rebuilding is None and (problem := way_problem(collection, schema, decided)):
         raise Refused(problem)
-    if decided == "recreate" and shadow is not None and is_foreign(shadow, schema):
-        raise Refused(
-            f"a collection {shadow['name']!r} is there that this tool did not make; rename or delete it first"
-        )
-    if decided == "recreate" and (own := referring_fields([schema], name, itself=True)):
-        raise Refused(
-            f"collection {name!r} refers to itself by {', '.join(own[name])}: its documents cannot be copied in "
-            "any order that the server would take; use --strategy alter"
-        )
-    if decided == "recreate" and not is_dropped and server.lags and not options.allow_lag:
-        raise Refused(
-            f"TYPESENSE_HOST, TYPESENSE_PORT: {lagging(server)}; a recreate of {name!r} could lose what an "
-            "application writes right before the drop: name the nodes, use --strategy alter, or give --allow-lag"
-        )
-    if decided in ("recreate", "rebuild", "alter") and not is_dropped:
+    if decided == "recreate":
+        _refuse_recreate(server, name, schema, shadow, options, is_dropped=is_dropped)
+    if decided == "alias":
+        refuse_unmovable(server, everything, name, collection.name, allow_lag=options.allow_lag)
+    if decided in ("recreate", "rebuild", "alter", "into", "alias") and not is_dropped:
         refuse_without_text(server, collection, schema)
     documents = int(schema["num_documents"])
-    away = _away_seconds(documents, old or dimensions, dimensions, is_required=not vector_field.get("optional"))
+    away = away_seconds(documents, old or dimensions, dimensions, is_required=not vector_field.get("optional"))
+    seconds = server_seconds(documents, dimensions, away)
     plan = CollectionPlan(
         collection,
         name,
@@ -282,11 +305,17 @@ def plan_collection(
         dimensions,
         documents,
         server.count(str(schema["name"]), collection.filter_by),
-        server_seconds=_server_seconds(documents, dimensions, away),
+        server_seconds=seconds,
         away_seconds=away,
         leftover=mark,
+        successor=next_name(name) if decided == "alias" else "",
     )
-    hazards = list(
+    if rebuilding is None and not is_dropped and next_of(schema) is None:
+        plan = replace(plan, ways=ways_open(server, collection, schema, old, dimensions, seconds, away, everything))
+    if into:
+        into_it = replace(collection, embedding_field=into)
+        plan = replace(plan, collection=into_it, beside=collection.embedding_field)
+    hazards = notes + list(
         find_hazards(
             server,
             collection,
@@ -298,16 +327,117 @@ def plan_collection(
             wrote_lately=wrote_lately,
         )
     )
-    if rebuilding is not None:
-        hazards.insert(0, f"run {rebuilding.get('run')} took the vector field out and did not finish; this run does")
-    elif old is None and strategy != "auto":
-        hazards.insert(0, f"--strategy {strategy} has no effect: without a num_dim there is no index to take out")
-    elif old == dimensions and strategy == "recreate":
-        hazards.insert(0, "--strategy recreate has no effect: the length of the vectors stays, so they go in place")
-    if mark is not None:
-        is_wanted = decided == "recreate" and mark.fingerprint == fingerprint(embedding, collection.template)
-        hazards.insert(0, _what_becomes_of(mark, is_wanted=is_wanted, is_dropped=is_dropped))
+    hazards[:0] = _first_to_know(plan, strategy, rebuilding, fingerprint(embedding, collection.template))
     return replace(plan, hazards=tuple(hazards))
+
+
+def _refuse_recreate(
+    server: Typesense,
+    name: str,
+    schema: Schema,
+    shadow: Schema | None,
+    options: MigrationOptions,
+    *,
+    is_dropped: bool,
+) -> None:
+    """Refuse what would lose something, or cannot be copied.
+
+    Raises:
+        Refused: saying which way would do.
+    """
+    if shadow is not None and is_foreign(shadow, schema):
+        raise Refused(
+            f"a collection {shadow['name']!r} is there that this tool did not make; rename or delete it first"
+        )
+    if own := referring_fields([schema], name, itself=True):
+        raise Refused(
+            f"collection {name!r} refers to itself by {', '.join(own[name])}: its documents cannot be copied in "
+            "any order that the server would take; use --strategy alter"
+        )
+    if not is_dropped and server.lags and not options.allow_lag:
+        raise Refused(
+            f"TYPESENSE_HOST, TYPESENSE_PORT: {lagging(server)}; a recreate of {name!r} could lose what an "
+            "application writes right before the drop: name the nodes, use --strategy alter, or give --allow-lag"
+        )
+
+
+def _second_field(
+    server: Typesense,
+    embedding: EmbeddingSettings,
+    collection: EmbeddedCollection,
+    schema: Schema,
+    options: MigrationOptions,
+) -> str:
+    """The field that is to be filled beside the collection's own; empty for none.
+
+    Raises:
+        Refused: it cannot be.
+    """
+    another = options.strategy not in (None, "auto", "into")
+    wanted = wanted_next(
+        replace(collection, next_field="") if another else collection,
+        schema,
+        into=options.into,
+        insists=options.strategy == "into",
+        fingerprint=fingerprint(embedding, collection.template),
+    )
+    if not wanted or next_of(schema) is not None:
+        return wanted
+    if any(d.numbers for d in fetch_newest(server, str(schema["name"]), Selection(wanted, fields=()), 30)[1]):
+        raise Refused(
+            f"--into: documents of collection {schema['name']!r} have values by the name {wanted!r} already, which "
+            "would be overwritten; choose another name"
+        )
+    return wanted
+
+
+def _first_to_know(
+    plan: CollectionPlan, asked: ChosenStrategy, rebuilding: dict[str, Any] | None, target: str
+) -> Iterator[str]:
+    """What a dead run has left, and what of the options does nothing."""
+    mark, old = plan.leftover, plan.old_dimensions
+    if mark is not None:
+        is_wanted = plan.strategy == "recreate" and mark.fingerprint == target
+        yield _what_becomes_of(mark, is_wanted=is_wanted, is_dropped=past_the_drop(mark, plan.schema))
+    if rebuilding is not None:
+        yield f"run {rebuilding.get('run')} took the vector field out and did not finish; this run does"
+    elif plan.strategy == "into":
+        return
+    elif old is None and asked != "auto":
+        yield f"--strategy {asked} has no effect: without a num_dim there is no index to take out"
+    elif old == plan.new_dimensions and asked == "recreate":
+        yield "--strategy recreate has no effect: the length of the vectors stays, so they go in place"
+
+
+def _plan_of_swapped(
+    server: Typesense, embedding: EmbeddingSettings, collection: EmbeddedCollection, pair: Pair, *, into: str | None
+) -> CollectionPlan:
+    """How to go on with a collection in whose place a run has put another.
+
+    Raises:
+        Refused: that run had another target, or is finished or taken back at the moment.
+    """
+    if into:
+        raise Refused(f"--into: {standing_in_the_way(pair)}")
+    schema = refuse_another_target(pair, fingerprint(embedding, collection.template))
+    collection = replace(collection, embedding_field=pair.field)
+    documents = int(schema["num_documents"])
+    return CollectionPlan(
+        collection,
+        pair.old,
+        schema,
+        "alias",
+        (embedding_field(schema, collection.embedding_field) or {}).get("num_dim"),
+        embedding.dimensions,
+        documents,
+        server.count(pair.old, collection.filter_by),
+        server_seconds=server_seconds(documents, embedding.dimensions, 0.0),
+        successor=pair.new,
+        hazards=(
+            f"run {pair.run} put {pair.new!r} in the place of {pair.old!r}; this run carries over what was written to "
+            "that since",
+        ),
+    )
 
 
 def _what_becomes_of(mark: Mark, *, is_wanted: bool, is_dropped: bool) -> str:
@@ -318,20 +448,6 @@ def _what_becomes_of(mark: Mark, *, is_wanted: bool, is_dropped: bool) -> str:
     else:
         next_ = "it is of no use to this run, which removes it"
     return f"run {mark.run} left a shadow behind ({mark.phase}); {next_}"
-
-
-def _away_seconds(documents: int, old: int, new: int, *, is_required: bool) -> float:
-    return documents * (old * _AWAY_SECONDS + (new / ADDS_A_SECOND if is_required else 0.0))
-
-
-def _server_seconds(documents: int, new: int, away: float) -> dict[str, float]:
-    refilled = away + documents * new / _FILLS_A_SECOND
-    return {
-        "in place": documents * new / _UPDATES_A_SECOND,
-        "recreate": 2 * documents * new / _INSERTS_A_SECOND,
-        "rebuild": refilled,
-        "alter": refilled,
-    }
 
 
 def look_at_texts(

@@ -11,13 +11,13 @@ far a run got, and all that this needs.
 from __future__ import annotations
 
 from collections.abc import Set
-from typing import Final
 
 from kai.typesense import Schema
 from migration.backup import BackupWriter
 from migration.strategies.context import RunContext, failures_of
 from migration.strategies.shadow.builder import CannotCopy, ShadowBuilder
 from migration.strategies.shadow.cutover import CutOver, KeepsWriting
+from migration.strategies.shadow.filling import account, fill
 from migration.strategies.shadow.keeping import remove_unfinished_copies
 from migration.strategies.shadow.successor import CutOverStopped
 from migration.strategies.shadow_state import (
@@ -35,8 +35,6 @@ from migration.strategies.shadow_state import (
     shadow_name,
 )
 from migration.strategies.task import Task
-
-CATCH_UPS: Final = 3
 
 
 class Recreate:
@@ -80,7 +78,8 @@ class Recreate:
                 f"a collection {shadow['name']!r} is there that this tool did not make; rename or delete it first"
             )
         remove_unfinished_copies(self._server, everything, self._name)
-        cut_over = CutOver(self._task, self._builder)
+        builder = self._builder
+        cut_over = CutOver(self._task, builder)
         if mark is not None and past_the_drop(mark, live):
             self._builder.take_up(mark)
             with self._builder.keeper:
@@ -91,8 +90,8 @@ class Recreate:
             raise CannotCopy(f"collection {self._name!r} is gone, and its shadow is no full copy of it")
         try:
             self._build(live, shadow, mark)
-            with self._builder.keeper:
-                is_dropped = self._fill() and cut_over.drop()
+            with builder.keeper:
+                is_dropped = fill(self._task, builder) and cut_over.drop()
                 if is_dropped:
                     if self._backup is not None:
                         self._backup.is_complete = True
@@ -101,8 +100,8 @@ class Recreate:
             self._undo()
             raise
         if not is_dropped:
-            self._account()
-            self._builder.keeper.let_go()
+            account(self._task, builder)
+            builder.keeper.let_go()
 
     def _know_the_shadow(self, mark: Mark) -> None:
         """Where the ledger knows nothing of this target, as on another machine, the shadow tells what it has."""
@@ -110,7 +109,10 @@ class Recreate:
         if mark.fingerprint != source.fingerprint:
             return
         names = (mark.of, shadow_name(mark.of))
-        if not any(ledger.count_documents(self._server.address, name, source.model_id) for name in names):
+        if not any(
+            ledger.count_documents(self._server.address, name, source.model_id, field=self._task.field)
+            for name in names
+        ):
             self._builder.learn()
 
     def _build(self, live: Schema, shadow: Schema | None, mark: Mark | None) -> None:
@@ -121,47 +123,6 @@ class Recreate:
         self._task.enter("copying", self._task.plan.eligible)
         self._builder.create(live, shadow)
         self._builder.learn()
-
-    def _fill(self) -> bool:
-        """The shadow is complete, abreast and checked; False if the run was stopped before."""
-        builder = self._builder
-        with self._task.context.console.progress(f"  Migrating {self._name}", self._server.count(self._name)) as bar:
-            builder.build(bar.update)
-        if self._task.is_stopped:
-            return False
-        self._task.enter("catching up")
-        for _ in range(CATCH_UPS):
-            if not (changed := builder.catch_up()) or self._task.is_stopped:
-                break
-        else:
-            self._outcome.notes.append(
-                f"the application keeps writing: {changed} documents changed during the last of {CATCH_UPS} catch-ups"
-            )
-        if self._task.is_stopped:
-            return False
-        self._check()
-        self._account()
-        return not self._task.is_stopped
-
-    def _check(self) -> None:
-        """Read the shadow back.
-
-        Raises:
-            CannotCopy: it is not as it should be, even after another catch-up.
-        """
-        self._task.enter("checking")
-        if self._wrong() and not self._task.is_stopped:
-            self._builder.catch_up()
-            if wrong := self._wrong():
-                raise CannotCopy(f"the shadow is not as it should be: {'; '.join(wrong)}")
-
-    def _wrong(self) -> list[str]:
-        live = get_exact(self._server, self._name)
-        return [f"collection {self._name!r} is gone"] if live is None else self._builder.check(live)
-
-    def _account(self) -> None:
-        self._outcome.failures = dict(self._builder.failures)
-        self._outcome.written = self._builder.held
 
     def _undo(self) -> None:
         """Leave the server as it was: no shadow, no mark."""

@@ -16,7 +16,7 @@ finish what a dead run began: is the field missing? add it; then passes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from itertools import count
 from typing import Any, Final
@@ -35,7 +35,7 @@ from migration.documents.fetch import (
     fetch_pages,
 )
 from migration.documents.pipeline import run_pages
-from migration.documents.update import import_documents, update_line
+from migration.documents.update import import_documents, take_values_out, update_line
 from migration.strategies.context import Failure, StrategyStopped
 from migration.strategies.passes import Passes
 from migration.strategies.shadow_state import MARK, REFILLING, own_metadata, unfinished_refill
@@ -137,7 +137,7 @@ class Refill:
             return False
         selection = Selection(self._field, source.filter_by, source.collection.text_fields)
         for page in fetch_pages(self._server, self._name, selection):
-            known = context.ledger.documents(self._server.address, self._name, [document.id for document in page])
+            known = self._task.known(page)
             for document in page:
                 if source.failing(document) is None and source.current(document, known.get(document.id)) is None:
                     return False
@@ -171,7 +171,7 @@ class Refill:
                 page = fetch_again(self._server, self._name, selection, page)
             eligible = page if backup is None else self._eligible(page)
             with_text = [document for document in eligible if source.failing(document) is None]
-            known = context.ledger.documents(self._server.address, self._name, [d.id for d in with_text])
+            known = self._task.known(with_text)
             wanted = source.wanted(with_text, known)
             without = {document.id for document in eligible} - wanted.keys()
             failing.extend(
@@ -222,7 +222,9 @@ class Refill:
                 mark = self._mark(**(mark or {}) | {"phase": "emptying", "field": wanted, "dropped_at": time.time()})
             if mark["phase"] != "adding":
                 self._alter(self._dropped, lambda now: not _length(now, self._field))
-                self._take_values_out()
+                # Where the length stays, documents outside the filter keep theirs.
+                of_these = "" if self._changes_dimensions else self._source.filter_by
+                take_values_out(self._server, self._name, self._field, of_these)
                 mark = self._mark(**mark | {"phase": "adding"})
             self._task.enter("indexing", self._plan.eligible)
             if not self._is_back(self._task.schema()):
@@ -240,18 +242,6 @@ class Refill:
         }
         self._server.set_metadata(self._name, {**(own_metadata(self._task.schema()) or {}), MARK: mark})
         return mark
-
-    def _take_values_out(self) -> None:
-        """Out of every document; where the length stays, those outside the filter keep theirs."""
-        filter_by = "" if self._changes_dimensions else self._source.filter_by
-        selection = Selection(self._field, filter_by, fields=(), with_vector=False)
-        # The next ids are read while the server takes the values of the last ones out.
-        run_pages(export_pages(self._server, self._name, selection), lambda page: [d.id for d in page], self._empty)
-
-    def _empty(self, ids: Iterable[str]) -> dict[str, str]:
-        """Take the values out of these documents; id -> the server's words, where it refuses that."""
-        lines = {id_: update_line(id_, self._field, None) for id_ in ids}
-        return import_documents(self._server, self._name, lines).failed
 
     def _add(self, wanted: dict[str, Any]) -> None:
         """Add the field; what an application writes between the last look and the request is taken out again.
@@ -302,7 +292,8 @@ class Refill:
         """Take away values of another length than the field is to have; those that the server refuses to, and why."""
         wanted = self._plan.new_dimensions
         wrong = [d.id for d in page if d.numbers is not None and _numbers(d.vector_bytes()) != wanted]
-        return self._empty(wrong) if wrong else {}
+        lines = {document_id: update_line(document_id, self._field, None) for document_id in wrong}
+        return import_documents(self._server, self._name, lines).failed if lines else {}
 
     def _is_back(self, schema: Schema) -> bool:
         """Whether the field stands there as a vector index of the target's length."""

@@ -10,7 +10,7 @@ from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 from kai.typesense_schemas import detecting_field
 from migration.documents.fetch import Selection, fetch_pages
 
-Strategy = Literal["in place", "recreate", "rebuild", "alter", "create", "skipped"]
+Strategy = Literal["in place", "recreate", "rebuild", "alter", "into", "alias", "create", "skipped"]
 
 
 class Refused(Exception):  # noqa: N818 - the run is refused, nothing is broken
@@ -75,7 +75,7 @@ def field_problem(collection: EmbeddedCollection, schema: Schema) -> str | None:
 
 def way_problem(collection: EmbeddedCollection, schema: Schema, strategy: Strategy) -> str | None:
     """Why the field cannot be migrated in this way, though it could in another, or could be made to."""
-    if strategy not in ("recreate", "rebuild", "alter"):
+    if strategy not in ("recreate", "rebuild", "alter", "into", "alias"):
         return None
     name, field_name = schema["name"], collection.embedding_field
     if (embedding_field(schema, field_name) or {}).get("embed"):
@@ -85,11 +85,21 @@ def way_problem(collection: EmbeddedCollection, schema: Schema, strategy: Strate
                 f"{begins}it would be lost with the field, for the server does not show its secrets; leave --strategy "
                 "out, then the vectors are migrated in place"
             )
+        if strategy == "into":
+            return (
+                f"{begins}the server computes these vectors itself whenever a document is written, and would not "
+                "compute those of a second field; leave --into out"
+            )
         return (
             f"{begins}the server computes these vectors itself, so their length is the server's model's; change it "
             "there"
         )
-    if strategy != "recreate" and (found := detecting_field(schema, field_name)):
+    if strategy not in ("recreate", "alias") and (found := detecting_field(schema, field_name)):
+        if strategy == "into":
+            return (
+                f"--into: the field {found!r} of collection {name!r} makes fields of what documents have, so a field "
+                "that is taken out would come back by itself; leave --into out"
+            )
         way = "in place" if strategy == "rebuild" else "by a recreate"
         return (
             f"--strategy: the field {found!r} of collection {name!r} makes fields of what documents have, so "
@@ -102,10 +112,13 @@ def way_problem(collection: EmbeddedCollection, schema: Schema, strategy: Strate
 def decide(old: int | None, new: int, chosen: ChosenStrategy) -> Strategy:
     """In place where the length stays (or is none of the server's business), recreate where it changes.
 
-    `rebuild` and `alter` are one way, with and without a change of dimensions; either name asks for it.
+    `rebuild` and `alter` are one way, with and without a change of dimensions; either name asks for it. `alias` is one
+    whatever the dimensions.
     """
     if old is None:
         return "in place"
+    if chosen == "alias":
+        return "alias"
     refilled = chosen in ("rebuild", "alter")
     if old == new:
         return "rebuild" if refilled else "in place"

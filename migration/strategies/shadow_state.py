@@ -10,6 +10,15 @@ Phases of a shadow, in their order:
 - `building`: the live collection is whole and serves; the shadow may be thrown away.
 - `cutting over`: the original is being dropped, or is gone. The shadow is the full copy: it is never deleted.
 - `done`: the collection stands under its name again, whole and checked; the shadow may be thrown away.
+
+A collection that takes another's place behind an alias (`migration.strategies.alias`) carries the same mark, from
+`building` on in phases of its own:
+
+- `swapping`: the aliases are being moved to it. From here on it is never thrown away without its documents.
+- `swapped`: it serves; what the one before it took last is being carried over.
+- `waiting`: done; the one before it stands until somebody finishes the run, or rolls it back.
+- `reverting`: the aliases go back, and what was written since is being carried back.
+- `reverted`: the one before it serves again, with all that was written; this one may be thrown away.
 """
 
 from __future__ import annotations
@@ -18,7 +27,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from types import TracebackType
 from typing import Any, Final, Literal, Self, get_args
@@ -36,8 +45,8 @@ BEAT_EVERY: Final = 15.0
 DEAD_AFTER: Final = 60.0
 """Seconds without a sign of life after which a run counts as dead."""
 
-Phase = Literal["building", "cutting over", "done"]
-Role = Literal["original", "copy", "intruder", "kept", "restored"]
+Phase = Literal["building", "cutting over", "done", "swapping", "swapped", "waiting", "reverting", "reverted"]
+Role = Literal["original", "copy", "intruder", "kept", "restored", "replaced", "base"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,7 @@ class Mark:
         unseen: documents by which the server's count at the drop differed from what had been seen.
         copied_to: id of the last document, in the shadow's order, that was copied back under the old name.
         whole_at: Unix time at which all of it was copied back, 0 before.
+        aliases: those that lead, or are to lead, to the collection that carries the mark.
         host: machine of the run; empty when the run has let go.
         pid: process of the run.
         beat: Unix time of its last sign of life.
@@ -72,6 +82,7 @@ class Mark:
     unseen: int = 0
     copied_to: str = ""
     whole_at: float = 0.0
+    aliases: Sequence[str] = ()
     host: str = ""
     pid: int = 0
     beat: float = 0.0
@@ -99,12 +110,18 @@ class MarkKeeper:
 
     A context manager: the signs of life come while it is open.
 
+    Args:
+        server: where it is.
+        mark: to begin with.
+        name: of the collection that carries it; None for the shadow's.
+
     Attributes:
         mark: as it was last written.
     """
 
-    def __init__(self, server: Typesense, mark: Mark) -> None:
+    def __init__(self, server: Typesense, mark: Mark, name: str | None = None) -> None:
         self._server = server
+        self._name = name or shadow_name(mark.of)
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self.mark = mark
@@ -118,12 +135,17 @@ class MarkKeeper:
     ) -> None:
         self._closed.set()
 
-    def write(self, **changes: Any) -> Mark:
-        """Change the mark, on the server too; it is signed by this process at this time."""
+    def write(self, *, beside: Mapping[str, Any] | None = None, **changes: Any) -> Mark:
+        """Change the mark, on the server too; it is signed by this process at this time.
+
+        Args:
+            beside: the collection's own metadata from now on; None leaves what it has.
+            changes: of the mark.
+        """
         with self._lock:
             wanted = replace(self.mark, **changes)
             self.mark = replace(wanted, host=socket.gethostname(), pid=os.getpid(), beat=time.time())
-            self._put(self.mark)
+            self._put(self.mark, beside)
             return self.mark
 
     def let_go(self) -> None:
@@ -135,12 +157,14 @@ class MarkKeeper:
 
     def is_ours(self) -> bool:
         """Whether the mark on the server is still the one that this process wrote."""
-        shadow = self._server.collection(shadow_name(self.mark.of))
+        shadow = self._server.collection(self._name)
         found = read_mark(shadow) if shadow else None
         return found is not None and (found.host, found.pid) == (self.mark.host, self.mark.pid)
 
-    def _put(self, mark: Mark) -> None:
-        self._server.set_metadata(shadow_name(mark.of), {MARK: asdict(mark)})
+    def _put(self, mark: Mark, beside: Mapping[str, Any] | None = None) -> None:
+        if beside is None:
+            beside = own_metadata(self._server.collection(self._name) or {}) or {}
+        self._server.set_metadata(self._name, {**beside, MARK: asdict(mark)})
 
     def _beat(self) -> None:
         while not self._closed.wait(BEAT_EVERY):

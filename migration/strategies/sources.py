@@ -105,6 +105,36 @@ class VectorSource(ABC):
         """
 
 
+class AsItStands(VectorSource):
+    """Whatever vectors stand there: for a work that takes a field out and gives no document another vector.
+
+    Args:
+        collection: of them.
+    """
+
+    def __init__(self, collection: EmbeddedCollection) -> None:
+        self.collection = collection
+        self.fingerprint = ""
+
+    def current(self, document: Document, record: DocumentRecord | None) -> bytes | None:
+        """The one that stands there."""
+        return document.vector_bytes()
+
+    def wanted(self, page: Page, known: Known, *, again: bool = False) -> Wanted:
+        """Nothing: each is left as it is."""
+        return {}
+
+    def carries(self, document: Document, vector: AnyVector | None, *, again: bool) -> bool:
+        """Always."""
+        return True
+
+    def rows(
+        self, page: Page, stored: Mapping[str, bytes], contents: Mapping[str, bytes | None], known: Known
+    ) -> dict[str, DocumentRecord]:
+        """Nothing new."""
+        return {}
+
+
 class Embedded(VectorSource):
     """Vectors that a model makes of the documents' texts.
 
@@ -181,7 +211,7 @@ class Embedded(VectorSource):
     ) -> dict[str, DocumentRecord]:
         """Each of this text, this model and this run."""
         return {
-            document.id: _row(
+            document.id: row_of(
                 document,
                 self.text_hash(document),
                 stored[document.id],
@@ -291,7 +321,7 @@ class PutBack(VectorSource):
             if document.id in stored:
                 digest = self.text_hash(document, known.get(document.id))
                 vector, content = stored[document.id], contents.get(document.id)
-                found[document.id] = _row(document, digest, vector, None, self._context.run.id, content)
+                found[document.id] = row_of(document, digest, vector, None, self._context.run.id, content)
         made = self._models.of({id_: (row.text_hash, stored[id_]) for id_, row in found.items() if stored[id_]})
         return found | {id_: replace(found[id_], model_id=model_id) for id_, model_id in made.items()}
 
@@ -354,7 +384,7 @@ def _remove(fields: dict[str, Any], name: str) -> None:
         _remove(fields[head], rest)
 
 
-def _row(
+def row_of(
     document: Document, digest: bytes, stored: bytes, model_id: str | None, run_id: str, content: bytes | None
 ) -> DocumentRecord:
     tenant = document.fields.get(TENANT_FIELD)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from kai.typesense import Schema, Typesense
@@ -13,6 +13,7 @@ from kai.typesense_schemas import signature_of
 from migration.backup import BackupWriter, Kind
 from migration.documents.fetch import Page
 from migration.documents.update import line_of
+from migration.ledger import DocumentRecord
 from migration.strategies.context import Outcome, RunContext, StrategyStopped
 from migration.strategies.curation import read_curation
 from migration.strategies.plan import CollectionPlan
@@ -64,6 +65,10 @@ class Task:
         """Whether the run is to end."""
         return self.context.control.stopped.is_set()
 
+    def over(self, name: str) -> Task:
+        """The same, with the documents of another collection of this schema."""
+        return replace(self, plan=replace(self.plan, name=name))
+
     def enter(self, phase: str, total: int | None = None) -> None:
         """Note for scripts which phase begins, and over how many documents."""
         self.context.status.phase(phase, collection=self.name, total=total)
@@ -78,6 +83,11 @@ class Task:
         if schema is None:
             raise StrategyStopped(f"collection {self.name!r} is gone")
         return schema
+
+    def known(self, page: Page, name: str = "") -> dict[str, DocumentRecord]:
+        """What the ledger knows of these documents, by id; of the copies of them that the named collection has."""
+        ids = [document.id for document in page]
+        return self.context.ledger.documents(self.server.address, name or self.name, ids, field=self.field)
 
     def open_backup(self, kind: Kind) -> BackupWriter | None:
         """The backup of what is about to be overwritten, noted in the ledger before anything is.

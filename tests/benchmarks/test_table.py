@@ -36,6 +36,7 @@ def result(
         | {"cpu_ms_per_document": 4.0}
         if strategy == "auto"
         else None,
+        "witness": None,
         "load_before": 1.0,
         "load_after": 1.0,
     }

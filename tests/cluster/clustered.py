@@ -35,10 +35,12 @@ class Clustered:
     Attributes:
         cluster: the nodes.
         leader: number of the node that led at the beginning.
+        asked: the arguments by which the questions are asked for.
     """
 
     def __init__(self, cluster: RunningCluster, provider: StandIn, home: Path) -> None:
         self.cluster = cluster
+        self.asked: tuple[str, ...] = ("--collections", NAME)
         self._provider = provider
         self._home = home
         leader = cluster.leader()
@@ -95,7 +97,15 @@ class Clustered:
         """Run the migration of the questions through an address; by default a follower's."""
         world = World(address or self.follower, self.cluster.api_key, self._home)
         try:
-            return world.run("--collections", NAME, *arguments, **openai(self._provider, dimensions), **variables)
+            return world.run(*self.asked, *arguments, **openai(self._provider, dimensions), **variables)
+        finally:
+            world.close()
+
+    def finish(self, **variables: str) -> Finished:
+        """Finish what the last run has filled."""
+        world = World(self.follower, self.cluster.api_key, self._home)
+        try:
+            return world.run("finish", "--yes", module="migration", **variables)
         finally:
             world.close()
 
@@ -106,8 +116,8 @@ class Clustered:
         return world.environment(**openai(self._provider, dimensions))
 
     @contextlib.contextmanager
-    def written_to(self) -> Iterator[dict[str, Document]]:
-        """An application adds questions at the leader, meanwhile; those that were acknowledged, by id."""
+    def written_to(self, name: str = NAME) -> Iterator[dict[str, Document]]:
+        """An application adds questions at the leader by this name, meanwhile; those that were acknowledged, by id."""
         acknowledged: dict[str, Document] = {}
         ended = threading.Event()
         like = next(iter(self._before[NAME][1].values()))
@@ -117,7 +127,7 @@ class Clustered:
                 while not ended.wait(0.05):
                     new = {**like, "id": f"new{len(acknowledged)}", "prompt_text": f"a new one, {len(acknowledged)}"}
                     del new[EMBEDDING_FIELDS[NAME]]
-                    if http.post(f"/collections/{NAME}/documents", json=new).status_code == 201:
+                    if http.post(f"/collections/{name}/documents", json=new).status_code == 201:
                         acknowledged[new["id"]] = new
 
         writer = threading.Thread(target=write)
@@ -133,29 +143,43 @@ class Clustered:
         """Everything is as it was filled."""
         assert self._world.state() == self._before
 
-    def check(self, dimensions: int) -> None:
-        """Nothing is lost, every question has its vector, and nothing is left beside the collections."""
+    def give_alias(self, alias: str, folder: Path) -> None:
+        """The questions are known, and asked for, by an alias."""
+        self._world.http.put(f"/aliases/{alias}", json={"collection_name": NAME}).raise_for_status()
+        file = folder / "collections.toml"
+        file.write_text(f'[{alias}]\nembedding_field = "{EMBEDDING_FIELDS[NAME]}"\ntemplate = "{{prompt_text}}"\n')
+        self.asked = ("--collections", alias, "--collections-file", str(file))
+
+    def check(self, dimensions: int, field_name: str = EMBEDDING_FIELDS[NAME], successor: str = "") -> None:
+        """Nothing is lost, every question has its vector, and nothing is left beside the collections.
+
+        Where it has a `successor`, this one has the questions, and every alias leads to it.
+        """
         eventually(lambda: self.cluster.leader() is not None)
         world = World(self.cluster.nodes[self.cluster.leader() or 0], self.cluster.api_key, self._home)
         try:
             now, names = world.state(), {schema["name"] for schema in world.http.get("/collections").json()}
+            if successor:
+                now |= {NAME: world.state([successor])[successor]}
+                aliases = world.http.get("/aliases").json()["aliases"]
+                assert {alias["collection_name"] for alias in aliases} == {successor}
         finally:
             world.close()
-        assert names == self._before.keys()
-        field_name = EMBEDDING_FIELDS[NAME]
+        assert names == self._before.keys() | ({successor, f"{successor}__base"} if successor else set())
+        old_name = EMBEDDING_FIELDS[NAME]
         for name, (schema, documents) in self._before.items():
             fields = {field["name"]: field for field in now[name][0]["fields"]}
             if name != NAME:
                 assert now[name] == (schema, documents)
                 continue
-            assert fields.keys() == {field["name"] for field in schema["fields"]}
+            assert fields.keys() == {field["name"] for field in schema["fields"]} - {old_name} | {field_name}
             assert fields[field_name]["num_dim"] == dimensions
             assert now[name][1].keys() == documents.keys()
             for id_, document in now[name][1].items():
                 vector = as_float32(document.pop(field_name, None))
                 text = text_of(NAME, document)
                 assert vector == self._provider.vector_for(text, dimensions=dimensions).tobytes(), id_
-                assert document == {key: value for key, value in documents[id_].items() if key != field_name}
+                assert document == {key: value for key, value in documents[id_].items() if key != old_name}
 
 
 def _collections(world: World) -> dict[str, tuple[int, int]]:

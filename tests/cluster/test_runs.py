@@ -101,3 +101,22 @@ def test_a_recreate_is_refused_where_reads_lag(clustered: Clustered, behind: str
     assert "--strategy alter" in done.err
     assert "--allow-lag" in done.err
     clustered.check_untouched()
+
+
+@pytest.mark.parametrize("place", range(1, 12) if ALL else [3, 8])
+def test_the_leader_may_die_while_a_second_field_is_filled_and_finished(clustered: Clustered, place: int) -> None:
+    clustered.fill()
+    clustered.kill_leader(place)
+    done = clustered.migrate(OTHER_DIMENSIONS, "--into", "second", **clustered.nodes)
+    assert done.status == 0, done.text
+    done = clustered.finish(**clustered.nodes)
+    assert done.status == 0, done.text
+    clustered.check(OTHER_DIMENSIONS, "second")
+    clustered.check_killed(is_certain=not ALL)
+
+
+def test_a_second_field_is_filled_and_finished_where_reads_lag(clustered: Clustered) -> None:
+    clustered.fill()
+    for done in (clustered.migrate(OTHER_DIMENSIONS, "--into", "second"), clustered.finish()):
+        assert done.status == 0, done.text
+    clustered.check(OTHER_DIMENSIONS, "second")

@@ -212,11 +212,11 @@ def test_models_are_listed_with_the_documents_that_carry_them(ledger: Ledger, as
         (
             "new",
             [
-                {"source": SERVER, "collection": "a", "documents": 1},
-                {"source": SERVER, "collection": "b", "documents": 1200},
+                {"source": SERVER, "collection": "a", "documents": 1, "field": ""},
+                {"source": SERVER, "collection": "b", "documents": 1200, "field": ""},
             ],
         ),
-        ("old", [{"source": SERVER, "collection": "a", "documents": 1}]),
+        ("old", [{"source": SERVER, "collection": "a", "documents": 1, "field": ""}]),
     ]
     assert found["mixed"] == [f"{SERVER}/a"]
     text = ask("models").text

@@ -29,7 +29,7 @@ def start(folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def test_the_search_is_right_then_wrong_then_right_for_both_acts(tmp_path: Path) -> None:
+def test_the_search_is_right_then_wrong_then_right_for_two_acts_and_right_throughout_the_third(tmp_path: Path) -> None:
     process = start(tmp_path)
     output, _ = process.communicate(timeout=180)
     assert process.returncode == 0, output
@@ -37,7 +37,9 @@ def test_the_search_is_right_then_wrong_then_right_for_both_acts(tmp_path: Path)
         line.strip().split(":")[0] for line in output.splitlines() if line.strip().startswith(("right:", "WRONG:"))
     ]
     questions = len(demo.QUESTIONS)
-    assert answers == [state for state in ("right", "WRONG", "right", "WRONG", "right") for _ in range(questions)]
+    states = ("right", "WRONG", "right", "WRONG", "right", "right", "right")
+    assert answers == [state for state in states for _ in range(questions)]
+    assert output.count("and every answer was right") == 2
     assert "DRY RUN" in output
     assert "Traceback" not in output
     assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import cycle
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 from kai.settings import ChosenStrategy
 from tests.killing import Ended, impatient, run_forked
 from tests.providers import OpenAIStandIn
+from tests.recreate import second
 from tests.recreate.proxy import TROUBLES, Proxy, Trouble, at_random, once_for_every_kind
 from tests.recreate.small import MODEL, NAME, OLD_DIMENSIONS, SmallWorld, schemas
 from tests.recreate.writer import windows
@@ -52,6 +53,25 @@ def test_a_fifth_of_all_calls_may_fail(small: SmallWorld, tmp_path: Path, seed: 
     assert ended.status == 0, ended.text
     assert proxy.troubles
     small.check(WAYS[strategy])
+
+
+@pytest.mark.parametrize("trouble", [*TROUBLES, None])
+def test_a_second_field_is_filled_finished_and_taken_back_though_calls_fail(
+    small: SmallWorld, tmp_path: Path, trouble: Trouble | None
+) -> None:
+    old = small.world.documents(NAME)
+    both = ("vector", second.NEW)
+    steps = [(second.INTO, both), (second.BACK, ("vector",)), (second.INTO, both)]
+    steps += [(second.FINISH, (second.NEW,)), (second.BACK, both)]
+    script: Callable[[int, str], Trouble | None]
+    with Proxy(small.world.url, lambda number, kind: script(number, kind)) as proxy:
+        at = {"TYPESENSE_PORT": str(proxy.port), "MIGRATION_HOME": str(tmp_path / "home")}
+        for number, (command, fields) in enumerate(steps):
+            script = once_for_every_kind(trouble) if trouble else at_random(number, 0.2)
+            ended = second.run(small, tmp_path, command, variables=at, in_child=impatient)
+            assert ended.status == 0, ended.text
+            second.check_at_the_end(small, old, fields)
+        assert proxy.troubles > len(steps)
 
 
 @pytest.mark.parametrize("dimensions", [OLD_DIMENSIONS, TARGET], ids=["wrong dimensions", "right dimensions"])

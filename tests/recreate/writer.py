@@ -73,6 +73,7 @@ class Writer:
         seed: of what it does.
         journal: a file for its account.
         pause: seconds between two writes, on average.
+        name: by which it knows the collection, perhaps an alias.
     """
 
     def __init__(
@@ -85,7 +86,9 @@ class Writer:
         seed: int,
         journal: Path,
         pause: float = 0.004,
+        name: str = NAME,
     ) -> None:
+        self._name = name
         self._url, self._key = url, key
         self._standing = {id_: {k: v for k, v in d.items() if k != "vector"} for id_, d in documents.items()}
         self.before = dict(self._standing)
@@ -143,7 +146,7 @@ class Writer:
                 sent = time.time()
                 status = self._send(http, kind, id_, document)
                 answered = time.time()
-                if status == 404 and http.get(f"/collections/{NAME}").status_code == 404:
+                if status == 404 and http.get(f"/collections/{self._name}").status_code == 404:
                     if http.post("/collections", json=self._schema).status_code == 201:
                         journal.write('"created"\n')
                     continue
@@ -169,7 +172,7 @@ class Writer:
         }
 
     def _send(self, http: httpx.Client, kind: Kind, id_: str, document: Document) -> int:
-        documents = f"/collections/{NAME}/documents"
+        documents = f"/collections/{self._name}/documents"
         if kind == "delete":
             return http.delete(f"{documents}/{id_}").status_code
         if kind == "change" and self._pick.random() < 0.5:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from migration.ledger.comments import COMMENTS_0005
+from migration.ledger.comments import COMMENTS_0005, change_comments
 
 revision = "0005"
 down_revision = "0004"
@@ -49,25 +49,12 @@ def upgrade() -> None:
     op.execute(_KNOWN_STARTS)
     for name in _FROM_WHAT:
         op.add_column("collection_runs", sa.Column(name, sa.Text))
-    _comment(drop=False)
+    change_comments(op, COMMENTS_0005)
 
 
 def downgrade() -> None:
     """Drop the comments, the columns and the table, with what only they hold."""
-    _comment(drop=True)
+    change_comments(op, COMMENTS_0005, {})
     for name in reversed(_FROM_WHAT):
         op.drop_column("collection_runs", name)
     op.drop_table("run_starts")
-
-
-def _comment(*, drop: bool) -> None:
-    """Say what tables and columns hold, or no longer, where the database keeps that."""
-    if not op.get_context().dialect.supports_comments:
-        return
-    for table, words in COMMENTS_0005.items():
-        for column, comment in words.items():
-            told = None if drop else comment
-            if column:
-                op.alter_column(table, column, comment=told)
-            else:
-                op.create_table_comment(table, told)

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 import orjson
@@ -25,6 +25,7 @@ from migration.documents.fetch import (
     Page,
     Selection,
     export_pages,
+    fetch_again,
     fetch_documents,
     fetch_newest,
     whole_export,
@@ -51,6 +52,7 @@ class ShadowBuilder:
     Args:
         task: whose collection gets a shadow.
         backup: takes each page, durably, before it goes to the shadow; None for no backup.
+        shadow: name of the collection that is built; None for the shadow's usual one.
 
     Attributes:
         name: the live collection.
@@ -64,12 +66,12 @@ class ShadowBuilder:
         failures: documents that came along without a vector.
     """
 
-    def __init__(self, task: Task, backup: BackupWriter | None) -> None:
+    def __init__(self, task: Task, backup: BackupWriter | None, shadow: str | None = None) -> None:
         self._task = task
         self._context = task.context
         self._backup = backup
         self.name = task.name
-        self.shadow = shadow_name(task.name)
+        self.shadow = shadow or shadow_name(task.name)
         self._keeper: MarkKeeper | None = None
         self.refused: dict[str, Rejected] = {}
         self.failures: dict[str, Failure] = {}
@@ -98,6 +100,11 @@ class ShadowBuilder:
     def held(self) -> int:
         """How many documents should stand in the shadow."""
         return len(self._known) - len(self.refused)
+
+    @property
+    def contents(self) -> Mapping[str, bytes]:
+        """Id -> hash of the content that the shadow was given, or refused."""
+        return self._known
 
     @property
     def sees_all(self) -> bool:
@@ -164,7 +171,7 @@ class ShadowBuilder:
 
     def take_up(self, mark: Mark) -> None:
         """Mark the shadow as this run's."""
-        self._keeper = MarkKeeper(self._task.server, mark)
+        self._keeper = MarkKeeper(self._task.server, mark, self.shadow)
         self._keeper.write()
 
     def learn(self) -> None:
@@ -177,7 +184,7 @@ class ShadowBuilder:
         for page in export_pages(context.server, self.shadow, self.whole):
             stored = {document.id: document.vector_bytes() or b"" for document in page}
             rows = self._pages.rows(page, stored, {})
-            context.ledger.record_documents(self._source, self.shadow, list(rows.values()))
+            context.ledger.record_documents(self._source, self.shadow, list(rows.values()), field=self._field)
             self._known.update((document.id, document.content_hash()) for document in page)
 
     # -- filling ---------------------------------------------------------------------------------------
@@ -287,9 +294,7 @@ class ShadowBuilder:
 
     def _prepare_changed(self, embed: bool, page: Page) -> Prepared:
         """Read documents that changed once more, with their vectors for the backup."""
-        fresh = fetch_documents(self._context.server, self.name, self.whole, [document.id for document in page])
-        # What no filter can name is taken as the export gave it.
-        fresh += [document for document in page if not nameable(document.id)]
+        fresh = fetch_again(self._context.server, self.name, self.whole, page)
         self.back_up(fresh)
         return self._pages.prepare(fresh, get_vectors=embed)
 
@@ -327,7 +332,7 @@ class ShadowBuilder:
             prepared.rows.pop(document_id, None)
             prepared.failures.pop(document_id, None)
             self.refused[document_id] = Rejected(reason, prepared.lines[document_id])
-        context.ledger.record_documents(self._source, self.shadow, list(prepared.rows.values()))
+        context.ledger.record_documents(self._source, self.shadow, list(prepared.rows.values()), field=self._field)
         with self._lock:
             for document_id in prepared.rows:
                 self.failures.pop(document_id, None)
@@ -374,7 +379,7 @@ class ShadowBuilder:
         for document_id in ids:
             self._context.server.delete_document(self.shadow, document_id)
             self._forget(document_id)
-        self._context.ledger.forget_documents(self._source, self.shadow, ids)
+        self._context.ledger.forget_documents(self._source, self.shadow, ids, field=self._field)
         return len(ids)
 
     def _forget(self, document_id: str) -> None:
@@ -398,7 +403,7 @@ class ShadowBuilder:
         strange: list[str] = []
         missing = self._known.keys() - self.refused.keys()
         for page in export_pages(context.server, self.shadow, self.whole):
-            records = context.ledger.documents(self._source, self.shadow, [document.id for document in page])
+            records = self._task.known(page, self.shadow)
             for document in page:
                 missing.discard(document.id)
                 record = records.get(document.id)

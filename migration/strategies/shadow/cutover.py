@@ -21,14 +21,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from kai.typesense_schemas import schema_differences
-from migration.backup.shelf import folder_name
 from migration.documents.fetch import values_of
 from migration.strategies.context import Rejected, StrategyStopped, failures_of
 from migration.strategies.curation import hand_on, take_along
 from migration.strategies.passes import Passes
 from migration.strategies.shadow.builder import ShadowBuilder
 from migration.strategies.shadow.copying import CopyBack
-from migration.strategies.shadow.keeping import keep_collection, kept_name, write_refused
+from migration.strategies.shadow.keeping import keep_collection, kept_name, refused_file, write_refused
 from migration.strategies.shadow.references import WrongJoins, renew_references_to
 from migration.strategies.shadow.referring import Referring
 from migration.strategies.shadow.successor import CutOverStopped, Successor
@@ -204,7 +203,7 @@ class CutOver:
         )
 
     def _write_refused(self, refused: Mapping[str, Rejected]) -> None:
-        file = self._context.home / "runs" / self._context.run.name / f"refused-{folder_name(self._name)}.jsonl"
+        file = refused_file(self._context.home, self._context.run.name, self._name)
         write_refused(file, refused)
         self._uncopied.update(refused)
         self._outcome.notes.append(f"{len(refused)} documents that cannot be copied are in {file}")
@@ -313,7 +312,7 @@ class CutOver:
             set_role(self._server, self._name, own_metadata(found), None)
         ledger, source = self._context.ledger, self._server.address
         if ledger.count_documents(source, self._shadow):
-            ledger.move_documents(source, self._shadow, self._name)
+            ledger.move_documents(source, self._shadow, self._name, field=self._task.field)
         self._server.delete_collection(self._shadow)
 
     def _bring_up_to_date(self) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 
 from kai.typesense import Schema, Typesense
+from migration.backup.shelf import folder_name
 from migration.strategies.context import Rejected
 from migration.strategies.shadow.copying import copy_everything
 from migration.strategies.shadow_state import clone, own_metadata, role_of, set_role
@@ -37,6 +38,11 @@ def remove_unfinished_copies(server: Typesense, everything: Sequence[Schema], na
     for schema in everything:
         if str(schema["name"]).startswith(f"{name}{_BETWEEN}") and role_of(schema) == "kept":
             server.delete_collection(str(schema["name"]))
+
+
+def refused_file(home: Path, run: str, name: str) -> Path:
+    """Where a run puts the documents of a collection that could not come."""
+    return home / "runs" / run / f"refused-{folder_name(name)}.jsonl"
 
 
 def write_refused(file: Path, refused: Mapping[str, Rejected]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from kai.typesense import embedding_field
 from kai.typesense_schemas import other_vector_fields
@@ -30,13 +32,16 @@ class Prepared:
 class PagePreparer:
     """Makes pages of one collection ready.
 
+    Where the length of the vectors stays, documents that the source has none for keep their own.
+
     Attributes:
         vector_is_optional: whether a document may come without a vector.
     """
 
     def __init__(self, task: Task) -> None:
-        self._context, self._source, self._name, self._field = task.context, task.source, task.name, task.field
+        self._task, self._context, self._source, self._field = task, task.context, task.source, task.field
         self._others = other_vector_fields(task.plan.schema, task.field)
+        self._length_stays = task.plan.old_dimensions == task.plan.new_dimensions
         self.vector_is_optional = bool((embedding_field(task.plan.schema, task.field) or {}).get("optional"))
 
     def prepare(self, page: Page, *, get_vectors: bool = True) -> Prepared:
@@ -45,27 +50,56 @@ class PagePreparer:
         context.control.wait_while_paused()
         if not page:
             return Prepared()
-        known = context.ledger.documents(context.server.address, self._name, [document.id for document in page])
+        known = self._task.known(page)
         wanted = self._wanted(page, known) if get_vectors else {}
         failures = {id_: vector for id_, vector in wanted.items() if isinstance(vector, Failure)}
         vectors = {id_: vector for id_, vector in wanted.items() if not isinstance(vector, Failure)}
+        own = {document.id for document in page if self._length_stays and get_vectors} - wanted.keys()
+        kept = {document.id: document.vector for document in page if document.id in own}
+        vectors |= {id_: np.frombuffer(vector, np.float64) for id_, vector in kept.items() if vector is not None}
         stored = {document.id: float32_bytes(vectors.get(document.id)) for document in page}
         return Prepared(
             lines={document.id: line_of(document, self._field, vectors.get(document.id)) for document in page},
             contents={document.id: document.content_hash() for document in page},
-            rows=self.rows(page, stored, known),
+            rows=self.rows(page, stored, known, own),
             failures=failures,
             seen=len(page),
         )
 
-    def rows(self, page: Page, stored: Mapping[str, bytes], known: Known) -> dict[str, DocumentRecord]:
-        """What the ledger is to know of documents that carry these vectors."""
-        return self._source.rows(page, stored, {d.id: content_of(d, self._others) for d in page}, known)
+    def rows(
+        self, page: Page, stored: Mapping[str, bytes], known: Known, own: Set[str] | None = None
+    ) -> dict[str, DocumentRecord]:
+        """What the ledger is to know of documents that carry these vectors.
+
+        Args:
+            page: the documents.
+            stored: the float32 bytes of their vectors.
+            known: what the ledger knew of them.
+            own: ids of those that keep a vector which is not the source's; None to ask the server for them.
+        """
+        contents = {document.id: content_of(document, self._others) for document in page}
+        rows = self._source.rows(page, stored, contents, known)
+        if own is None:
+            own = self._outside(page)
+        return {id_: replace(row, model_id=_model_of(known, id_)) if id_ in own else row for id_, row in rows.items()}
+
+    def _outside(self, page: Page) -> set[str]:
+        """Ids of the documents that may keep a vector of their own: the filter does not let them through."""
+        if not self._length_stays or not self._source.filter_by:
+            return set()
+        ids = [document.id for document in page]
+        return set(ids) - eligible_of(self._context.server, self._task.name, self._source.filter_by, ids)
 
     def _wanted(self, page: Page, known: Known) -> Wanted:
         """What the documents that the source has vectors for should carry; all of them where one is required."""
-        source = self._source if self.vector_is_optional else self._source.everywhere()
-        ids = eligible_of(self._context.server, self._name, source.filter_by, [document.id for document in page])
+        is_as_filtered = self.vector_is_optional or self._length_stays
+        source = self._source if is_as_filtered else self._source.everywhere()
+        ids = eligible_of(self._context.server, self._task.name, source.filter_by, [document.id for document in page])
         failures = {d.id: failure for d in page if d.id in ids and (failure := source.failing(d)) is not None}
         with_text = [document for document in page if document.id in ids and document.id not in failures]
         return {**failures, **source.wanted(with_text, known)}
+
+
+def _model_of(known: Known, document_id: str) -> str | None:
+    record = known.get(document_id)
+    return record.model_id if record is not None else None
