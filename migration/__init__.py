@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from migration.operations.history import describe_run, list_models, list_runs
     from migration.operations.migrate import migrate, preview
     from migration.operations.rollback import restore, rollback
+    from migration.operations.under_way import release, tune
     from migration.operations.unfinished import list_unfinished
     from migration.operations.verify import verify
     from migration.strategies.context import MigrationOptions
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MigrationOptions", "Plan", "Refused", "RunResult", "back_up", "compare", "describe_run", "explain", "finish",
-    "list_models", "list_runs", "list_unfinished", "migrate", "preview", "prune_backups", "restore", "rollback",
-    "verify",
+    "list_models", "list_runs", "list_unfinished", "migrate", "preview", "prune_backups", "release", "restore",
+    "rollback", "tune", "verify",
 ]  # fmt: skip
 
 _PLACES = {
@@ -40,6 +41,7 @@ _PLACES = {
     "operations.history": ("describe_run", "list_models", "list_runs"),
     "operations.migrate": ("migrate", "preview"),
     "operations.rollback": ("restore", "rollback"),
+    "operations.under_way": ("release", "tune"),
     "operations.unfinished": ("list_unfinished",),
     "operations.verify": ("verify",),
     "strategies.context": ("MigrationOptions",),

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypedDict
 Json = Mapping[str, Any]
 
 RunKind = Literal["migrate", "rollback", "restore", "backup", "verify"]
-RunState = Literal["running", "completed", "partial", "stopped", "interrupted", "refused", "waiting"]
+RunState = Literal["running", "completed", "partial", "rehearsed", "stopped", "interrupted", "refused", "waiting"]
 """`waiting`: everything was done, and what it replaces stands until `kai-migrate finish`."""
 CollectionState = RunState | Literal["skipped"]
 Strategy = Literal["in place", "recreate", "rebuild", "alter", "into", "alias", "skipped"]

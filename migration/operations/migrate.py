@@ -17,11 +17,13 @@ from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder
 from migration.ledger import Ledger, MetricsRecord, ModelRecord, RunRecord
 from migration.ledger.database import resolve
+from migration.ledger.records import RunState
 from migration.ledger.runs import LATEST
 from migration.operations import report
 from migration.operations.checks import WORTH_PAYING_FOR, check_run, record_verdict, told
-from migration.operations.execute import RunResult, by_strategy, execute, running, unfinished
+from migration.operations.execute import DONE, RunResult, by_strategy, execute, running, unfinished
 from migration.operations.follow import follow
+from migration.operations.moments import hooks_of, refuse_unusable_options, refuse_without_moment, with_notes
 from migration.operations.setup import (
     LOCK_PATIENCE,
     Session,
@@ -35,6 +37,7 @@ from migration.operations.setup import (
 from migration.runtime import memory
 from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control
+from migration.runtime.hooks import HookName
 from migration.runtime.status import wrote_lately
 from migration.strategies.context import MigrationOptions, Outcome, RunContext
 from migration.strategies.curation import refuse_unusable
@@ -63,7 +66,11 @@ def preview(options: MigrationOptions, settings: Settings | None = None, console
         Refused: what the run itself would refuse.
     """
     with _planned(options, settings, console) as (session, plan):
-        _refuse_taken_alias(session, plan)
+        with _standing_ledger(session) as ledger:
+            earlier = _earlier(session, ledger, plan) if ledger is not None else None
+            refuse_without_moment(plan, options, resumes=earlier is not None)
+            if ledger is not None and options.alias is not None and earlier is None:
+                ledger.refuse_taken(options.alias)
         probe(make_embedder(session), session.settings)
         memory.loaded()
         session.server.patience = session.options.patience
@@ -103,20 +110,24 @@ def _planned(options: MigrationOptions, settings: Settings | None, console: Cons
     strategy = "into" if options.into is not None else options.strategy or settings.strategy
     options = replace(options, strategy=strategy)
     collections = selected_collections(options.collections, options.collections_file)
-    control = Control(pause_file=settings.home / "pause", nice=options.nice, announce=console.warn)
+    if options.alias == LATEST:
+        raise Refused(f"--alias: {LATEST!r} always names the latest run; choose another")
+    control = Control(pause_file=settings.home / "pause", pace=options.pace, announce=console.warn)
     with control.signals(), open_server(settings, console, options.patience, stopped=control.stopped) as server:
         plan = make_plan(server, settings.embedding, collections, options, wrote_lately=wrote_lately(settings.home))
         _refuse_what_loses(plan, options)
+        refuse_unusable_options(server, options)
         refuse_unusable(server, plan.copied, contents=options.backup, preview=options.dry_run)
         _affordable_tokens(settings.embedding, options.max_cost)
         session = Session(settings=settings, server=server, console=console, options=options, control=control)
-        yield session, _with_notes(plan, options)
+        yield session, with_notes(plan, options)
 
 
 def _run(session: Session, plan: Plan) -> RunResult:
     settings, options, embedding = session.settings, session.options, session.settings.embedding
     with contextlib.ExitStack() as stack:
         ledger = stack.enter_context(open_ledger(settings, options.patience))
+        refuse_without_moment(plan, options, resumes=_earlier(session, ledger, plan) is not None)
         embedder = make_embedder(
             session,
             cache=stack.enter_context(VectorCache(settings.home, patience=min(options.patience, LOCK_PATIENCE))),
@@ -127,11 +138,14 @@ def _run(session: Session, plan: Plan) -> RunResult:
         memory.loaded()
         session.server.patience = options.patience
 
+        before_it: RunRecord | None = None
+
         def begin() -> RunRecord:
+            nonlocal before_it
             report.banner(session.console, plan)
             model = register_model(ledger, embedding)
-            if (earlier := _resumable(session, ledger, plan, model.id)) is not None:
-                return ledger.resume_run(earlier.id)
+            if (before_it := _earlier(session, ledger, plan)) is not None:
+                return ledger.resume_run(before_it.id)
             return ledger.start_run(
                 run_name(embedding),
                 "migrate",
@@ -148,19 +162,27 @@ def _run(session: Session, plan: Plan) -> RunResult:
             )
 
         names = [name for item in plan.collections if item.strategy != "skipped" for name in item.names]
-        context = stack.enter_context(running(session, ledger, names, begin, lambda: _figures(session)))
+        hooks = hooks_of(session, plan)
+        context = stack.enter_context(running(session, ledger, names, begin, lambda: _figures(session), hooks))
+        if why := context.hooks.call("before-start", phase="starting"):
+            context.status.end("refused", done=0, failed=0, seconds=0.0)
+            ledger.finish_run(context.run.id, _state_before(before_it))
+            raise Refused(f"--hooks: before-start failed: {why}")
         # Of a run that is resumed, what it has cost and taken so far counts too.
         before = next(iter(ledger.metrics(context.run.id)), None) or MetricsRecord()
         embedder.count_as_spent(before.tokens or 0)
         model = ledger.find_model(context.run.model_id or "")
         assert model is not None  # noqa: S101 - registered right before
         works = [_Migration(item, embedding, embedder, model) for item in plan.collections]
-        return execute(
+        result = execute(
             context,
             works,
             afterwards=lambda: follow(context, [work for work in works if work.plan.beside]),
             measure=lambda result: ledger.record_metrics(context.run.id, _measured(session, result, before)),
         )
+        name: HookName = "succeeded" if result.exit_status == DONE else "failed"
+        context.hooks.call(name, phase=context.status.facts()["phase"], exit_status=result.exit_status)
+        return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,18 +302,6 @@ def _affordable_tokens(embedding: EmbeddingSettings, max_cost: float | None) -> 
     return int(max_cost / million * 1_000_000) if million else None
 
 
-def _with_notes(plan: Plan, options: MigrationOptions) -> Plan:
-    """The plan, with a word on options that do nothing in it."""
-    if not options.keep_old:
-        return plan
-    note = "--keep-old has no effect: the collection is not recreated, so there is no previous one to keep"
-    items = (
-        item if item.strategy in ("recreate", "skipped") else replace(item, hazards=(note, *item.hazards))
-        for item in plan.collections
-    )
-    return replace(plan, collections=tuple(items))
-
-
 @contextlib.contextmanager
 def _standing_ledger(session: Session) -> Iterator[Ledger | None]:
     """The ledger, if there is one already: a preview makes none."""
@@ -319,21 +329,6 @@ def _paces(session: Session) -> dict[str, float]:
             if speed and done[0].new_dimensions:
                 paces.setdefault(done[0].strategy, speed * done[0].new_dimensions)
     return paces
-
-
-def _refuse_taken_alias(session: Session, plan: Plan) -> None:
-    """The ledger refuses an alias that is taken when a run begins; a preview is to refuse it too."""
-    settings, options = session.settings, session.options
-    if options.alias is None:
-        return
-    if options.alias == LATEST:
-        raise Refused(f"--alias: {LATEST!r} always names the latest run; choose another")
-    with _standing_ledger(session) as ledger:
-        if ledger is None:
-            return
-        model = ledger.find_model(fingerprint(settings.embedding, ""))
-        if _resumable(session, ledger, plan, model.id if model else None) is None:
-            ledger.refuse_taken(options.alias)
 
 
 def _refuse_what_loses(plan: Plan, options: MigrationOptions) -> None:
@@ -365,9 +360,17 @@ def _source(session: Session, plan: Plan) -> dict[str, Any]:
     return {"server": session.server.address, "collections": names}
 
 
-def _resumable(session: Session, ledger: Ledger, plan: Plan, model: str | None) -> RunRecord | None:
-    """The last run here, if this one may go on with it."""
-    earlier = unfinished(ledger, "migrate", _source(session, plan), model=model)
+def _state_before(earlier: RunRecord | None) -> RunState:
+    """Of a run that was refused before it did anything; one that was resumed is no worse than it was."""
+    if earlier is None:
+        return "refused"
+    return "stopped" if earlier.state == "running" else earlier.state
+
+
+def _earlier(session: Session, ledger: Ledger, plan: Plan) -> RunRecord | None:
+    """The last run here, if this one is to go on with it."""
+    model = ledger.find_model(fingerprint(session.settings.embedding, ""))
+    earlier = unfinished(ledger, "migrate", _source(session, plan), model=model.id if model else None)
     if earlier is None or session.options.alias not in (None, earlier.alias) or _would_mix(ledger, earlier, plan):
         return None
     return earlier
@@ -417,7 +420,6 @@ def _figures(session: Session) -> dict[str, Any]:
     """What the status of a migration says beside how far it is."""
     meter = session.meter
     return {
-        "paused": session.control.paused,
         "requests": meter.requests,
         "retries": meter.retries,
         "tokens": meter.tokens,
