@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from migration.operations.unfinished import list_unfinished
 from tests.alias.corner import ALIAS, NEW, OLD, OTHER_ALIAS, Corner
 from tests.killing import run_command_forked, run_forked
 
@@ -27,6 +28,7 @@ def at_hold(home: Path, act: str) -> object:
                 continue
             if act == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
+            print("LISTED", *[(item.collection, item.state, item.remedy) for item in list_unfinished().items])
             (file.parent / "hold").unlink()
 
     return at_request
@@ -43,6 +45,7 @@ def test_no_alias_is_moved_before_the_run_is_released(corner: Corner, tmp_path: 
         assert corner.aliases() == {ALIAS: OLD, OTHER_ALIAS: OLD}
         ended = run_forked(corner.options(), environment, tmp_path)
     assert ended.status == 0, ended.text
+    assert act == "kill" or f"LISTED ('{NEW}', 'holding', 'kai-migrate release " in ended.text
     corner.check_swapped(TARGET)
 
 
