@@ -81,9 +81,13 @@ class Typesense(CurationCalls):
         """`/metrics.json`: memory and disk of the machine, figures as strings, bytes."""
         return self.repeat(lambda: read_object(read_json(self.http.get("/metrics.json"))))
 
-    def stats(self) -> dict[str, Any]:
-        """`/stats.json`: requests a second by kind, over the last ten seconds."""
-        return self.repeat(lambda: read_object(read_json(self.http.get("/stats.json"))))
+    def stats(self, *, patiently: bool = True) -> dict[str, Any]:
+        """`/stats.json`: requests a second by kind, over the last ten seconds; asked for once where not `patiently`."""
+
+        def ask() -> dict[str, Any]:
+            return read_object(read_json(self.http.get("/stats.json", timeout=min(10.0, self._timeout))))
+
+        return self.repeat(ask) if patiently else self.once(ask)
 
     def version(self) -> str:
         """The server's version, e.g. `29.0`."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from migration.operations.migrate import migrate, preview
     from migration.operations.rollback import restore, rollback
     from migration.operations.search import search
+    from migration.operations.under_way import release, tune
     from migration.operations.unfinished import list_unfinished
     from migration.operations.verify import verify
     from migration.strategies.context import MigrationOptions
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MigrationOptions", "Plan", "Refused", "RunResult", "back_up", "compare", "describe_run", "explain", "finish",
-    "label_run", "list_models", "list_runs", "list_unfinished", "migrate", "preview", "prune_backups", "restore",
-    "rollback", "search", "verify",
+    "label_run", "list_models", "list_runs", "list_unfinished", "migrate", "preview", "prune_backups", "release",
+    "restore", "rollback", "search", "tune", "verify",
 ]  # fmt: skip
 
 _PLACES = {
@@ -44,6 +45,7 @@ _PLACES = {
     "operations.migrate": ("migrate", "preview"),
     "operations.rollback": ("restore", "rollback"),
     "operations.search": ("search",),
+    "operations.under_way": ("release", "tune"),
     "operations.unfinished": ("list_unfinished",),
     "operations.verify": ("verify",),
     "strategies.context": ("MigrationOptions",),

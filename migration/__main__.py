@@ -20,6 +20,8 @@ class Entry(NamedTuple):
 COMMANDS: Final[dict[str, Entry]] = {
     "run": Entry("migration.cli.run", "Compute every document's embedding again."),
     "verify": Entry("migration.cli.verify", "Check that what stands on the server is what should."),
+    "release": Entry("migration.cli.release", "Let a run go on that holds before its point of no return."),
+    "tune": Entry("migration.cli.tune", "Change how fast a run goes while it is under way."),
     "rollback": Entry("migration.cli.rollback", "Put the vectors back that a run replaced."),
     "finish": Entry("migration.cli.finish", "Take out what a run has replaced, once the application uses the new."),
     "list": Entry("migration.cli.list", "List what is unfinished on the server, and what ends it."),

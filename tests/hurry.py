@@ -11,9 +11,13 @@ from typing import Final
 from unittest.mock import patch
 
 from kai import typesense_changes
+from migration.strategies import moment
 from migration.strategies.shadow import cutover
 
 _SECONDS: Final = (
+    (moment, "_CATCHES_UP_EVERY", 0.05),
+    (moment, "_LOOKS_EVERY", 0.01),
+    (moment, "_REST", 1),
     (cutover, "_QUIET", 0.05),
     (cutover, "_QUIET_AFTER_CHANGES", 0.3),
     (typesense_changes, "SETTLED", 0.2),

@@ -29,7 +29,8 @@ _VECTORS: Final = """
 
 Each line is `{{"id": …, {field}: …}}`, and `action=update` changes nothing else. A document that had
 no vector has `null`, which takes the vector away again. Where an id stands more than once, the first line is
-the true old value; `tac` turns the order round, so that it is imported last and stays (`tail -r` on macOS).
+the true old value (but for a document that the application changed while a run held, which `kai-migrate restore`
+knows); `tac` turns the order round, so that it is imported last and stays (`tail -r` on macOS).
 
 ```sh
 zstd -dc {records} | tac | {import_in_parts} `Could not find a document` means that it was deleted since; there is

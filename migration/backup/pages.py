@@ -51,6 +51,7 @@ class Page:
         checksum: CRC-32 of the compressed lines.
         ids: the ids of its records, in order.
         contents: content hashes beside them; None where unknown.
+        is_newer: whether its records take the place of earlier ones of the same ids.
     """
 
     start: int
@@ -59,6 +60,7 @@ class Page:
     checksum: int
     ids: list[str]
     contents: list[bytes | None]
+    is_newer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +76,16 @@ class Gap:
         return f"{self.end - self.start} bytes {where} are no whole page"
 
 
-def encode(lines: Sequence[bytes], ids: Sequence[str], contents: Sequence[bytes | None] | None) -> bytes:
+def encode(
+    lines: Sequence[bytes], ids: Sequence[str], contents: Sequence[bytes | None] | None, *, is_newer: bool = False
+) -> bytes:
     """One page for the file.
 
     Args:
         lines: JSON without newlines, as many as there are ids.
         ids: the ids in them.
         contents: hashes of the documents without their vectors; None where there are none.
+        is_newer: whether they take the place of earlier records of the same ids.
 
     Raises:
         ValueError: too many records for one page.
@@ -95,6 +100,8 @@ def encode(lines: Sequence[bytes], ids: Sequence[str], contents: Sequence[bytes 
     about: dict[str, object] = {"ids": list(ids)}
     if contents is not None and any(contents):
         about["contents"] = [content and content.hex() for content in contents]
+    if is_newer:
+        about["newer"] = True
     rest = _FACTS.pack(len(frame), crc32(frame)) + orjson.dumps(about)
     if len(rest) > _LONGEST:
         raise ValueError(f"{len(lines)} records are too many for one page")
@@ -184,7 +191,7 @@ def _page_at(file: BinaryIO, place: int, size: int) -> Page | None:
     about = orjson.loads(rest[_FACTS.size :])
     ids = about["ids"]
     hashes = [content and bytes.fromhex(content) for content in about.get("contents", [None] * len(ids))]
-    return Page(place, frame, frame + frame_length, frame_checksum, ids, hashes)
+    return Page(place, frame, frame + frame_length, frame_checksum, ids, hashes, bool(about.get("newer")))
 
 
 def _next_page(file: BinaryIO, place: int, size: int) -> int:

@@ -28,7 +28,8 @@ class Backup:
     """A backup on disk, finished or not.
 
     The same id may stand in it several times, after a resumed run or a pass that caught up: the FIRST record
-    of an id is the true old value.
+    of an id is the true old value, for a later one may have been read after it was overwritten; but for pages that
+    are known to be from before that, of which the last counts.
 
     Attributes:
         folder: where it is.
@@ -146,11 +147,22 @@ class Backup:
         return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).digest()
 
     def _rows(self, *, first_wins: bool = True, with_lines: bool = True) -> Iterator[_Row]:
+        newest = self._newest() if first_wins else {}
         with Seen() as seen:
             for page, lines in self._walk(with_lines=with_lines):
                 wanted = seen.first(page.ids) if first_wins else [True] * len(page.ids)
+                if newest:
+                    wanted = [
+                        newest[id_] == page.start if id_ in newest else is_first
+                        for id_, is_first in zip(page.ids, wanted, strict=True)
+                    ]
                 if lines is not None:  # else its ids are known all the same: a later record is not the old value
                     yield from compress(zip(page.ids, lines, page.contents, strict=True), wanted)
+
+    def _newest(self) -> dict[str, int]:
+        """Ids of pages that take the place of earlier records: where the last of them begins."""
+        walked = self._walk(with_lines=False)
+        return {id_: page.start for page, _ in walked if page.is_newer for id_ in page.ids}
 
     def _walk(self, *, with_lines: bool) -> Iterator[tuple[pages.Page, list[bytes] | None]]:
         """Page by page, and its lines: each empty if they are not asked for, None if they are damaged."""

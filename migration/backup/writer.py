@@ -144,6 +144,8 @@ class BackupWriter:
         lines: Sequence[bytes],
         contents: Sequence[bytes | None] | None = None,
         ids: Sequence[str] | None = None,
+        *,
+        is_newer: bool = False,
     ) -> None:
         """Append one page. When it returns, the page survives a power cut; when it raises, nothing changed.
 
@@ -154,6 +156,8 @@ class BackupWriter:
                 be shown to be unchanged later; kept apart from the line.
             ids: the ids in the lines, trusted; None to parse the lines for them, which takes about half as
                 long as compressing them.
+            is_newer: whether these are the old values, and not earlier records of the same ids: where nothing was
+                overwritten yet when they were read.
 
         Raises:
             ValueError: a line is not such a record.
@@ -164,9 +168,11 @@ class BackupWriter:
             ids = [document_id(line) for line in lines]
         elif any(b"\n" in line for line in lines):
             raise ValueError("a record must be one line")
-        self._append(lines, ids, contents)
+        self._append(lines, ids, contents, is_newer)
 
-    def add_vectors(self, rows: Sequence[tuple[str, Vector | bytes | None, bytes | None]]) -> None:
+    def add_vectors(
+        self, rows: Sequence[tuple[str, Vector | bytes | None, bytes | None]], *, is_newer: bool = False
+    ) -> None:
         """Append one page of old vectors: id, vector (None where there is none), content hash (or None).
 
         As `add` with `vector_line`, but cheaper. Only for the kind `vectors`.
@@ -178,7 +184,7 @@ class BackupWriter:
         if self._manifest.kind != "vectors":
             raise ValueError("whole documents are backed up here, not vectors")
         lines = [vector_line(id_, self._manifest.embedding_field, vector) for id_, vector, _ in rows]
-        self._append(lines, [id_ for id_, _, _ in rows], [content for _, _, content in rows])
+        self._append(lines, [id_ for id_, _, _ in rows], [content for _, _, content in rows], is_newer)
 
     def close(self, complete: bool) -> None:
         """Count, write the checksums into the manifest, and let go. Closing again does nothing.
@@ -214,12 +220,14 @@ class BackupWriter:
             if error is None:  # What ends the block is worth more to know.
                 raise
 
-    def _append(self, lines: Sequence[bytes], ids: Sequence[str], contents: Sequence[bytes | None] | None) -> None:
+    def _append(
+        self, lines: Sequence[bytes], ids: Sequence[str], contents: Sequence[bytes | None] | None, is_newer: bool
+    ) -> None:
         if len(ids) != len(lines) or (contents is not None and len(contents) != len(lines)):
             raise ValueError(f"{len(lines)} records, {len(ids)} ids, {len(contents or lines)} content hashes")
         if not lines:
             return
-        page = pages.encode(lines, ids, contents)
+        page = pages.encode(lines, ids, contents, is_newer=is_newer)
         with self._lock:
             if not self._open:
                 raise BackupError(f"the backup {self.folder} is closed")

@@ -123,6 +123,34 @@ def moment_since(ctx: click.Context, parameter: click.Parameter, value: str | No
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
+_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def duration(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    """`8h`, `90m`, `1h30m` in seconds; without a word, infinite."""
+    if value is None:
+        return None
+    if not value:
+        return math.inf
+    found = re.fullmatch(r"(?:\d+(?:\.\d+)?[smhd])+", value)
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)([smhd])", value))
+    if found is None or not seconds:
+        raise click.BadParameter(f"{value!r} is no duration such as 8h, 90m or 1h30m")
+    return seconds
+
+
+def bounds(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> dict[str, float]:
+    """`search_latency_ms=50,pending_write_batches=20`, by name."""
+    if value is None:
+        return {}
+    from migration.runtime.load import parse_bounds
+
+    try:
+        return parse_bounds(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 def share(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
     """`5%` as 0.05."""
     if value is None:

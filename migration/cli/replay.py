@@ -88,6 +88,10 @@ def _words(param: click.Parameter, value: Any) -> list[str]:
     option = param.opts[0]
     if param.is_flag:
         return [option]  # Only what differs from the default is on record.
+    if param.name == "hold":
+        return [option] if value is True else [f"{option}={value:.12g}s"]
+    if param.name == "max_load":
+        value = ",".join(f"{name}={most:.12g}" for name, most in value.items())
     if param.name == "until":
         value = f"{100 * value:.12g}%"
     values = [str(each) for each in value] if param.multiple else [str(value)]

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from migration.cli.options import ENV_FILE, FILE, VERBOSE, Invocation, Number, SeveralValues, share
+from migration.cli.options import (
+    ENV_FILE,
+    FILE,
+    VERBOSE,
+    Invocation,
+    Number,
+    SeveralValues,
+    bounds,
+    duration,
+    share,
+)
 from migration.runtime.version import program_version
 
 if TYPE_CHECKING:
@@ -115,6 +126,36 @@ if TYPE_CHECKING:
     help="Recreate even at a follower or behind a load balancer, where the last writes before the drop may be lost.",
 )
 @click.option("--keep-old", is_flag=True, help="Keep the collection that is recreated as NAME__before_RUN.")
+@click.option(
+    "--hold",
+    metavar="[DURATION]",
+    is_flag=False,
+    flag_value="",
+    callback=duration,
+    help="Do everything up to the point of no return, then keep abreast until `kai-migrate release`; give up after "
+    "DURATION, such as 8h.",
+)
+@click.option("--rehearse", is_flag=True, help="End there: all is built and checked, nothing that serves is changed.")
+@click.option(
+    "--hooks",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Executables to call: before-start, ready, before-cut-over, after-cut-over, succeeded, failed.",
+)
+@click.option(
+    "--hook-timeout",
+    type=Number(0.0, min_open=True),
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long each of them may take.",
+)
+@click.option(
+    "--max-load",
+    metavar="FIGURE=MOST,...",
+    callback=bounds,
+    help="Wait while a figure of Typesense's /stats.json is above: search_latency_ms=50,pending_write_batches=20.",
+)
 @click.option("--alias", metavar="NAME", help="A second name for the run.")
 @click.option("--description", metavar="TEXT", help="A note that stays with the run.")
 @VERBOSE

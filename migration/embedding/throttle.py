@@ -2,7 +2,8 @@
 
 It starts at half the allowed concurrency, rises by one with every round of good answers while the latency
 holds, and is halved by 429, 5xx and time-outs. A Retry-After holds back everybody, not only the request
-that got it. `max_rpm` and `max_tpm` bound requests and tokens in any 60 seconds.
+that got it. `max_rpm` and `max_tpm` bound requests and tokens in any 60 seconds. All of them may be changed while
+requests are under way.
 """
 
 from __future__ import annotations
@@ -70,9 +71,9 @@ class Throttle:
                     raise self._over()
                 self._changed.wait(min(wait, 0.25))
             self._under_way += 1
-            if self._max_rpm or self._max_tpm:
-                self._begun.append((time.monotonic(), tokens))
-                self._tokens += tokens
+            # Also where nothing is bounded yet: a bound that comes counts what was sent in the minute before it.
+            self._begun.append((time.monotonic(), tokens))
+            self._tokens += tokens
         try:
             yield
         finally:
@@ -104,6 +105,14 @@ class Throttle:
         with self._changed:
             while (left := until - time.monotonic()) > 0 and not self._stopped.is_set() and self._over is None:
                 self._changed.wait(min(left, 0.25))
+
+    def change(self, concurrency: int, *, max_rpm: int | None = None, max_tpm: int | None = None) -> None:
+        """Other bounds from here on. No request under way is recalled; a higher concurrency is risen to as always."""
+        with self._changed:
+            self.concurrency = concurrency
+            self.limit = min(self.limit, float(concurrency))
+            self._max_rpm, self._max_tpm = max_rpm, max_tpm
+            self._changed.notify_all()
 
     def give_up(self, why: Callable[[], Exception]) -> None:
         """The provider cannot go on: nobody waits for it any more, each gets an exception made by `why`."""

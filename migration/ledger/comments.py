@@ -150,7 +150,7 @@ COMMENTS_0005: Final[Comments] = {
     },
 }
 
-_STATES = "running, waiting (for finish), completed, partial"
+_STATES = "running, rehearsed, waiting (for finish), completed, partial"
 COMMENTS_0006: Final[Comments] = {
     "runs": {"state": f"{_STATES} (some documents failed), stopped or interrupted"},
     "collection_runs": {"state": f"{_STATES}, stopped, interrupted or skipped"},

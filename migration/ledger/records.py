@@ -13,9 +13,9 @@ from typing import Any, Final, Literal, TypedDict
 Json = Mapping[str, Any]
 
 RunKind = Literal["migrate", "rollback", "restore", "backup", "verify"]
-RunState = Literal["running", "completed", "partial", "stopped", "interrupted", "refused", "waiting"]
+RunState = Literal["running", "completed", "partial", "rehearsed", "stopped", "interrupted", "refused", "waiting"]
 """`waiting`: everything was done, and what it replaces stands until `kai-migrate finish`."""
-UNFINISHED: Final[tuple[RunState, ...]] = ("running", "stopped", "interrupted")
+UNFINISHED: Final[tuple[RunState, ...]] = ("running", "rehearsed", "stopped", "interrupted")
 """States of a run that a further start may go on with."""
 CollectionState = RunState | Literal["skipped"]
 Strategy = Literal["in place", "recreate", "rebuild", "alter", "into", "alias", "skipped"]

@@ -21,11 +21,16 @@ from migration.ledger.records import UNFINISHED, RunKind
 from migration.operations.measure import Measures
 from migration.operations.setup import Session
 from migration.runtime.console import RULE, Console
+from migration.runtime.holding import hold_file
+from migration.runtime.hooks import Hooks
+from migration.runtime.load import LoadWatch
 from migration.runtime.lock import hold
+from migration.runtime.pace import followed, tune_file
 from migration.runtime.status import Status, status_file
 from migration.strategies.alias.forward import Alias, settle_new
 from migration.strategies.context import Outcome, RunContext, StrategyStopped
 from migration.strategies.create_anew import CreateAnew
+from migration.strategies.moment import has_moment
 from migration.strategies.passes import Passes
 from migration.strategies.plan import CollectionPlan
 from migration.strategies.recreate import Recreate, settle_leftover
@@ -53,7 +58,8 @@ class CollectionResult:
 
     Attributes:
         name: as it was asked for.
-        status: `completed`, `skipped`, `stopped`, `interrupted`, or `not started` where the run ended before it.
+        status: `completed`, `rehearsed`, `skipped`, `stopped`, `interrupted`, or `not started` where the run ended
+            before it.
         outcome: None where nothing was tried.
         cause: what stopped it; empty where nothing did, or somebody asked for it.
     """
@@ -112,6 +118,11 @@ class RunResult:
         return bool(self.unnoted) or any(result.is_unfinished for result in self.collections)
 
     @property
+    def rehearsed(self) -> bool:
+        """Whether it was a rehearsal that came to its end."""
+        return not self.stopped and any(result.status == "rehearsed" for result in self.collections)
+
+    @property
     def failed(self) -> int:
         """Documents without a vector of the target."""
         outcomes = [result.outcome for result in self.collections if result.outcome]
@@ -162,6 +173,7 @@ def running(
     names: Iterable[str],
     begin: Callable[[], RunRecord],
     figures: Callable[[], dict[str, Any]] = dict,
+    hooks: Hooks | None = None,
 ) -> Iterator[RunContext]:
     """A run: its collections are held, and its status is kept, while the block lasts.
 
@@ -171,6 +183,7 @@ def running(
         names: real names of the collections that it writes to.
         begin: begins the run in the ledger, or resumes one; called once the collections are held.
         figures: further entries of the status.
+        hooks: what is carried out at its moments; None for nothing.
 
     Raises:
         Held: another run holds one of the collections.
@@ -181,8 +194,13 @@ def running(
         run, home = begin(), session.settings.home
         for held in holds:
             held.name(run.name)
-        status = Status(status_file(home, run.name), figures)
+        control, console, file = session.control, session.console, status_file(home, run.name)
+        status = Status(file, lambda: control.facts() | figures())
         stack.enter_context(status.kept())
+        with contextlib.suppress(OSError):
+            hold_file(home, run.name).unlink(missing_ok=True)  # Of a process that died holding.
+        control.excess = LoadWatch(lambda: session.server.stats(patiently=False), console.warn).excess
+        stack.enter_context(followed(tune_file(home, run.name), control.pace, control.set_pace))
         yield RunContext(
             server=session.server,
             ledger=ledger,
@@ -190,9 +208,10 @@ def running(
             home=home,
             options=session.options,
             meter=session.meter,
-            control=session.control,
-            console=session.console,
+            control=control,
+            console=console,
             status=status,
+            hooks=(hooks or Hooks()).knowing(run=run.name, status_file=file.absolute()),
         )
 
 
@@ -248,6 +267,9 @@ def execute(
     if not result.stopped and any(each.outcome and each.outcome.waits for each in results):
         states = dict.fromkeys(states, "waiting")
     ended = {DONE: "done", SOME_FAILED: "done, some failed"}.get(result.exit_status, "stopped")
+    if result.rehearsed:
+        ended = "rehearsed"
+        states = {} if _has_written(context) else dict.fromkeys((DONE, SOME_FAILED), "rehearsed")
     context.status.end(
         ended,
         done=sum(each.outcome.success for each in results if each.outcome),
@@ -263,8 +285,17 @@ def execute(
     return replace(result, metrics=measures.whole)
 
 
+def _has_written(context: RunContext) -> bool:
+    """Whether the run wrote to anything that serves, before it was resumed as a rehearsal."""
+    rows = context.ledger.collection_runs(context.run.id)
+    return any(row.done or row.strategy == "in place" for row in rows if row.state != "rehearsed")
+
+
 def _carry_out(context: RunContext, work: Work, measures: Measures) -> CollectionResult:
     plan, outcome, meter = work.plan, Outcome(), context.meter.part()
+    if context.options.rehearse and plan.strategy != "skipped" and not has_moment(plan):
+        context.console.line(f"Leaving out '{plan.collection.name}': {plan.strategy}, there is nothing to rehearse")
+        return CollectionResult(plan.collection.name, "skipped")
     work.announce(context.console)
     cause, identity = "", None
     try:
@@ -340,9 +371,8 @@ def _migrate(task: Task) -> CollectionPlan:
 def _recreate(task: Task) -> None:
     plan, outcome, console = task.plan, task.outcome, task.context.console
     backup = None if past_the_drop(plan.leftover, plan.schema) else task.open_backup("documents")
-    recreate = Recreate(task, backup)
     try:
-        recreate.run()
+        Recreate(task, backup).run()
         return
     except KeepsWriting as reason:
         if problem := way_problem(plan.collection, plan.schema, "alter"):
@@ -357,10 +387,12 @@ def _recreate(task: Task) -> None:
     task.context.ledger.update_collection(task.identity, strategy="alter")
     outcome.written, outcome.failures = 0, {}
     refilled = replace(task, plan=replace(plan, strategy="alter", leftover=None))
-    Refill(refilled, backup, recreate.backed_up).run()
+    Refill(refilled, backup).run()
 
 
 def _status_of(context: RunContext, outcome: Outcome, cause: str) -> str:
+    if outcome.rehearsed and not cause:
+        return "rehearsed"
     if outcome.complete and not cause:
         return "completed"
     return "interrupted" if context.control.interrupted and not cause else "stopped"
@@ -393,6 +425,8 @@ def _tell(context: RunContext, work: Work, outcome: Outcome, status: str, cause:
         console.line(f"  Full collection not searchable for {outcome.downtime_seconds:.2f} s")
     if status == "completed":
         work.tell_completed(console, outcome)
+    elif status == "rehearsed":
+        console.line("  Rehearsed: everything is built and checked, and nothing that serves was changed")
     else:
         console.line(f"  {work.stopped.format(status=status)}: {cause or 'as asked'}")
         if cause:

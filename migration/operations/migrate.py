@@ -15,12 +15,14 @@ from kai.typesense_schemas import signature_of, signed
 from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder
 from migration.ledger import Ledger, MetricsRecord, ModelRecord, RunRecord
+from migration.ledger.records import RunState
 from migration.ledger.runs import LATEST
 from migration.operations import report
 from migration.operations.checks import TARGET, WORTH_PAYING_FOR, check_run, record_verdict, told, told_wrong
-from migration.operations.execute import RunResult, by_strategy, execute, running, unfinished
+from migration.operations.execute import DONE, RunResult, by_strategy, execute, running, unfinished
 from migration.operations.follow import follow
 from migration.operations.measure import Measures
+from migration.operations.moments import hooks_of, refuse_unusable_options, refuse_without_moment, with_notes
 from migration.operations.record import call_of_migration
 from migration.operations.same_model import disown, recognise
 from migration.operations.setup import (
@@ -37,6 +39,7 @@ from migration.operations.setup import (
 from migration.runtime import memory
 from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control
+from migration.runtime.hooks import HookName
 from migration.runtime.status import wrote_lately
 from migration.strategies.context import MigrationOptions, Outcome, RunContext
 from migration.strategies.curation import refuse_unusable
@@ -67,15 +70,18 @@ def preview(options: MigrationOptions, settings: Settings | None = None, console
     with _planned(options, settings, console) as (session, plan):
         embedder, home = make_embedder(session), session.settings.home
         with ledger_if_there(session.settings, session.options.patience) as ledger, contextlib.ExitStack() as stack:
-            _refuse_taken_alias(session, plan, ledger)
+            earlier = _earlier(session, ledger, plan) if ledger is not None else None
+            refuse_without_moment(plan, options, resumes=earlier is not None)
+            if ledger is not None and options.alias is not None and earlier is None:
+                ledger.refuse_taken(options.alias)
             probe(embedder, session.settings)
             cache = stack.enter_context(VectorCache(home)) if VectorCache.is_in(home) else None
             same = recognise(session, embedder, plan, ledger, cache)
+            paces = _paces(session, ledger)
         memory.loaded()
         session.server.patience = session.options.patience
         embedding, stopped = session.settings.embedding, session.control.stopped
         looked_at = [look_at_texts(session.server, item, embedding, stopped) for item in plan.collections]
-        paces = _paces(session, ledger)
         return same.told(replace(plan, collections=tuple(item.at_paces(paces) for item in looked_at)))
 
 
@@ -109,20 +115,24 @@ def _planned(options: MigrationOptions, settings: Settings | None, console: Cons
     strategy = "into" if options.into is not None else options.strategy or settings.strategy
     options = replace(options, strategy=strategy)
     collections = selected_collections(options.collections, options.collections_file)
-    control = Control(pause_file=settings.home / "pause", nice=options.nice, announce=console.warn)
+    if options.alias == LATEST:
+        raise Refused(f"--alias: {LATEST!r} always names the latest run; choose another")
+    control = Control(pause_file=settings.home / "pause", pace=options.pace, announce=console.warn)
     with control.signals(), open_server(settings, console, options.patience, stopped=control.stopped) as server:
         plan = make_plan(server, settings.embedding, collections, options, wrote_lately=wrote_lately(settings.home))
         _refuse_what_loses(plan, options)
+        refuse_unusable_options(server, options)
         refuse_unusable(server, plan.copied, contents=options.backup, preview=options.dry_run)
         _affordable_tokens(settings.embedding, options.max_cost)
         session = Session(settings=settings, server=server, console=console, options=options, control=control)
-        yield session, _with_notes(plan, options)
+        yield session, with_notes(plan, options)
 
 
 def _run(session: Session, plan: Plan) -> RunResult:
     settings, options, embedding = session.settings, session.options, session.settings.embedding
     with contextlib.ExitStack() as stack:
         ledger = stack.enter_context(open_ledger(settings, options.patience))
+        refuse_without_moment(plan, options, resumes=_earlier(session, ledger, plan) is not None)
         cache = stack.enter_context(VectorCache(settings.home, patience=min(options.patience, LOCK_PATIENCE)))
         embedder = make_embedder(
             session,
@@ -138,11 +148,14 @@ def _run(session: Session, plan: Plan) -> RunResult:
 
         call = call_of_migration(options, settings)
 
+        before_it: RunRecord | None = None
+
         def begin() -> RunRecord:
+            nonlocal before_it
             report.banner(session.console, same.told(plan))
             model = register_model(ledger, embedding, same.server, same.digest)
-            if (earlier := _resumable(session, ledger, plan, model.id)) is not None:
-                return ledger.resume_run(earlier.id, call=call, **provider)
+            if (before_it := _earlier(session, ledger, plan)) is not None:
+                return ledger.resume_run(before_it.id, call=call, **provider)
             return ledger.start_run(
                 run_name(embedding),
                 "migrate",
@@ -161,7 +174,12 @@ def _run(session: Session, plan: Plan) -> RunResult:
             )
 
         names = [name for item in plan.collections if item.strategy != "skipped" for name in item.names]
-        context = stack.enter_context(running(session, ledger, names, begin, lambda: _figures(session)))
+        hooks = hooks_of(session, plan)
+        context = stack.enter_context(running(session, ledger, names, begin, lambda: _figures(session), hooks))
+        if why := context.hooks.call("before-start", phase="starting"):
+            context.status.end("refused", done=0, failed=0, seconds=0.0)
+            ledger.finish_run(context.run.id, _state_before(before_it))
+            raise Refused(f"--hooks: before-start failed: {why}")
         measures = Measures(ledger, context.run.id, embedding.model)
         # Of a run that is resumed, what it has cost and taken so far counts too.
         embedder.count_as_spent(measures.before.get(None, MetricsRecord()).tokens or 0)
@@ -170,12 +188,15 @@ def _run(session: Session, plan: Plan) -> RunResult:
         if same.is_other:
             disown(session, ledger, cache, plan, model)
         works = [_Migration(item, embedding, embedder, model) for item in plan.collections]
-        return execute(
+        result = execute(
             context,
             works,
             measures,
             afterwards=lambda: follow(context, [work for work in works if work.plan.beside]),
         )
+        name: HookName = "succeeded" if result.exit_status == DONE else "failed"
+        context.hooks.call(name, phase=context.status.facts()["phase"], exit_status=result.exit_status)
+        return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,18 +320,6 @@ def _affordable_tokens(embedding: EmbeddingSettings, max_cost: float | None) -> 
     return int(max_cost / million * 1_000_000) if million else None
 
 
-def _with_notes(plan: Plan, options: MigrationOptions) -> Plan:
-    """The plan, with a word on options that do nothing in it."""
-    if not options.keep_old:
-        return plan
-    note = "--keep-old has no effect: the collection is not recreated, so there is no previous one to keep"
-    items = (
-        item if item.strategy in ("recreate", "skipped") else replace(item, hazards=(note, *item.hazards))
-        for item in plan.collections
-    )
-    return replace(plan, collections=tuple(items))
-
-
 def _paces(session: Session, ledger: Ledger | None) -> dict[str, float]:
     """By strategy, how many numbers of vectors a second the last run on this server wrote that took it alone."""
     paces: dict[str, float] = {}
@@ -327,18 +336,6 @@ def _paces(session: Session, ledger: Ledger | None) -> dict[str, float]:
         if speed and done[0].new_dimensions:
             paces.setdefault(done[0].strategy, speed * done[0].new_dimensions)
     return paces
-
-
-def _refuse_taken_alias(session: Session, plan: Plan, ledger: Ledger | None) -> None:
-    """The ledger refuses an alias that is taken when a run begins; a preview is to refuse it too."""
-    settings, alias = session.settings, session.options.alias
-    if alias == LATEST:
-        raise Refused(f"--alias: {LATEST!r} always names the latest run; choose another")
-    if alias is None or ledger is None:
-        return
-    model = ledger.find_model(fingerprint(settings.embedding, ""))
-    if _resumable(session, ledger, plan, model.id if model else None) is None:
-        ledger.refuse_taken(alias)
 
 
 def _refuse_what_loses(plan: Plan, options: MigrationOptions) -> None:
@@ -370,9 +367,17 @@ def _source(session: Session, plan: Plan) -> dict[str, Any]:
     return {"server": session.server.address, "collections": names}
 
 
-def _resumable(session: Session, ledger: Ledger, plan: Plan, model: str | None) -> RunRecord | None:
-    """The last run here, if this one may go on with it."""
-    earlier = unfinished(ledger, "migrate", _source(session, plan), model=model)
+def _state_before(earlier: RunRecord | None) -> RunState:
+    """Of a run that was refused before it did anything; one that was resumed is no worse than it was."""
+    if earlier is None:
+        return "refused"
+    return "stopped" if earlier.state == "running" else earlier.state
+
+
+def _earlier(session: Session, ledger: Ledger, plan: Plan) -> RunRecord | None:
+    """The last run here, if this one is to go on with it."""
+    model = ledger.find_model(fingerprint(session.settings.embedding, ""))
+    earlier = unfinished(ledger, "migrate", _source(session, plan), model=model.id if model else None)
     if earlier is None or session.options.alias not in (None, earlier.alias) or _would_mix(ledger, earlier, plan):
         return None
     return earlier
@@ -393,7 +398,6 @@ def _figures(session: Session) -> dict[str, Any]:
     """What the status of a migration says beside how far it is."""
     meter = session.meter
     return {
-        "paused": session.control.paused,
         "requests": meter.requests,
         "retries": meter.retries,
         "tokens": meter.tokens,

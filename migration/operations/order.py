@@ -129,7 +129,8 @@ class Writers:
     def _rows_of(self, run: RunRecord, collection: str) -> list[CollectionRunRecord]:
         if run.id not in self._rows:
             self._rows[run.id] = self.ledger.collection_runs(run.id)
-        return [row for row in self._rows[run.id] if row.collection == collection and row.strategy != "skipped"]
+        rows = (row for row in self._rows[run.id] if row.collection == collection)
+        return [row for row in rows if row.strategy != "skipped" and row.state != "rehearsed"]
 
 
 def refuse_out_of_order(writers: Writers, run: RunRecord, collections: Iterable[str]) -> list[str]:

@@ -7,6 +7,7 @@ known of the run.
 from __future__ import annotations
 
 import getpass
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib.metadata import version
@@ -23,6 +24,7 @@ WITHHELD: Final = "***"
 """What stands in place of a login, or of what follows the path of an address."""
 _TOOLS: Final = {"openai": "langchain-openai", "google": "langchain-google-genai", "ollama": "langchain-ollama"}
 """The package that computes the vectors, by family."""
+_DEFAULTS: Final = MigrationOptions()
 _NOT_RECORDED: Final = frozenset({"dry_run", "verbose", "collections_file"})
 """Options that make no other run, and the file whose content stands in its record."""
 
@@ -68,7 +70,10 @@ def given(options: MigrationOptions) -> dict[str, Any]:
     """The options that are not at their default, and the strategy, whose default is a setting."""
     of_interest = [each for each in fields(options) if each.name not in _NOT_RECORDED]
     values = {each.name: getattr(options, each.name) for each in of_interest}
-    found = {each.name: values[each.name] for each in of_interest if values[each.name] != each.default}
+    defaults = {each.name: getattr(_DEFAULTS, each.name) for each in of_interest}
+    found = {name: value for name, value in values.items() if value != defaults[name]}
+    if options.hold == math.inf:
+        found["hold"] = True  # JSON has no word for it.
     if options.env_file is not None:
         found["env_file"] = str(options.env_file.absolute())
     return found | ({"strategy": options.strategy} if options.strategy else {})

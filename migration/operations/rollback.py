@@ -141,6 +141,7 @@ def _target(ledger: Ledger, server: Typesense, marks: Mapping[str, Waiting], nam
         if is_begun and run.reverts_run_id and (earlier := ledger.find_run(run.reverts_run_id)):
             return earlier
         done = ledger.collection_runs(run.id) if run.kind in UNDOABLE else []
+        done = [each for each in done if each.state != "rehearsed"]  # Nothing of it stands anywhere.
         if any(each.backup_path for each in done) or any(mark.run == run.name for mark in marks.values()):
             return run
         done = [

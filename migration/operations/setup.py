@@ -198,10 +198,12 @@ def make_embedder(
         raise Refused(f"EMBEDDING_MODEL: {error}") from error
     except (ImportError, OSError, ValueError) as error:
         raise Refused(f"{_NETWORK}: no connection can be made as these ask for: {error}") from error
+    throttle = Throttle(options.concurrency, max_rpm=options.max_rpm, max_tpm=options.max_tpm, stopped=stopped)
+    session.control.follow(lambda pace: throttle.change(pace.concurrency, max_rpm=pace.rpm, max_tpm=pace.tpm))
     provider = Provider(
         embeddings,
         settings.embedding.dimensions,
-        throttle=Throttle(options.concurrency, max_rpm=options.max_rpm, max_tpm=options.max_tpm, stopped=stopped),
+        throttle=throttle,
         meter=session.meter,
         patience=patience,
         stopped=stopped,

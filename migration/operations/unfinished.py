@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kai.settings import Settings, load_settings
 from kai.typesense import Schema
@@ -11,6 +11,7 @@ from migration.ledger import Ledger
 from migration.ledger.records import UNFINISHED
 from migration.operations.setup import TYPESENSE_ONLY, open_ledger, open_server
 from migration.runtime.console import SILENT, Console
+from migration.runtime.holding import HOLDING, find_held
 from migration.strategies.alias.state import Pair, find_pair
 from migration.strategies.next_field import NextField, next_of
 from migration.strategies.shadow_state import (
@@ -75,7 +76,13 @@ def list_unfinished(*, settings: Settings | None = None, console: Console = SILE
         items = list(_on_the_server(server.collections()))
         shown = {item.run for item in items}
         items += [item for item in _in_the_ledger(ledger, server.address) if item.run not in shown]
-    return UnfinishedWork(server.address, tuple(items))
+    holding = {each.run for each in find_held(settings.home) if each.is_under_way}
+    return UnfinishedWork(server.address, tuple(_released(item) if item.run in holding else item for item in items))
+
+
+def _released(item: Unfinished) -> Unfinished:
+    """Of a run of this home that waits for its moment to be given."""
+    return replace(item, state=HOLDING, remedy=f"kai-migrate release {item.run}")
 
 
 def _on_the_server(everything: Sequence[Schema]) -> Iterator[Unfinished]:

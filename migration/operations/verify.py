@@ -161,6 +161,12 @@ def _chosen(writers: Writers, name: str | None, console: Console) -> tuple[RunRe
 
 def _standing(writers: Writers, run: RunRecord) -> tuple[list[str], dict[str, str]]:
     """The run's collections whose vectors are still its own, and why the others' are not."""
-    names = sorted({each.collection for each in writers.ledger.collection_runs(run.id) if each.strategy != "skipped"})
-    superseded = {name: why for name in names if (why := why_superseded(writers, run, name))}
-    return [name for name in names if name not in superseded], superseded
+    rows = {each.collection: each for each in writers.ledger.collection_runs(run.id) if each.strategy != "skipped"}
+    superseded = {
+        name: why
+        for name, row in sorted(rows.items())
+        if (
+            why := f"run {run.name} was a rehearsal" if row.state == "rehearsed" else why_superseded(writers, run, name)
+        )
+    }
+    return [name for name in sorted(rows) if name not in superseded], superseded

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,11 +16,37 @@ import orjson
 _EVERY = 1.0
 _SHOWN_SECONDS = 12.0
 """Typesense's figures are of the last 10 s; a little more, for the time between the last write and the last word."""
+_DEAD_AFTER = 30.0
+"""Seconds after which a run that wrote nothing, though it writes every second, counts as dead."""
 
 
 def status_file(home: Path, run: str) -> Path:
     """Where the status of a run is kept."""
     return home / "runs" / run / "status.json"
+
+
+def read_status(home: Path, run: str) -> dict[str, Any] | None:
+    """What the status of a run says, if the run is under way: its file is young, and its process alive."""
+    file = status_file(home, run)
+    try:
+        if file.stat().st_mtime <= time.time() - _DEAD_AFTER:
+            return None
+        facts: dict[str, Any] = orjson.loads(file.read_bytes())
+        is_here = facts["host"] == socket.gethostname()
+        return None if facts["ended"] or (is_here and not is_running(facts["pid"])) else facts
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is a process of this number on this machine."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def wrote_lately(home: Path) -> bool:
@@ -43,7 +70,13 @@ class Status:
     def __init__(self, path: Path | None, figures: Callable[[], dict[str, Any]] = dict) -> None:
         self._path = path
         self._figures = figures
-        self._facts: dict[str, Any] = {"phase": "starting", "pid": os.getpid()}
+        self._facts: dict[str, Any] = {
+            "phase": "starting",
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "ended": False,
+        }
+        self._of_the_phase: dict[str, Any] = {}
         self._phase_began = time.monotonic()
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -52,13 +85,21 @@ class Status:
         """Enter a phase (`copying`, `cut-over`, `checking`, …) of so many documents."""
         with self._lock:
             self._facts.update(phase=phase, collection=collection, total=total, done=0, failed=0)
+            self._of_the_phase = {}
             self._phase_began = time.monotonic()
+        self._write()
+
+    def say(self, **facts: Any) -> None:
+        """Facts of this phase alone, beside those that every phase has."""
+        with self._lock:
+            self._of_the_phase.update(facts)
         self._write()
 
     def end(self, phase: str, *, done: int, failed: int, seconds: float) -> None:
         """The last word: how it ended, and the totals of all collections."""
         with self._lock:
-            self._facts.update(phase=phase, collection=None, total=done + failed, done=done, failed=failed)
+            self._facts.update(phase=phase, collection=None, total=done + failed, done=done, failed=failed, ended=True)
+            self._of_the_phase = {}
             self._phase_began = time.monotonic() - seconds
         self._write()
 
@@ -71,7 +112,7 @@ class Status:
     def facts(self) -> dict[str, Any]:
         """Everything known at this moment; times in seconds."""
         with self._lock:
-            facts = dict(self._facts)
+            facts = self._facts | self._of_the_phase
             elapsed = max(time.monotonic() - self._phase_began, 1e-9)
         done, total = facts.get("done") or 0, facts.get("total")
         speed = done / elapsed

@@ -14,7 +14,10 @@ from migration.ledger import Ledger, RunRecord, WrongDocument
 from migration.ledger.records import Verdict
 from migration.runtime.console import Console
 from migration.runtime.control import Control
+from migration.runtime.hooks import Hooks
+from migration.runtime.load import Bounds
 from migration.runtime.meter import Meter
+from migration.runtime.pace import Pace
 from migration.runtime.status import Status
 
 
@@ -43,6 +46,12 @@ class MigrationOptions:
         force: whether documents that are current already are embedded again.
         backup: whether old vectors go to disk before they are overwritten.
         allow_partial: whether a recreate may leave out documents that cannot be copied.
+        hold: seconds for which a run holds before its point of no return, at most, until it is released; infinite for
+            as long as it takes; None not to hold.
+        rehearse: whether a run ends there, with everything built and nothing changed that serves.
+        hooks: folder of what is to be carried out at the moments of a run; None for nothing.
+        hook_timeout: seconds that each of them may take.
+        max_load: figures of the server's `/stats.json` above which the run waits, by name.
         allow_lag: whether a recreate is begun at a follower, or behind a load balancer, where writes may be lost.
         keep_old: whether a recreate keeps the previous collection under another name.
         alias: a second name for the run.
@@ -73,10 +82,22 @@ class MigrationOptions:
     allow_partial: bool = False
     allow_lag: bool = False
     keep_old: bool = False
+    hold: float | None = None
+    rehearse: bool = False
+    hooks: Path | None = None
+    hook_timeout: float = 600.0
+    max_load: Bounds = field(default_factory=dict)
     alias: str | None = None
     description: str | None = None
     verify_sample: int = 10
     verbose: bool = False
+
+    @property
+    def pace(self) -> Pace:
+        """How fast it is to begin."""
+        return Pace(
+            nice=self.nice, concurrency=self.concurrency, rpm=self.max_rpm, tpm=self.max_tpm, max_load=self.max_load
+        )
 
     def limit_of(self, eligible: int) -> int | None:
         """Most documents to write of a collection with so many eligible ones; None for all."""
@@ -98,6 +119,8 @@ class RunContext:
         control: stop and pause.
         console: what a person reads.
         status: what a script reads.
+        hooks: what is carried out at the moments of the run.
+        given: collections whose moment was given: they neither hold nor call a hook for it again.
     """
 
     server: Typesense
@@ -109,6 +132,8 @@ class RunContext:
     control: Control
     console: Console
     status: Status
+    hooks: Hooks = field(default_factory=Hooks)
+    given: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -158,6 +183,7 @@ class Outcome:
         unseen: documents by which the server's count at the drop of a collection differed from what had been seen:
             written (above 0) or deleted (below) in its last moment, and so lost or come back.
         complete: False if the run was stopped before the end.
+        rehearsed: whether it was stopped before its point of no return because it was a rehearsal.
         limit_reached: whether it was stopped because as many documents are written as it was to write.
         downtime_seconds: time without the full collection, or without its vector field; None where there was none.
         incomplete_seconds: time in which a vector search told only a part of the documents; None where there was none.
@@ -180,6 +206,7 @@ class Outcome:
     missing: int = 0
     unseen: int = 0
     complete: bool = False
+    rehearsed: bool = False
     limit_reached: bool = False
     downtime_seconds: float | None = None
     incomplete_seconds: float | None = None

@@ -62,7 +62,7 @@ class CreateAnew:
         newest = _newest_of_repeated(backup)
         restored: set[str] = set()
         forget_old_numbers(server, self._name)
-        for page in backup.records():
+        for page in backup.records(first_wins=False):  # Each in the place where it was first.
             lines = {id_: newest.get(id_, line) for id_, line in page if id_ not in restored}
             failed = import_documents(server, self._name, lines, "create").failed
             failed = {id_: why for id_, why in failed.items() if "already exists" not in why}

@@ -237,7 +237,7 @@ class Passes:
             self._prepare,
             self._write,
             record,
-            workers=self._context.options.concurrency,
+            workers=lambda: self._context.control.pace.concurrency,
             stopped=lambda: self._task.is_stopped or self._limit.reached,
         )
 
@@ -320,6 +320,7 @@ class Passes:
         if not work.lines:
             return work
         context = self._context
+        context.control.wait_for_load()
         begun = time.monotonic()
         work.written = import_documents(context.server, self._name, work.lines)
         seconds = time.monotonic() - begun

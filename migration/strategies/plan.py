@@ -97,6 +97,7 @@ class CollectionPlan:
         leftover: the mark of a shadow that a dead run left, if there is one.
         backup: what a collection that is gone is created from.
         successor: name of the collection that takes this one's place; empty where none does.
+        is_swapped: whether a dead run has put it there already, or was about to.
     """
 
     collection: EmbeddedCollection
@@ -116,6 +117,7 @@ class CollectionPlan:
     leftover: Mark | None = None
     backup: Backup | None = None
     successor: str = ""
+    is_swapped: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -433,6 +435,7 @@ def _plan_of_swapped(
         server.count(pair.old, collection.filter_by),
         server_seconds=server_seconds(documents, embedding.dimensions, 0.0),
         successor=pair.new,
+        is_swapped=True,
         hazards=(
             f"run {pair.run} put {pair.new!r} in the place of {pair.old!r}; this run carries over what was written to "
             "that since",

@@ -10,14 +10,13 @@ far a run got, and all that this needs.
 
 from __future__ import annotations
 
-from collections.abc import Set
-
 from kai.typesense import Schema
 from migration.backup import BackupWriter
 from migration.strategies.context import RunContext, failures_of
+from migration.strategies.moment import Withheld, ready
 from migration.strategies.shadow.builder import CannotCopy, ShadowBuilder
 from migration.strategies.shadow.cutover import CutOver, KeepsWriting
-from migration.strategies.shadow.filling import account, fill
+from migration.strategies.shadow.filling import account, check, fill
 from migration.strategies.shadow.keeping import remove_unfinished_copies
 from migration.strategies.shadow.successor import CutOverStopped
 from migration.strategies.shadow_state import (
@@ -53,11 +52,6 @@ class Recreate:
         self._builder = ShadowBuilder(task, backup)
         self._outcome = task.outcome
 
-    @property
-    def backed_up(self) -> Set[str]:
-        """Ids of the documents that are in the backup."""
-        return self._builder.backed_up
-
     def run(self) -> None:
         """From wherever it stands to the end.
 
@@ -65,6 +59,7 @@ class Recreate:
             CannotCopy: the live collection is untouched and the shadow is removed; or somebody else's is there.
             CutOverStopped: the shadow holds everything, and the next start goes on.
             KeepsWriting: the application never stood still; nothing was dropped, and the shadow is removed.
+            Withheld: nothing was dropped, and the shadow stays.
         """
         self._outcome.complete = False
         self._server.settle()
@@ -91,7 +86,7 @@ class Recreate:
         try:
             self._build(live, shadow, mark)
             with builder.keeper:
-                is_dropped = fill(self._task, builder) and cut_over.drop()
+                is_dropped = fill(self._task, builder) and self._is_given() and cut_over.drop()
                 if is_dropped:
                     if self._backup is not None:
                         self._backup.is_complete = True
@@ -99,9 +94,19 @@ class Recreate:
         except (CannotCopy, KeepsWriting):
             self._undo()
             raise
+        except Withheld:
+            self._leave()
+            raise
         if not is_dropped:
-            account(self._task, builder)
-            builder.keeper.let_go()
+            self._leave()
+
+    def _is_given(self) -> bool:
+        return ready(self._task, self._builder.catch_up, lambda: check(self._task, self._builder))
+
+    def _leave(self) -> None:
+        """The shadow stays for the next start, which may be another machine's."""
+        account(self._task, self._builder)
+        self._builder.keeper.let_go()
 
     def _know_the_shadow(self, mark: Mark) -> None:
         """Where the ledger knows nothing of this target, as on another machine, the shadow tells what it has."""

@@ -16,27 +16,20 @@ finish what a dead run began: is the field missing? add it; then passes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from typing import Any, Final
 
-from kai.typesense import Schema, TypesenseError, embedding_field, nameable
+from kai.typesense import Schema, TypesenseError, embedding_field
 from kai.typesense_changes import alter_fields_until, wait_for_alters
-from kai.typesense_schemas import other_vector_fields, vector_field
+from kai.typesense_schemas import vector_field
 from migration.backup import BackupWriter
-from migration.documents.fetch import (
-    Page,
-    Selection,
-    eligible_of,
-    export_pages,
-    fetch_again,
-    fetch_newest,
-    fetch_pages,
-)
-from migration.documents.pipeline import run_pages
+from migration.documents.fetch import Page, Selection, export_pages, fetch_newest, fetch_pages
 from migration.documents.update import import_documents, take_values_out, update_line
-from migration.strategies.context import Failure, StrategyStopped
+from migration.strategies.at_hand import AtHand
+from migration.strategies.context import StrategyStopped
+from migration.strategies.moment import passed, ready
 from migration.strategies.passes import Passes
 from migration.strategies.shadow_state import MARK, REFILLING, own_metadata, unfinished_refill
 from migration.strategies.task import Task
@@ -62,10 +55,9 @@ class Refill:
     Args:
         task: its plan's strategy is `rebuild` or `alter`.
         backup: that is begun already; None to open one.
-        backed_up: ids of documents that are in it.
     """
 
-    def __init__(self, task: Task, backup: BackupWriter | None = None, backed_up: Collection[str] = ()) -> None:
+    def __init__(self, task: Task, backup: BackupWriter | None = None) -> None:
         self._task = task
         self._context = task.context
         self._server = task.server
@@ -73,7 +65,6 @@ class Refill:
         self._name, self._field = task.name, task.field
         self._source = task.source
         self._backup = backup
-        self._backed_up = backed_up
         self._outcome = task.outcome
 
     def run(self) -> None:
@@ -91,20 +82,19 @@ class Refill:
         if not wanted.get("optional"):
             self._source = self._source.everywhere()
         if mark is None and self._nothing_to_write():
+            if self._context.options.rehearse:
+                self._outcome.rehearsed = not self._task.is_stopped
+                return
             self._passes("Checking", backs_up=True).run(self._plan.eligible)
             return
-        failing = self._get_vectors(back_up_too=mark is None)
-        if self._task.is_stopped:
+        if not (self._is_given(wanted) if mark is None else self._has_vectors()):
             return
-        if failing and mark is None and not wanted.get("optional"):
-            raise StrategyStopped(
-                f"the field {self._field!r} must have a value in every document, and {len(failing)} would have none, "
-                f"{failing[0]!r} among them, because they have no text or the provider refuses it; nothing was changed"
-            )
         self._server.settle()
         if unfinished_refill(self._task.schema()) != found:
             raise StrategyStopped(f"another run is emptying or filling {self._name!r}; wait until it has ended")
-        self._fill(self._stand_empty(mark, wanted), wanted)
+        mark = self._stand_empty(mark, wanted)
+        passed(self._task)
+        self._fill(mark, wanted)
 
     def _taken_over(self, found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
         """What a dead run wrote down, as this run's: of another target, it begins anew with the emptying."""
@@ -145,65 +135,40 @@ class Refill:
                 return False
         return True
 
-    def _get_vectors(self, *, back_up_too: bool) -> list[str]:
-        """Every vector is at hand, and every old one in the backup, before the search pauses.
+    def _has_vectors(self) -> bool:
+        """Where the old values are out already, or may be: every vector is at hand; False if the run was stopped."""
+        AtHand(self._task, self._source).gather()
+        return not self._task.is_stopped
 
-        Returns:
-            Ids of documents that will have no vector.
+    def _is_given(self, wanted: dict[str, Any]) -> bool:
+        """Every vector is at hand and every old one in the backup, and nobody has anything against the pause.
+
+        Raises:
+            StrategyStopped: something would be without a vector where the field must have one.
         """
-        failing: list[str] = []
-        context, source = self._context, self._source
-        backup = (self._backup or self._task.open_backup("vectors")) if back_up_too else None
-        excluded = (
-            other_vector_fields(self._plan.schema, self._field) if backup is None or backup.kind == "vectors" else ()
-        )
-        # With a backup, documents outside the filter are read too; nobody is to pay for theirs.
-        filter_by, texts = (source.filter_by, source.collection.text_fields) if backup is None else ("", ())
-        lean = Selection(self._field, filter_by, texts, with_vector=False)
-        selection = Selection(self._field, excluded=excluded)
-        total = self._plan.documents if backup else self._plan.eligible
-        self._task.enter("embedding", self._plan.eligible)
+        backup = self._backup or self._task.open_backup("vectors")
+        at_hand = AtHand(self._task, self._source, backup)
 
-        def prepare(page: Page) -> int:
-            context.control.wait_while_paused()
-            seen = len(page)
-            if backup is not None:
-                page = fetch_again(self._server, self._name, selection, page)
-            eligible = page if backup is None else self._eligible(page)
-            with_text = [document for document in eligible if source.failing(document) is None]
-            known = self._task.known(with_text)
-            wanted = source.wanted(with_text, known)
-            without = {document.id for document in eligible} - wanted.keys()
-            failing.extend(
-                without | {id_ for id_, vector in wanted.items() if vector is None or isinstance(vector, Failure)}
-            )
-            if backup is not None:
-                new = [document for document in page if document.id not in self._backed_up]
-                self._task.back_up(backup, new)
-            return seen
+        def refuse_gaps() -> None:
+            if (without := at_hand.without) and not wanted.get("optional"):
+                raise StrategyStopped(
+                    f"the field {self._field!r} must have a value in every document, and {len(without)} would have "
+                    f"none, {next(iter(without))!r} among them, because they have no text or the provider refuses it; "
+                    "nothing was changed"
+                )
 
-        with context.console.progress(f"  Embedding {self._name}", total) as bar:
-
-            def advance(documents: int) -> None:
-                context.status.add(documents)
-                bar.update(documents)
-
-            run_pages(
-                export_pages(self._server, self._name, lean),
-                prepare,
-                lambda documents: documents,
-                advance,
-                workers=context.options.concurrency,
-                stopped=lambda: self._task.is_stopped,
-            )
+        at_hand.gather()
+        if self._task.is_stopped:
+            return False
         if backup is not None:
-            backup.close(complete=not self._task.is_stopped)
-        return failing
-
-    def _eligible(self, page: Page) -> Page:
-        """The documents of a page that the source has vectors for; those that no filter finds are among them."""
-        found = eligible_of(self._server, self._name, self._source.filter_by, [document.id for document in page])
-        return [document for document in page if document.id in found or not nameable(document.id)]
+            backup.is_complete = True
+        refuse_gaps()
+        is_given = ready(self._task, at_hand.catch_up, refuse_gaps)
+        if self._outcome.rehearsed:
+            self._outcome.failures = {id_: why for id_, why in at_hand.without.items() if why is not None}
+        elif is_given and backup is not None:
+            backup.close(complete=True)
+        return is_given
 
     # -- the pause -------------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ from typing import Any, Final, Literal, Self, get_args
 from kai.typesense import Schema, Typesense, TypesenseError
 from kai.typesense_changes import send_until_it_shows
 from kai.typesense_schemas import schema_differences
+from migration.runtime.status import is_running
 
 SUFFIX: Final = "__shadow"
 MARK: Final = "kai_migration"
@@ -94,7 +95,7 @@ class Mark:
             return False
         if self.host != socket.gethostname():
             return True
-        return self.pid != os.getpid() and _is_running(self.pid)
+        return self.pid != os.getpid() and is_running(self.pid)
 
     @property
     def holder(self) -> str:
@@ -329,13 +330,3 @@ def drop(
         before_looking=lambda: time.sleep(0.5),
     )
     return counted, gone_at or time.time()
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True

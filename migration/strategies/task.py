@@ -127,17 +127,26 @@ class Task:
             self.stack.enter_context(opening.pop_all())
         return writer
 
-    def back_up(self, backup: BackupWriter, page: Page, contents: Mapping[str, bytes] | None = None) -> None:
+    def back_up(
+        self,
+        backup: BackupWriter,
+        page: Page,
+        contents: Mapping[str, bytes] | None = None,
+        *,
+        is_newer: bool = False,
+    ) -> None:
         """Put the vectors of a page on disk, or its documents whole, as the backup's kind is; durable on return.
 
         Args:
             backup: where to.
             page: documents as they were read, old vectors included.
             contents: hashes of everything but vectors, by id; made here where they are not at hand.
+            is_newer: whether they take the place of what the backup has of these documents: nothing was overwritten.
         """
         hashes = [contents[d.id] if contents else d.content_hash() for d in page]
         if backup.kind == "vectors":
-            backup.add_vectors([(d.id, d.numbers, content) for d, content in zip(page, hashes, strict=True)])
+            rows = [(d.id, d.numbers, content) for d, content in zip(page, hashes, strict=True)]
+            backup.add_vectors(rows, is_newer=is_newer)
         else:
             lines = [line_of(d, self.field, None if d.vector is None else d.vector.tolist()) for d in page]
-            backup.add(lines, hashes, [d.id for d in page])
+            backup.add(lines, hashes, [d.id for d in page], is_newer=is_newer)

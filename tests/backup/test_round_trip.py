@@ -100,6 +100,19 @@ def test_the_first_record_of_an_id_wins(tmp_path: Path) -> None:
     assert (backup.manifest.records, backup.manifest.distinct_ids) == (5, 3)
 
 
+def test_the_last_record_wins_of_those_that_were_read_while_nothing_was_overwritten(tmp_path: Path) -> None:
+    with write(tmp_path) as writer:
+        writer.add_vectors([("a", [1.0], b"1"), ("b", [2.0], b"2"), ("c", [3.0], b"3")])
+        writer.add_vectors([("a", [4.0], b"4")], is_newer=True)
+        writer.add_vectors([("a", [5.0], b"5"), ("d", [6.0], b"6")], is_newer=True)
+        writer.add_vectors([("a", [7.0], b"7"), ("b", [8.0], b"8"), ("e", [9.0], b"9")])
+        writer.close(complete=True)
+    backup = Backup.load(writer.folder)
+    backup.verify()
+    assert sorted(flat(backup.vectors())) == [("a", [5.0]), ("b", [2.0]), ("c", [3.0]), ("d", [6.0]), ("e", [9.0])]
+    assert dict(flat(backup.contents())) == {"a": b"5", "b": b"2", "c": b"3", "d": b"6", "e": b"9"}
+
+
 def test_records_come_in_pages_of_250_however_they_were_written(tmp_path: Path) -> None:
     with write(tmp_path) as writer:
         for start in range(0, 600, 7):

@@ -148,6 +148,16 @@ class SmallWorld:
         override = {"rule": {"query": "door", "match": "exact"}, "includes": [{"id": "n1", "position": 1}]}
         self.world.curate(NAME, {"houses": {"synonyms": ["roof", "house"]}}, {"doors": override})
 
+    def write_orphan(self, document_id: str) -> None:
+        """A note whose source is gone, which the server still has and no copy of the collection takes."""
+        note = {key: value for key, value in self.expected["n2"].items() if key != "vector"}
+        self.world.import_(SOURCES, [{"id": "s9", "label": "for a moment"}])
+        self.world.import_(NAME, [{**note, "id": document_id, "source_id": "s9"}])
+        # Dropped whole, so that the server does not delete what refers there.
+        self.world.http.delete(f"/collections/{SOURCES}").raise_for_status()
+        self.world.http.post("/collections", json=schemas()[0]).raise_for_status()
+        self.world.import_(SOURCES, [{"id": f"s{number}", "label": f"source {number}"} for number in range(3)])
+
     def options(self, **more: Any) -> MigrationOptions:
         """Of a run over the notes."""
         return MigrationOptions(collections=(NAME,), collections_file=self.file, **more)

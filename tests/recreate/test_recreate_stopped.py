@@ -49,6 +49,22 @@ def test_a_document_whose_reference_is_gone_stops_it_before_anything_is_dropped(
     small.untouched()
 
 
+def test_an_orphan_that_comes_while_it_catches_up_stops_it_too(small: SmallWorld, tmp_path: Path) -> None:
+    exports: list[int] = []
+
+    def write(number: int, name: str) -> None:
+        if name.startswith(f"GET /collections/{NAME}/documents/export"):
+            exports.append(number)
+            if len(exports) == 2:
+                small.write_orphan("orphan")
+
+    environment = small.environment(TARGET, tmp_path / "home")
+    ended = run_forked(small.options(), environment, tmp_path, at_request=write)
+    assert ended.status == 3, ended.text
+    assert "1 documents cannot be copied, so nothing was dropped" in ended.text
+    assert f"DELETE /collections/{NAME}" not in ended.requests
+
+
 def test_an_orphan_whose_id_no_filter_can_name_stops_it_too(small: SmallWorld, tmp_path: Path) -> None:
     strange = {**small.expected["n2"], "id": "back`tick"}
     small.world.import_(NAME, [strange])

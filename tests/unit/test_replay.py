@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import fields, replace
 from importlib import import_module
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import orjson
 import pytest
 
 from kai.settings import EmbeddingSettings, Settings, TypesenseSettings
@@ -27,6 +29,11 @@ OTHERWISE: dict[str, Any] = {
     "strategy": "alter",
     "into": "{field}_v2",
     "follow": 30.0,
+    "hold": 28800.0,
+    "rehearse": True,
+    "hooks": Path("a folder"),
+    "hook_timeout": 5.5,
+    "max_load": {"search_latency_ms": 50.0, "pending_write_batches": 2.5},
     "limit": 5,
     "until": 0.07,
     "max_cost": 0.05,
@@ -60,6 +67,13 @@ def test_what_was_given_is_given_again(names: list[str]) -> None:
     assert words[0] == "run"
     found = parsed("run", words[1:])
     assert MigrationOptions(**{name: value for name, value in found.items() if name != "version"}) == options
+
+
+def test_a_run_that_held_until_it_was_released_holds_so_again() -> None:
+    options = MigrationOptions(hold=math.inf, rehearse=True)
+    recorded = orjson.loads(orjson.dumps(given(options)))
+    found = parsed("run", arguments_of("run", recorded)[1:])
+    assert (found["hold"], found["rehearse"]) == (math.inf, True)
 
 
 def test_the_alias_is_not_given_again_for_it_belongs_to_the_run() -> None:

@@ -19,10 +19,11 @@ from migration.strategies.alias.carry import Carry, carry_until_even
 from migration.strategies.alias.state import aliases_of, find_pair, mark_replaced, move_aliases
 from migration.strategies.context import StrategyStopped, failures_of
 from migration.strategies.curation import take_along
+from migration.strategies.moment import Withheld, passed, ready
 from migration.strategies.passes import Passes
 from migration.strategies.plan import CollectionPlan
 from migration.strategies.shadow.builder import CannotCopy, ShadowBuilder
-from migration.strategies.shadow.filling import account, fill
+from migration.strategies.shadow.filling import account, check, fill
 from migration.strategies.shadow.keeping import refused_file, write_refused
 from migration.strategies.shadow_state import Mark, MarkKeeper, get_exact, own_metadata
 from migration.strategies.task import Task
@@ -52,7 +53,7 @@ class Alias:
 
         Raises:
             CannotCopy: the live collection is untouched, and what was built is removed; or somebody else's is there.
-            StrategyStopped: the next start goes on.
+            StrategyStopped: the next start goes on; `Withheld` where no alias was moved because nobody gave the moment.
         """
         self._outcome.complete = False
         self._server.settle()
@@ -94,10 +95,15 @@ class Alias:
             builder.create(live, existing)
             builder.learn()
             with builder.keeper as keeper:
-                if fill(task, builder) and (base := self._swap(builder)) is not None:
+                is_given = fill(task, builder) and ready(task, builder.catch_up, lambda: check(task, builder))
+                if is_given and (base := self._swap(builder)) is not None:
                     self._follow_up(keeper, base)
                 else:
                     account(task, builder)
+        except Withheld:
+            account(task, builder)
+            builder.keeper.let_go()
+            raise
         except CannotCopy:
             if builder.is_ours():
                 remove_new(task, self._new)
@@ -151,6 +157,7 @@ class Alias:
                     self._server, keeper.mark.aliases, self._old, self._new, lambda names: keeper.write(aliases=names)
                 )
                 keeper.write(phase="swapped")
+            passed(task)
         elif back := aliases_of(self._server, self._old):
             outcome.notes.append(f"{', '.join(map(repr, back))} leads to {self._old!r} again; it was left so")
         mark_replaced(self._server, self._old, keeper.mark.run)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from kai.typesense import Schema, Typesense
+from kai.typesense import Schema, Typesense, TypesenseError
 from kai.typesense_changes import send_until_it_shows
 from kai.typesense_schemas import referring_fields
 from migration.ledger.records import RunKind
@@ -199,6 +199,10 @@ def is_movable(server: Typesense, everything: Sequence[Schema], name: str) -> bo
         refuse_unmovable(server, everything, name, name, allow_lag=False)
     except Refused:
         return False
+    except TypesenseError as error:
+        if not error.unauthorized:
+            raise
+        return False  # The key may not even list the aliases.
     return True
 
 

@@ -58,7 +58,6 @@ class ShadowBuilder:
         name: the live collection.
         shadow: the shadow's name.
         vector_is_optional: whether a document may come without a vector.
-        backed_up: ids of documents that are in the backup.
         quiet_since: monotonic time of the last change of the live collection that was seen, or of the first reading.
         saw_changes: whether there was one.
         whole: selects whole documents with their vectors.
@@ -87,7 +86,8 @@ class ShadowBuilder:
         self._read: dict[bytes, str] = {}
         """Digest of a line of the live collection's export -> id, where that content is in the shadow."""
         self._rewritten: set[str] = set()
-        self.backed_up: set[str] = set()
+        self._backed_up: set[str] = set()
+        """Ids of documents that are in the backup."""
         self.quiet_since = time.monotonic()
         self.saw_changes = False
         self._changed = 0
@@ -197,7 +197,7 @@ class ShadowBuilder:
         """
         if self._backup is not None:
             for rows in Backup.load(self._backup.folder).contents():
-                self.backed_up.update(document_id for document_id, _ in rows)
+                self._backed_up.update(document_id for document_id, _ in rows)
         while True:
             self._advance = advance
             self._pass(export_pages(self._context.server, self.name, self.whole), self._prepare_new)
@@ -235,7 +235,9 @@ class ShadowBuilder:
                 return 0
             if not self._whole_pass:
                 return max(self._changed, self._reconsider())
-            return self._changed + self._delete(self._known.keys() - seen)
+            changed = self._changed + self._delete(self._known.keys() - seen)
+            # What is refused may be the last page that changed, or one of an earlier catch-up.
+            return changed + (0 if self._context.options.allow_partial else self._reconsider())
         raise AssertionError
 
     def is_abreast(self) -> bool:
@@ -257,7 +259,7 @@ class ShadowBuilder:
             prepare,
             self._write,
             self._record,
-            workers=context.options.concurrency,
+            workers=lambda: context.control.pace.concurrency,
             stopped=lambda: self._task.is_stopped or (bool(self.refused) and not context.options.allow_partial),
         )
 
@@ -303,21 +305,24 @@ class ShadowBuilder:
         new = [d for d in page if self._known.get(d.id) != d.content_hash()]
         new_ids = {d.id for d in new}
         # A shadow that another machine began has no backup here.
-        self.back_up([d for d in page if d.id in new_ids or d.id not in self.backed_up])
+        self.back_up([d for d in page if d.id in new_ids or d.id not in self._backed_up])
         prepared = self._pages.prepare(new)
         prepared.seen = len(page)
         return prepared
 
     def back_up(self, page: Page) -> None:
-        """Put whole documents, old vectors included, on disk."""
+        """Put whole documents, old vectors included, on disk; of one that is there already this is the newer one."""
         if self._backup is not None and page:
-            self._task.back_up(self._backup, page)
-            self.backed_up.update(document.id for document in page)
+            for is_newer in (False, True):
+                some = [document for document in page if (document.id in self._backed_up) is is_newer]
+                self._task.back_up(self._backup, some, is_newer=is_newer)
+            self._backed_up.update(document.id for document in page)
 
     def _write(self, prepared: Prepared) -> Prepared:
         if not prepared.lines:
             return prepared
         context = self._context
+        context.control.wait_for_load()
         begun = time.monotonic()
         # upsert: a page that is sent again after a lost answer, or a changed document, replaces what is there.
         prepared.written = import_documents(context.server, self.shadow, prepared.lines, "upsert")

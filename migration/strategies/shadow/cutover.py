@@ -24,6 +24,7 @@ from kai.typesense_schemas import schema_differences
 from migration.documents.fetch import values_of
 from migration.strategies.context import Rejected, StrategyStopped, failures_of
 from migration.strategies.curation import hand_on, take_along
+from migration.strategies.moment import passed
 from migration.strategies.passes import Passes
 from migration.strategies.shadow.builder import ShadowBuilder
 from migration.strategies.shadow.copying import CopyBack
@@ -322,6 +323,7 @@ class CutOver:
             # An earlier run's target: finished as it was begun; the run then migrates to its own.
             outcome.complete = True
             return
+        passed(self._task)
         passes = Passes(self._task, self._server.collection(self._name) or self._task.plan.schema, doing="Checking")
         try:
             passes.run(self._server.count(self._name, source.filter_by))

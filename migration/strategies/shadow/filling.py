@@ -31,7 +31,7 @@ def fill(task: Task, builder: ShadowBuilder) -> bool:
         )
     if task.is_stopped:
         return False
-    _check(task, builder)
+    check(task, builder)
     account(task, builder)
     return not task.is_stopped
 
@@ -42,7 +42,7 @@ def account(task: Task, builder: ShadowBuilder) -> None:
     task.outcome.written = builder.held
 
 
-def _check(task: Task, builder: ShadowBuilder) -> None:
+def check(task: Task, builder: ShadowBuilder) -> None:
     """Read the shadow back.
 
     Raises:
