@@ -146,6 +146,9 @@ class Clustered:
     def give_alias(self, alias: str, folder: Path) -> None:
         """The questions are known, and asked for, by an alias."""
         self._world.http.put(f"/aliases/{alias}", json={"collection_name": NAME}).raise_for_status()
+        alive = [url for number, url in enumerate(self.cluster.nodes) if self.cluster.state(number) is not None]
+        headers = dict(self._world.http.headers)
+        eventually(lambda: all(httpx.get(f"{url}/aliases/{alias}", headers=headers).is_success for url in alive))
         file = folder / "collections.toml"
         file.write_text(f'[{alias}]\nembedding_field = "{EMBEDDING_FIELDS[NAME]}"\ntemplate = "{{prompt_text}}"\n')
         self.asked = ("--collections", alias, "--collections-file", str(file))
