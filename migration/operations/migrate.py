@@ -43,7 +43,8 @@ from migration.runtime.hooks import HookName
 from migration.runtime.status import wrote_lately
 from migration.strategies.context import MigrationOptions, Outcome, RunContext
 from migration.strategies.curation import refuse_unusable
-from migration.strategies.plan import CollectionPlan, Plan, look_at_texts, make_plan, plan_collection, refuse_unwritable
+from migration.strategies.plan import CollectionPlan, Plan
+from migration.strategies.planning import look_at_texts, make_plan, plan_collection, refuse_unwritable
 from migration.strategies.refusals import Refused
 from migration.strategies.sources import Embedded
 from migration.strategies.task import Task
