@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from migration.operations.backup import back_up, prune_backups
     from migration.operations.compare import compare
-    from migration.operations.execute import RunResult
     from migration.operations.explain import explain
     from migration.operations.finish import finish
     from migration.operations.history import describe_run, list_models, list_runs
     from migration.operations.label import label_run
     from migration.operations.migrate import migrate, preview
+    from migration.operations.results import RunResult
     from migration.operations.rollback import restore, rollback
     from migration.operations.search import search
     from migration.operations.under_way import release, tune
@@ -37,7 +37,7 @@ __all__ = [
 _PLACES = {
     "operations.backup": ("back_up", "prune_backups"),
     "operations.compare": ("compare",),
-    "operations.execute": ("RunResult",),
+    "operations.results": ("RunResult",),
     "operations.explain": ("explain",),
     "operations.finish": ("finish",),
     "operations.history": ("describe_run", "list_models", "list_runs"),

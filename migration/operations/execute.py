@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from kai.typesense import TypesenseError
@@ -16,9 +16,10 @@ from migration.backup import BackupError
 from migration.embedding.cache import CacheError
 from migration.embedding.provider import ProviderStopped
 from migration.embedding.throttle import Stopped
-from migration.ledger import Ledger, LedgerError, MetricsRecord, RunRecord
+from migration.ledger import Ledger, LedgerError, RunRecord
 from migration.ledger.records import UNFINISHED, RunKind
 from migration.operations.measure import Measures
+from migration.operations.results import DONE, INTERRUPTED, SOME_FAILED, CollectionResult, RunResult
 from migration.operations.setup import Session
 from migration.runtime.console import RULE, Console
 from migration.runtime.holding import hold_file
@@ -27,114 +28,15 @@ from migration.runtime.load import LoadWatch
 from migration.runtime.lock import hold
 from migration.runtime.pace import followed, tune_file
 from migration.runtime.status import Status, status_file
-from migration.strategies.alias.forward import Alias, settle_new
 from migration.strategies.context import Outcome, RunContext, StrategyStopped
-from migration.strategies.create_anew import CreateAnew
 from migration.strategies.moment import has_moment
-from migration.strategies.passes import Passes
 from migration.strategies.plan import CollectionPlan
-from migration.strategies.recreate import Recreate, settle_leftover
-from migration.strategies.refill import Refill
-from migration.strategies.refusals import Refused, way_problem
-from migration.strategies.second_field import Expand
-from migration.strategies.shadow.cutover import KeepsWriting
-from migration.strategies.shadow_state import past_the_drop
+from migration.strategies.refusals import Refused
 from migration.strategies.sources import UNDESCRIBED, VectorSource
 from migration.strategies.task import Task
 
-DONE: Final = 0
-SOME_FAILED: Final = 1
-REFUSED: Final = 2
-STOPPED: Final = 3
-INTERRUPTED: Final = 130
-
 _NAMED_FAILURES: Final = 20
 """Failed documents that the console names; all of them are in the ledger."""
-
-
-@dataclass(frozen=True, slots=True)
-class CollectionResult:
-    """What a run did to one collection.
-
-    Attributes:
-        name: as it was asked for.
-        status: `completed`, `rehearsed`, `skipped`, `stopped`, `interrupted`, or `not started` where the run ended
-            before it.
-        outcome: None where nothing was tried.
-        cause: what stopped it; empty where nothing did, or somebody asked for it.
-    """
-
-    name: str
-    status: str
-    outcome: Outcome | None = None
-    cause: str = ""
-
-    @property
-    def ends_the_run(self) -> bool:
-        """Whether the next collections are left. A limit is one for each collection."""
-        return self.is_unfinished and not (self.outcome is not None and self.outcome.limit_reached)
-
-    @property
-    def is_unfinished(self) -> bool:
-        """Whether a further start has something to go on with."""
-        return self.status in ("stopped", "interrupted", "not started")
-
-    def summary(self) -> dict[str, Any]:
-        """As the console's summary shows it."""
-        if self.outcome is None:
-            return {"status": self.status, "count": 0}
-        outcome = self.outcome
-        return {
-            "status": self.status,
-            "count": outcome.count,
-            "success": outcome.success,
-            "failed": len(outcome.failures),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """What a run did.
-
-    Attributes:
-        run: its name.
-        collections: in the order of the plan.
-        interrupted: whether somebody asked it to end.
-        trouble: what was wrong beside the collections, a sentence each; some documents are not as they should be.
-        unnoted: why the ledger could not be told of its end; empty where it could.
-        metrics: what it took, all of its starts together.
-    """
-
-    run: str
-    collections: tuple[CollectionResult, ...]
-    interrupted: bool = False
-    trouble: tuple[str, ...] = ()
-    unnoted: str = ""
-    metrics: MetricsRecord = field(default_factory=MetricsRecord)
-
-    @property
-    def stopped(self) -> bool:
-        """Whether the run ended before its end."""
-        return bool(self.unnoted) or any(result.is_unfinished for result in self.collections)
-
-    @property
-    def rehearsed(self) -> bool:
-        """Whether it was a rehearsal that came to its end."""
-        return not self.stopped and any(result.status == "rehearsed" for result in self.collections)
-
-    @property
-    def failed(self) -> int:
-        """Documents without a vector of the target."""
-        outcomes = [result.outcome for result in self.collections if result.outcome]
-        return sum(len(outcome.failures) + outcome.changing + outcome.missing for outcome in outcomes)
-
-    @property
-    def exit_status(self) -> int:
-        """0 all done; 1 some documents failed, or a check, or none could be made; 3 stopped, 130 by request."""
-        if self.stopped:
-            return INTERRUPTED if self.interrupted else STOPPED
-        wrong = any(result.outcome and result.outcome.verdict not in ("", "PASS") for result in self.collections)
-        return SOME_FAILED if self.failed or wrong or self.trouble else DONE
 
 
 class Work(Protocol):
@@ -331,63 +233,6 @@ def _carry_out(context: RunContext, work: Work, measures: Measures) -> Collectio
     status = _status_of(context, outcome, cause)
     _tell(context, work, outcome, status, cause)
     return CollectionResult(plan.collection.name, status, outcome, cause)
-
-
-def by_strategy(task: Task, plan_anew: Callable[[RunContext], CollectionPlan]) -> CollectionPlan:
-    """Give each document what the task's source says, by the plan's strategy.
-
-    Args:
-        task: what is to be done.
-        plan_anew: makes the plan after what a dead run had left was finished or removed.
-
-    Returns:
-        The plan that it was done by.
-    """
-    if settle_leftover(task) or settle_new(task):
-        task.server.settle()
-        task = replace(task, plan=plan_anew(task.context))
-    return _migrate(task)
-
-
-def _migrate(task: Task) -> CollectionPlan:
-    """The plan of what then has the vectors. A collection that cannot be dropped without losing writes is emptied."""
-    plan = task.plan
-    if plan.strategy == "alias":
-        return Alias(task).run()
-    if plan.strategy == "in place":
-        limit = task.context.options.limit_of(plan.eligible)
-        Passes(task, plan.schema, backs_up=True, limit=limit).run(plan.eligible)
-    elif plan.strategy == "create" and plan.backup is not None:
-        CreateAnew(task, plan.backup).run()
-    elif plan.strategy in ("rebuild", "alter"):
-        Refill(task).run()
-    elif plan.strategy == "into":
-        Expand(task).run()
-    else:
-        _recreate(task)
-    return plan
-
-
-def _recreate(task: Task) -> None:
-    plan, outcome, console = task.plan, task.outcome, task.context.console
-    backup = None if past_the_drop(plan.leftover, plan.schema) else task.open_backup("documents")
-    try:
-        Recreate(task, backup).run()
-        return
-    except KeepsWriting as reason:
-        if problem := way_problem(plan.collection, plan.schema, "alter"):
-            if backup is not None:
-                backup.is_complete = True
-            raise StrategyStopped(
-                f"{reason}; stop it and run again, or give --strategy recreate. It cannot be emptied and filled "
-                f"instead: {problem}"
-            ) from reason
-        outcome.notes.append(f"{reason}: its vector field was emptied and filled instead (--strategy alter)")
-        console.warn(f"  {reason}; going on by emptying and filling its vector field (--strategy alter)")
-    task.context.ledger.update_collection(task.identity, strategy="alter")
-    outcome.written, outcome.failures = 0, {}
-    refilled = replace(task, plan=replace(plan, strategy="alter", leftover=None))
-    Refill(refilled, backup).run()
 
 
 def _status_of(context: RunContext, outcome: Outcome, cause: str) -> str:

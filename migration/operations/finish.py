@@ -14,8 +14,9 @@ from kai.settings import Settings, load_settings
 from kai.typesense import Schema, Typesense, embedding_field
 from migration.documents.fetch import Selection, fetch_newest
 from migration.ledger import Ledger, RunRecord
-from migration.operations.execute import RunResult, execute, running
+from migration.operations.execute import execute, running
 from migration.operations.measure import Measures
+from migration.operations.results import RunResult
 from migration.operations.setup import TYPESENSE_ONLY, Session, open_ledger, open_server
 from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control

@@ -19,11 +19,12 @@ from migration.ledger.records import RunState
 from migration.ledger.runs import LATEST
 from migration.operations import report
 from migration.operations.checks import TARGET, WORTH_PAYING_FOR, check_run, record_verdict, told, told_wrong
-from migration.operations.execute import DONE, RunResult, by_strategy, execute, running, unfinished
+from migration.operations.execute import execute, running, unfinished
 from migration.operations.follow import follow
 from migration.operations.measure import Measures
 from migration.operations.moments import hooks_of, refuse_unusable_options, refuse_without_moment, with_notes
 from migration.operations.record import call_of_migration
+from migration.operations.results import DONE, RunResult
 from migration.operations.same_model import disown, recognise
 from migration.operations.setup import (
     LOCK_PATIENCE,
@@ -41,6 +42,7 @@ from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control
 from migration.runtime.hooks import HookName
 from migration.runtime.status import wrote_lately
+from migration.strategies.by_strategy import by_strategy
 from migration.strategies.context import MigrationOptions, Outcome, RunContext
 from migration.strategies.curation import refuse_unusable
 from migration.strategies.plan import CollectionPlan, Plan

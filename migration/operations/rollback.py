@@ -13,7 +13,7 @@ from migration.backup import Backup
 from migration.backup.manifest import MANIFEST
 from migration.ledger import Call, Ledger, LedgerError, RunRecord
 from migration.ledger.records import UNFINISHED, RunKind
-from migration.operations.execute import RunResult, execute, running, unfinished
+from migration.operations.execute import execute, running, unfinished
 from migration.operations.finish import Waiting, known_run, latest_of, let_go, marks_of
 from migration.operations.measure import Measures
 from migration.operations.order import (
@@ -23,6 +23,7 @@ from migration.operations.order import (
     refuse_out_of_order,
 )
 from migration.operations.record import call_of
+from migration.operations.results import RunResult
 from migration.operations.setup import TYPESENSE_ONLY, Session, open_ledger, open_server
 from migration.operations.ways_back import AnyWay, Withdrawal, swap_back, ways_back
 from migration.runtime.console import SILENT, Console

@@ -17,10 +17,10 @@ from migration.backup.old_vectors import OldVectors
 from migration.backup.shelf import folder_name
 from migration.embedding.cache import CacheError, VectorCache
 from migration.operations.earlier_model import earlier_model
-from migration.operations.execute import by_strategy
 from migration.runtime.console import Console
 from migration.strategies.alias.back import SwapBack
 from migration.strategies.alias.state import Pair
+from migration.strategies.by_strategy import by_strategy
 from migration.strategies.context import Outcome, RunContext
 from migration.strategies.curation import refuse_unusable
 from migration.strategies.next_field import NextField, next_of, set_next

@@ -10,7 +10,7 @@ import pytest
 
 from migration.__main__ import cli
 from migration.cli.run import command
-from migration.operations import execute
+from migration.operations import results
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -47,7 +47,7 @@ def test_every_command_of_the_table_exists() -> None:
 
 def test_the_table_has_every_exit_status_and_no_other() -> None:
     named = {int(status) for status in re.findall(r"^\| (\d+) \|", section("What it says"), re.MULTILINE)}
-    assert named == {execute.DONE, execute.SOME_FAILED, execute.REFUSED, execute.STOPPED, execute.INTERRUPTED}
+    assert named == {results.DONE, results.SOME_FAILED, results.REFUSED, results.STOPPED, results.INTERRUPTED}
 
 
 def test_the_two_commands_are_at_the_top_and_the_makefile_has_them() -> None:
