@@ -59,7 +59,7 @@ def server_alone(where: Scene, folder: Path, strategy: str) -> float:
     with file.open("wb") as bodies:
         field = SECOND if strategy == "into" else FIELD
         pages = where.update_lines(2, field=field)
-        if strategy == "recreate":
+        if strategy in ("recreate", "alias"):
             pages = where.whole_lines(2, where.dimensions)
         sizes = [bodies.write(b"\n".join(lines)) for lines in pages]
 
@@ -97,6 +97,15 @@ def _beside(where: Scene, read: Callable[[], Bodies]) -> None:
     where.export(without=FIELD)
 
 
+def _swap(where: Scene, read: Callable[[], Bodies]) -> None:
+    other = where.beside("swapped")
+    other.create(where.dimensions)
+    for body in read():
+        other.import_body(body, "create")
+    where.export(without=FIELD)  # What came meanwhile.
+    other.export()
+
+
 def _recreate(where: Scene, read: Callable[[], Bodies]) -> None:
     shadow = where.beside("shadow")
     shadow.create(where.dimensions)
@@ -118,4 +127,5 @@ _WAYS: Final = {
     "alter": _empty_then_fill,
     "recreate": _recreate,
     "into": _beside,
+    "alias": _swap,
 }

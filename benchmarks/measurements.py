@@ -18,7 +18,7 @@ from benchmarks.scene import FIELD, SECOND, Scene, scene
 from benchmarks.witness import Account, Witness, sample_of
 
 _MODULE: Final = "migration.embedding_migration"
-STRATEGIES: Final = ("auto", "rebuild", "alter", "recreate", "into")
+STRATEGIES: Final = ("auto", "rebuild", "alter", "recreate", "into", "alias")
 """As the migration's own `--strategy` has them; here `auto` is in place, and `into` fills a second field."""
 
 
@@ -166,7 +166,11 @@ def migrate(
     watching: Callable[[Provider], contextlib.AbstractContextManager[bool]] = lambda _: contextlib.nullcontext(False),
 ) -> tuple[Measured, Provider]:
     """The real command line, with an empty ledger and an empty cache."""
-    arguments = ["-m", _MODULE, "--collections-file", str(where.collections_file(folder))]
+    known_as = where.name
+    if strategy == "alias":
+        where.point_alias()
+        known_as = where.alias
+    arguments = ["-m", _MODULE, "--collections-file", str(where.collections_file(folder, known_as))]
     arguments += ["--concurrency", str(options.concurrency)]
     arguments += ["--into", SECOND] if strategy == "into" else ["--strategy", strategy]
     with tempfile.TemporaryDirectory(dir=folder) as home, provider(options.latency) as embedding:
@@ -184,7 +188,8 @@ def witnessed(where: Scene, folder: Path, options: Options, strategy: str) -> Ac
     @contextlib.contextmanager
     def watching(embedding: Provider) -> Iterator[bool]:
         fields = (FIELD, SECOND if strategy == "into" else FIELD)
-        seen.append(Witness(where, where.name, fields, *sample_of(where, embedding)))
+        name = where.alias if strategy == "alias" else where.name
+        seen.append(Witness(where, name, fields, *sample_of(where, embedding)))
         with seen[0].watching():
             yield True
 

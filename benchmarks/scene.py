@@ -48,6 +48,15 @@ class Scene:
     stored: int
     http: httpx.Client
 
+    @property
+    def alias(self) -> str:
+        """A name that leads to the collection once `point_alias` has made it."""
+        return f"{self.name}_alias"
+
+    def point_alias(self) -> None:
+        """Make the alias."""
+        self.http.put(f"/aliases/{self.alias}", json={"collection_name": self.name}).raise_for_status()
+
     def question(self, number: int) -> str:
         """The text of a document: about 20 tokens, no two alike."""
         return (
@@ -80,6 +89,13 @@ class Scene:
     def delete(self) -> None:
         """Delete the collection, if it is there."""
         self.http.delete(f"/collections/{self.name}")
+
+    def clear(self) -> None:
+        """Delete the collection, its alias, and whatever has come up beside it under a name that begins with its own."""
+        self.http.delete(f"/aliases/{self.alias}")
+        for found in self.http.get("/collections").json():
+            if found["name"].startswith(self.name):
+                self.http.delete(f"/collections/{found['name']}")
 
     def export(self, *, without: str = "") -> None:
         """Read every document, perhaps without one of its fields."""
@@ -133,10 +149,11 @@ class Scene:
         if b'"success":false' in answer.content:
             raise BenchmarkError(f"the server refuses documents: {answer.text[:300]}")
 
-    def collections_file(self, folder: Path) -> Path:
-        """What `--collections-file` needs to know of this collection."""
+    def collections_file(self, folder: Path, name: str = "") -> Path:
+        """What `--collections-file` needs to know of this collection, or of an alias of it."""
         file = folder / "collections.toml"
-        file.write_text(f'[{self.name}]\nembedding_field = "{FIELD}"\ntemplate = "{TEMPLATE}"\n', encoding="utf-8")
+        described = f'[{name or self.name}]\nembedding_field = "{FIELD}"\ntemplate = "{TEMPLATE}"\n'
+        file.write_text(described, encoding="utf-8")
         return file
 
     def environment(self) -> dict[str, str]:
@@ -165,4 +182,4 @@ def scene(server: Server, documents: int, dimensions: int, stored: int | None = 
             made.fill()
             yield made
         finally:
-            made.delete()
+            made.clear()

@@ -91,14 +91,14 @@ def test_on_a_given_server_it_leaves_nothing_and_touches_nothing_else(tmp_path: 
             http.post("/collections", json=schema).raise_for_status()
             before = http.get("/collections").json()
             done = run(
-                *("--quick", "--latency", "0.01", "--strategy", "into", "recreate"),
+                *("--quick", "--latency", "0.01", "--strategy", "into", "alias"),
                 *("--typesense-url", sandbox.url, "--typesense-key", sandbox.api_key),
             )
             assert http.get("/collections").json() == before
     assert done.returncode == 0, done.stderr
     assert "| 500 x 64 | into from 32 |" in done.stdout
     assert "longest time without a right answer" in done.stdout
-    assert "| 500 x 64 | recreate from 32 |" in done.stdout
+    assert "| 500 x 64 | alias from 32 |" in done.stdout
     assert sandbox.api_key not in done.stdout + done.stderr
 
 
