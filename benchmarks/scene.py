@@ -91,7 +91,7 @@ class Scene:
         self.http.delete(f"/collections/{self.name}")
 
     def clear(self) -> None:
-        """Delete the collection, its alias, and whatever has come up beside it under a name that begins with its own."""
+        """Delete the collection, its alias, and whatever has come up under a name that begins with its own."""
         self.http.delete(f"/aliases/{self.alias}")
         for found in self.http.get("/collections").json():
             if found["name"].startswith(self.name):
