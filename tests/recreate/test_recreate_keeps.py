@@ -303,6 +303,7 @@ def test_an_alias_may_be_asked_for_even_after_its_target_was_dropped(small: Smal
     small.check(TARGET)
     small.fill()
     at = whole.requests.index(f"DELETE /collections/{NAME}") + 1
+    environment = small.environment(TARGET, tmp_path / "another home")  # With nothing to look at beforehand.
     killed = run_forked(options, environment, tmp_path, kill_at=at, moment="after")
     assert killed.killed
     assert small.world.http.get("/collections/current").status_code == 404
