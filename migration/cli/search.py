@@ -24,10 +24,17 @@ _LONGEST: Final = 80
 @click.argument("words", metavar="TEXT")
 @click.option("--k", type=click.IntRange(1, 250), default=10, show_default=True, help="Most documents to find.")
 @click.option("--filter", "filter_by", default="", metavar="FILTER", help="Typesense filter: search only in these.")
+@click.option("--field", metavar="FIELD", help="The embedding field. [default: the one that serves]")
 @OWN_COLLECTIONS
 @common_options
 def command(
-    collection: str, words: str, k: int, filter_by: str, collections_file: Path | None, invocation: Invocation
+    collection: str,
+    words: str,
+    k: int,
+    filter_by: str,
+    field: str | None,
+    collections_file: Path | None,
+    invocation: Invocation,
 ) -> int:
     """Embed TEXT with the configured model and show the documents that stand next to it.
 
@@ -45,6 +52,7 @@ def command(
             words,
             k=k,
             filter_by=filter_by,
+            field=field,
             collections_file=collections_file,
             settings=settings,
             console=console,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -10,8 +10,7 @@ import numpy as np
 
 from kai.models import fingerprint
 from kai.settings import Settings, load_settings
-from kai.typesense import Typesense, embedding_field, nameable
-from kai.typesense_schemas import serving_field
+from kai.typesense import Typesense, nameable
 from migration.documents.fetch import Selection, export_pages
 from migration.embedding.embed import text_hash
 from migration.ledger import DocumentRecord, ModelRecord, vector_hash
@@ -91,11 +90,8 @@ def explain(
     """
     settings = settings or load_settings(needs=TYPESENSE_ONLY)
     with open_server(settings, console) as server:
-        described, schema = described_collection(server, collection, collections_file)
+        described, schema = described_collection(server, collection, collections_file, field)
         name = str(schema["name"])
-        described = replace(described, embedding_field=field or serving_field(schema, described.embedding_field))
-        if field is not None and embedding_field(schema, field) is None:
-            raise Refused(f"--field: collection {name!r} has no field {field!r}")
         document = server.document(name, document_id)
         if document is None:
             raise Refused(f"DOCUMENT_ID: collection {name!r} has no document {document_id!r}")

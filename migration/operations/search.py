@@ -73,6 +73,7 @@ def search(
     *,
     k: int = 10,
     filter_by: str = "",
+    field: str | None = None,
     collections_file: Path | None = None,
     settings: Settings | None = None,
     console: Console = SILENT,
@@ -84,6 +85,7 @@ def search(
         text: to search for.
         k: most documents to find, at most 250.
         filter_by: Typesense filter of the documents to search in; empty for all.
+        field: the embedding field; None for the one that serves.
         collections_file: descriptions of the user's own collections; None for KAI's.
         settings: the model, Typesense and the ledger; None reads `.env` and the environment.
         console: where to tell of waiting; nothing by default.
@@ -99,7 +101,7 @@ def search(
     if not text.strip():
         raise Refused("TEXT: it is empty; give the words to search for")
     with open_server(settings, console) as server:
-        described, schema = described_collection(server, collection, collections_file)
+        described, schema = described_collection(server, collection, collections_file, field)
         notes = list(_unfinished(server, described, schema, embedding))
         options = MigrationOptions(concurrency=1)
         session = Session(settings=settings, server=server, console=console, options=options)
@@ -117,7 +119,7 @@ def search(
         with ledger_if_there(settings) as ledger:
             hits = tuple(_hits(ledger, server.address, name, described, answer["hits"]))
     target = "/".join(map(str, embedding.describe().values()))
-    marked = signature_of(schema).get("fingerprint")
+    marked = signature_of(schema, described.embedding_field).get("fingerprint")
     others = [*_other_by_its_mark(schema, described, embedding, target), *_other_by_the_ledger(hits, target)]
     is_same = False if others else True if marked or any(hit.model for hit in hits) else None
     return Found(server.address, name, text, target, hits, is_same, (*notes, *others))
@@ -151,8 +153,8 @@ def _unfinished(
 def _hits(
     ledger: Ledger | None, server: str, name: str, described: EmbeddedCollection, found: list[dict[str, Any]]
 ) -> Iterator[Hit]:
-    documents = [hit["document"] for hit in found]
-    records = ledger.documents(server, name, [str(each["id"]) for each in documents]) if ledger else {}
+    documents, field = [hit["document"] for hit in found], described.embedding_field
+    records = ledger.documents(server, name, [str(each["id"]) for each in documents], field=field) if ledger else {}
     names: dict[str, str] = {}
     for hit, document in zip(found, documents, strict=True):
         record, vector = records.get(str(document["id"])), document.get(described.embedding_field) or ()
@@ -168,7 +170,7 @@ def _other_by_its_mark(
     schema: Schema, described: EmbeddedCollection, embedding: EmbeddingSettings, target: str
 ) -> Iterator[str]:
     """That the collection's metadata names another model, or another text made of the documents."""
-    mark = signature_of(schema)
+    mark = signature_of(schema, described.embedding_field)
     if mark.get("fingerprint") in (None, fingerprint(embedding, described.template)):
         return
     theirs = "/".join(str(mark.get(part)) for part in ("family", "model", "dimensions"))

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, cast
 
@@ -20,7 +20,8 @@ from kai.embeddings import (
 )
 from kai.models import FAMILIES, fingerprint, nearest_model, request_limits
 from kai.settings import EmbeddingSettings, Need, Settings
-from kai.typesense import Schema, Typesense, TypesenseError
+from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
+from kai.typesense_schemas import serving_field
 from kai.vectors import Vector, WrongLength, WrongVectors
 from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder
@@ -99,11 +100,15 @@ def selected_collections(names: Sequence[str], file: Path | None) -> list[Embedd
     return collections
 
 
-def described_collection(server: Typesense, name: str, file: Path | None) -> tuple[EmbeddedCollection, Schema]:
+def described_collection(
+    server: Typesense, name: str, file: Path | None, field_name: str | None = None
+) -> tuple[EmbeddedCollection, Schema]:
     """The description and the schema of one collection, by the name that it is described by or its real one.
 
+    The description's embedding field is the one of this name; None for the one that serves.
+
     Raises:
-        Refused: nobody describes it, or the server does not have it.
+        Refused: nobody describes it, or the server does not have it, or it has no such field.
         CollectionsError: the file that describes them is wrong.
     """
     known = load_collections(file)
@@ -113,7 +118,10 @@ def described_collection(server: Typesense, name: str, file: Path | None) -> tup
     schema = server.collection(described.name)
     if schema is None:
         raise Refused(f"COLLECTION: {name!r} does not exist on {server.url}")
-    return described, schema
+    if field_name is not None and embedding_field(schema, field_name) is None:
+        raise Refused(f"--field: collection {schema['name']!r} has no field {field_name!r}")
+    field_name = field_name or serving_field(schema, described.embedding_field)
+    return replace(described, embedding_field=field_name), schema
 
 
 def configured_target(settings: Settings) -> EmbeddingSettings | None:

@@ -81,6 +81,12 @@ def test_finishing_takes_the_old_field_out_and_nothing_else(filled: World, provi
         assert filled.documents(name) == without(before[name][1], EMBEDDING_FIELDS[name])
     verified = filled.run("verify", module="migration", **openai(provider, 128))
     assert verified.status == 0, verified.text
+    for more in ((), ("--field", new_field("context_stores"))):
+        found = filled.run(
+            "search", "context_stores", "which loans?", "--json", *more, module="migration", **openai(provider, 128)
+        )
+        assert found.status == 0, found.text
+        assert json.loads(found.out)["is_same_model"] is True
     # The configuration names the old field still: what took its place is migrated.
     again = filled.run(**openai(provider, 128))
     assert again.status == 0, again.text

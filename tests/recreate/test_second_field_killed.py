@@ -52,9 +52,8 @@ STEPS = {
 def kills(name: str) -> Iterator[tuple[int, Moment, bool]]:
     """At which request to kill, on which side of it, and whether the same machine goes on."""
     if ALL:
-        yield from (
-            (number, moment, here) for number, (moment, here) in product(count(1), product(MOMENTS, (True, False)))
-        )
+        for number in count(1):
+            yield from ((number, *each) for each in product(MOMENTS, (True, False)))
     chance = random.Random(f"{fault_seed()} {name}")  # noqa: S311 - repeatable, not secret
     for number in count(1 + chance.randrange(7), 7):
         yield number, chance.choice(MOMENTS), chance.random() < 0.5
