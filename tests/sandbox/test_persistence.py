@@ -136,9 +136,12 @@ def test_a_snapshot_is_a_folder_to_start_on(questions: TestClient, tmp_path: Pat
 
 
 @pytest.mark.parametrize("version", VERSIONS[-1:])
-def test_a_log_of_much_superfluous_history_is_rewritten_at_start(questions: TestClient, tmp_path: Path) -> None:
+def test_a_log_of_much_superfluous_history_is_rewritten_at_start(
+    questions: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kai.sandbox.store.SUPERFLUOUS_RECORDS", 300)
     fill(questions)
-    for step in range(1100):
+    for step in range(400):
         import_documents(questions, "questions", [{"id": "q1", "embedding": vector(1, step)}], "update")
     before = everything(questions)
     path = tmp_path / "data" / LOG_NAME
