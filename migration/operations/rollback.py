@@ -14,7 +14,6 @@ from migration.backup.manifest import MANIFEST
 from migration.ledger import Call, Ledger, LedgerError, RunRecord
 from migration.ledger.records import UNFINISHED, RunKind
 from migration.operations.execute import execute, running, unfinished
-from migration.operations.finish import Waiting, known_run, latest_of, let_go, marks_of
 from migration.operations.measure import Measures
 from migration.operations.order import (
     UNDOABLE,
@@ -25,6 +24,7 @@ from migration.operations.order import (
 from migration.operations.record import call_of
 from migration.operations.results import RunResult
 from migration.operations.setup import TYPESENSE_ONLY, Session, open_ledger, open_server
+from migration.operations.waiting import Waiting, known_run, latest_of, let_go, marks_of
 from migration.operations.ways_back import AnyWay, Withdrawal, swap_back, ways_back
 from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control
@@ -145,9 +145,8 @@ def _target(ledger: Ledger, server: Typesense, marks: Mapping[str, Waiting], nam
         done = [each for each in done if each.state != "rehearsed"]  # Nothing of it stands anywhere.
         if any(each.backup_path for each in done) or any(mark.run == run.name for mark in marks.values()):
             return run
-        done = [
-            each for each in done if each.strategy not in ("into", "alias")
-        ]  # It was taken back, and had overwritten nothing.
+        # A second field or a swap that was taken back had overwritten nothing.
+        done = [each for each in done if each.strategy not in ("into", "alias")]
         if run.parameters.get("backup") is False and any(each.done for each in done):
             raise Refused(
                 f"the latest run, {run.name}, was made with --no-backup and cannot be undone; name an earlier run "
