@@ -20,7 +20,6 @@ from kai.collections import EmbeddedCollection
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 from kai.typesense_changes import alter_fields_until, wait_for_alters
 from kai.typesense_schemas import handed_on, other_vector_fields, signed, vector_field
-from migration.backup import Backup, BackupWriter
 from migration.documents.fetch import Page, Selection, export_pages
 from migration.documents.update import take_values_out
 from migration.embedding.embed import text_hash
@@ -107,7 +106,7 @@ class Expand:
 
         task.enter("adding the field")
         try:
-            self._alter([wanted | {"optional": True}], stands)
+            _alter(task, [wanted | {"optional": True}], stands)
         except TypesenseError as error:
             if error.status != 400 or _INCOMPATIBLE not in str(error):
                 raise
@@ -128,7 +127,7 @@ class Expand:
         if is_required(task.schema()):
             return
         try:
-            self._alter([{"name": task.field, "drop": True}, wanted], is_required)
+            _alter(task, [{"name": task.field, "drop": True}, wanted], is_required)
         except TypesenseError as error:
             if error.status != 400:
                 raise
@@ -136,12 +135,6 @@ class Expand:
                 f"the field {task.field!r} of '{task.name}' is optional now, where it was required, because documents "
                 "have no value for it"
             )
-
-    def _alter(self, fields: Sequence[dict[str, Any]], is_done: Callable[[Schema], bool]) -> None:
-        claim = f"that it changed the fields of {self._task.name!r}"
-        alter_fields_until(
-            self._server, self._task.name, lambda now: [] if is_done(now) else list(fields), is_done, claim=claim
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,26 +246,11 @@ class Contract:
 
     def _is_backed_up(self) -> bool:
         """Whether the vectors that go are on disk; False if the run was stopped before."""
-        backup = self._task.open_backup("vectors")
-        if backup is not None:
-            self._back_up(backup)
-            if not self._task.is_stopped:
-                backup.close(complete=True)
-        return not self._task.is_stopped
-
-    def _back_up(self, backup: BackupWriter) -> None:
-        task, schema = self._task, self._task.schema()
-        held = {document_id for rows in Backup.load(backup.folder).contents() for document_id, _ in rows}
-        selection = Selection(task.field, excluded=other_vector_fields(schema, task.field))
-        total = int(schema["num_documents"])
-        task.enter("backing up", total)
-        with task.context.console.progress(f"  Backing up {task.name}", total) as bar:
-            for page in export_pages(self._server, task.name, selection):
-                if task.is_stopped:
-                    return
-                task.back_up(backup, [document for document in page if document.id not in held])
-                task.context.status.add(len(page))
-                bar.update(len(page))
+        task = self._task
+        backup = task.open_backup("vectors")
+        if backup is not None and task.back_up_whole(backup, other_vector_fields(task.schema(), task.field)):
+            backup.close(complete=True)
+        return not task.is_stopped
 
     def _drop(self) -> None:
         task = self._task
@@ -281,6 +259,10 @@ class Contract:
         def is_gone(schema: Schema) -> bool:
             return embedding_field(schema, task.field) is None
 
-        claim = f"that it dropped the field {task.field!r} of {task.name!r}"
-        fields = [{"name": task.field, "drop": True}]
-        alter_fields_until(self._server, task.name, lambda now: [] if is_gone(now) else fields, is_gone, claim=claim)
+        _alter(task, [{"name": task.field, "drop": True}], is_gone)
+
+
+def _alter(task: Task, fields: Sequence[dict[str, Any]], is_done: Callable[[Schema], bool]) -> None:
+    """Change the collection's fields, unless that is done, and wait until it is, however long the server takes."""
+    claim = f"that it changed the fields of {task.name!r}"
+    alter_fields_until(task.server, task.name, lambda now: [] if is_done(now) else fields, is_done, claim=claim)

@@ -10,8 +10,8 @@ from typing import Final
 from kai.typesense import Schema, Typesense
 from kai.typesense_curation import NOTHING
 from kai.typesense_schemas import signature_of
-from migration.backup import BackupWriter, Kind
-from migration.documents.fetch import Page
+from migration.backup import Backup, BackupWriter, Kind
+from migration.documents.fetch import Page, Selection, export_pages
 from migration.documents.update import line_of
 from migration.ledger import DocumentRecord
 from migration.strategies.context import Outcome, RunContext, StrategyStopped
@@ -118,7 +118,7 @@ class Task:
                     schema=schema,
                     curation=read_curation(server, schema) if whole else NOTHING,
                     free_space_needed=vectors + (documents * _BYTES_A_DOCUMENT if whole else 0) + _BYTES_TO_SPARE,
-                    model=signature_of(schema).get("model"),
+                    model=signature_of(schema, self.field).get("model"),
                 )
             )
             # A way back must be found even if this process ends at the next line.
@@ -126,6 +126,25 @@ class Task:
             # What was not noted is closed at once: the next page tries anew.
             self.stack.enter_context(opening.pop_all())
         return writer
+
+    def back_up_whole(self, backup: BackupWriter, excluded: tuple[str, ...] = ()) -> bool:
+        """Put every document of the collection in a backup that lacks it; False if the run was stopped before.
+
+        Args:
+            backup: where to; what an earlier start has put there stays as it is.
+            excluded: fields that are not read.
+        """
+        held = {document_id for rows in Backup.load(backup.folder).contents() for document_id, _ in rows}
+        total = int(self.schema()["num_documents"])
+        self.enter("backing up", total)
+        with self.context.console.progress(f"  Backing up {self.name}", total) as bar:
+            for page in export_pages(self.server, self.name, Selection(self.field, excluded=excluded)):
+                if self.is_stopped:
+                    return False
+                self.back_up(backup, [document for document in page if document.id not in held])
+                self.context.status.add(len(page))
+                bar.update(len(page))
+        return not self.is_stopped
 
     def back_up(
         self,

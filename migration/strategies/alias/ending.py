@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from kai.typesense import Schema, Typesense
-from migration.documents.fetch import Selection, export_pages
+from kai.typesense import Typesense
 from migration.strategies.alias.base import Base, changed_since, remove_base
 from migration.strategies.alias.state import Pair, aliases_of, find_pair
 from migration.strategies.context import StrategyStopped
@@ -90,7 +89,7 @@ class DropOld:
         keeper = MarkKeeper(server, pair.mark, self._new)
         keeper.write()
         with keeper:
-            is_dropped = pair.old_schema is None or self._drop(pair.old_schema)
+            is_dropped = pair.old_schema is None or self._drop()
         keeper.let_go()  # No sign of life comes after this, which would bring the mark back.
         if not is_dropped:
             return task.plan
@@ -104,10 +103,10 @@ class DropOld:
         task.outcome.complete = True
         return replace(task.plan, name=self._new, schema=found)
 
-    def _drop(self, schema: Schema) -> bool:
+    def _drop(self) -> bool:
         """Back it up and drop it; False if the run was stopped before."""
         task, server = self._task, self._server
-        if not self._back_up(schema):
+        if not self._back_up():
             return False
         if why := still_used(server, self._old, self._new, task.field):
             raise StrategyStopped(f"{why}. Nothing was dropped")
@@ -122,18 +121,13 @@ class DropOld:
             )
         return True
 
-    def _back_up(self, schema: Schema) -> bool:
+    def _back_up(self) -> bool:
         task = self._task
-        task.enter("backing up", int(schema["num_documents"]))
         backup = task.open_backup("documents")
         if backup is None:
             return True
-        with task.context.console.progress(f"  Backing up {self._old}", int(schema["num_documents"])) as bar:
-            for page in export_pages(self._server, self._old, Selection(task.field)):
-                if task.is_stopped:
-                    return False
-                task.back_up(backup, page)
-                bar.update(len(page))
+        if not task.back_up_whole(backup):
+            return False
         backup.is_complete = True
         task.outcome.notes.append(
             f"{self._old!r} is in the backup {backup.folder}; `kai-migrate restore {backup.folder}` creates it again"
