@@ -97,22 +97,18 @@ def _beside(where: Scene, read: Callable[[], Bodies]) -> None:
     where.export(without=FIELD)
 
 
-def _swap(where: Scene, read: Callable[[], Bodies]) -> None:
-    other = where.beside("swapped")
-    other.create(where.dimensions)
-    for body in read():
-        other.import_body(body, "create")
-    where.export(without=FIELD)  # What came meanwhile.
-    other.export()
-
-
-def _recreate(where: Scene, read: Callable[[], Bodies]) -> None:
+def _copy(where: Scene, read: Callable[[], Bodies]) -> Scene:
     shadow = where.beside("shadow")
     shadow.create(where.dimensions)
     for body in read():
         shadow.import_body(body, "create")
     where.export(without=FIELD)  # What came meanwhile.
     shadow.export()
+    return shadow
+
+
+def _recreate(where: Scene, read: Callable[[], Bodies]) -> None:
+    shadow = _copy(where, read)
     where.delete()
     where.create(where.dimensions)
     for body in read():
@@ -121,11 +117,11 @@ def _recreate(where: Scene, read: Callable[[], Bodies]) -> None:
     shadow.delete()
 
 
-_WAYS: Final = {
+_WAYS: Final[dict[str, Callable[[Scene, Callable[[], Bodies]], object]]] = {
     "auto": _in_place,
     "rebuild": _empty_then_fill,
     "alter": _empty_then_fill,
     "recreate": _recreate,
     "into": _beside,
-    "alias": _swap,
+    "alias": _copy,
 }
