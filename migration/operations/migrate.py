@@ -46,7 +46,7 @@ from migration.strategies.by_strategy import by_strategy
 from migration.strategies.context import MigrationOptions, Outcome, RunContext
 from migration.strategies.curation import refuse_unusable
 from migration.strategies.plan import CollectionPlan, Plan
-from migration.strategies.planning import look_at_texts, make_plan, plan_collection, refuse_unwritable
+from migration.strategies.planning import compare_ways, look_at_texts, make_plan, plan_collection, refuse_unwritable
 from migration.strategies.refusals import Refused
 from migration.strategies.sources import Embedded
 from migration.strategies.task import Task
@@ -85,7 +85,9 @@ def preview(options: MigrationOptions, settings: Settings | None = None, console
         session.server.patience = session.options.patience
         embedding, stopped = session.settings.embedding, session.control.stopped
         looked_at = [look_at_texts(session.server, item, embedding, stopped) for item in plan.collections]
-        return same.told(replace(plan, collections=tuple(item.at_paces(paces) for item in looked_at)))
+        everything = session.server.collections()
+        compared = [compare_ways(session.server, item, everything, paces) for item in looked_at]
+        return same.told(replace(plan, collections=tuple(compared)))
 
 
 def migrate(options: MigrationOptions, settings: Settings | None = None, console: Console = SILENT) -> RunResult:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from kai.collections import EmbeddedCollection
 from kai.models import request_limits
@@ -17,7 +16,7 @@ from migration.strategies.shadow_state import (
     Mark,
     past_the_drop,
 )
-from migration.strategies.ways import Way, corrected
+from migration.strategies.ways import Way
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class CollectionPlan:
         server_seconds: what the server's share will take, roughly, by strategy.
         away_seconds: how long the vector search pauses for `rebuild` and `alter`, roughly, and twice where the field is
             required.
-        ways: those that are open; empty where what was begun can only be gone on with.
+        ways: those that are open, only where they were compared (dry run).
         hazards: what the operator should know, a sentence each.
         texts: only where they were looked at (dry run).
         beside: the field that serves while `collection`'s is filled beside it; empty where that one serves.
@@ -88,10 +87,6 @@ class CollectionPlan:
     def names(self) -> list[str]:
         """The collections that are written to."""
         return [self.name, self.successor] if self.successor else [self.name]
-
-    def at_paces(self, paces: Mapping[str, float]) -> CollectionPlan:
-        """The same, its times by what the server's own runs have shown: numbers of vectors a second by strategy."""
-        return replace(self, ways=corrected(self.ways, self.documents * self.new_dimensions, paces))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -48,7 +48,7 @@ from migration.strategies.shadow_state import (
     unfinished,
     unfinished_refill,
 )
-from migration.strategies.ways import away_seconds, server_seconds, ways_open
+from migration.strategies.ways import away_seconds, corrected, server_seconds, ways_open
 
 
 def make_plan(
@@ -206,8 +206,6 @@ def plan_collection(
         leftover=mark,
         successor=next_name(name) if decided == "alias" else "",
     )
-    if rebuilding is None and not is_dropped and next_of(schema) is None:
-        plan = replace(plan, ways=ways_open(server, collection, schema, old, dimensions, seconds, away, everything))
     if into:
         into_it = replace(collection, embedding_field=into)
         plan = replace(plan, collection=into_it, beside=collection.embedding_field)
@@ -345,6 +343,35 @@ def _what_becomes_of(mark: Mark, *, is_wanted: bool, is_dropped: bool) -> str:
     else:
         next_ = "it is of no use to this run, which removes it"
     return f"run {mark.run} left a shadow behind ({mark.phase}); {next_}"
+
+
+def compare_ways(
+    server: Typesense, plan: CollectionPlan, everything: Sequence[Schema], paces: Mapping[str, float]
+) -> CollectionPlan:
+    """The same plan with the ways that are open to its collection; none where what was begun can only be gone on with.
+
+    Args:
+        server: where the collection is.
+        plan: how it would be migrated.
+        everything: the schemas of all collections.
+        paces: numbers of vectors a second by strategy, where the server's own runs have shown them.
+    """
+    schema = plan.schema
+    is_begun = plan.is_swapped or past_the_drop(plan.leftover, schema)
+    if plan.strategy == "skipped" or is_begun or unfinished_refill(schema) or next_of(schema):
+        return plan
+    serves = replace(plan.collection, embedding_field=plan.beside or plan.collection.embedding_field)
+    ways = ways_open(
+        server,
+        serves,
+        schema,
+        plan.old_dimensions,
+        plan.new_dimensions,
+        plan.server_seconds,
+        plan.away_seconds,
+        everything,
+    )
+    return replace(plan, ways=corrected(ways, plan.documents * plan.new_dimensions, paces))
 
 
 def look_at_texts(
