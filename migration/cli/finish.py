@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from migration.cli.options import COLLECTIONS_FILE, YES, Invocation, settings_options
+from migration.cli.options import COLLECTIONS_FILE, YES, Invocation, ask, settings_options
 
 
 @click.command("finish")
@@ -28,7 +28,6 @@ def command(
     it, or while it was written to since.
     """
     from migration.cli.exits import answer, tell_result
-    from migration.cli.rollback import ask
     from migration.operations.finish import finish
 
     return answer(

@@ -162,3 +162,11 @@ def share(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -
     if not value.endswith("%") or not 0 < share <= 1:
         raise click.BadParameter(f"{value!r} is no share such as 5%, above 0% and up to 100%")
     return share
+
+
+def ask(question: str) -> bool:
+    """Ask at the terminal; where there is none, the answer is no."""
+    if not sys.stdin.isatty():
+        click.echo(question, err=True)
+        return False
+    return click.confirm(question, err=True)

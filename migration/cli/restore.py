@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from migration.cli.options import COLLECTIONS_FILE, YES, Invocation, settings_options
+from migration.cli.options import COLLECTIONS_FILE, YES, Invocation, ask, settings_options
 
 
 @click.command("restore")
@@ -24,7 +24,6 @@ def command(
     documents, it is created anew. Checked like a migration, and a run like any other.
     """
     from migration.cli.exits import answer, tell_result
-    from migration.cli.rollback import ask
     from migration.operations.rollback import restore
 
     return answer(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
-from migration.cli.options import COLLECTIONS_FILE, YES, Invocation, SeveralValues, settings_options
+from migration.cli.options import COLLECTIONS_FILE, YES, Invocation, SeveralValues, ask, settings_options
 
 
 @click.command("rollback", cls=SeveralValues)
@@ -47,11 +46,3 @@ def command(
         tell_result,
         needs=["typesense"],
     )
-
-
-def ask(question: str) -> bool:
-    """Ask at the terminal; where there is none, the answer is no."""
-    if not sys.stdin.isatty():
-        click.echo(question, err=True)
-        return False
-    return click.confirm(question, err=True)
