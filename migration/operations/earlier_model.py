@@ -30,7 +30,7 @@ def earlier_model(
         collection: text template, embedding field, filter.
         schema: of the collection whose vectors are meant.
     """
-    cache = _cache(context, stack)
+    cache = readable_cache(context, stack)
     signature = signature_of(schema, collection.embedding_field)
     target = configured_target(settings)
     is_configured = target is not None and fingerprint(target, collection.template) == signature.get("fingerprint")
@@ -58,7 +58,8 @@ def _has_key(settings: Settings) -> bool:
     return bool(needed.get(settings.embedding.family, "none is needed"))
 
 
-def _cache(context: RunContext, stack: ExitStack) -> VectorCache | None:
+def readable_cache(context: RunContext, stack: ExitStack) -> VectorCache | None:
+    """The vector cache; None where it cannot be read, which keeps nobody from going back."""
     try:
         return stack.enter_context(VectorCache(context.home))
     except (CacheError, OSError) as error:

@@ -15,8 +15,7 @@ from kai.typesense_schemas import serving_field, signature_of, signed
 from migration.backup import Backup
 from migration.backup.old_vectors import OldVectors
 from migration.backup.shelf import folder_name
-from migration.embedding.cache import CacheError, VectorCache
-from migration.operations.earlier_model import earlier_model
+from migration.operations.earlier_model import earlier_model, readable_cache
 from migration.runtime.console import Console
 from migration.strategies.alias.back import SwapBack
 from migration.strategies.alias.state import Pair
@@ -336,10 +335,6 @@ def _length(schema: Schema | None, field_name: str) -> int | None:
 
 
 def _known_models(context: RunContext, stack: contextlib.ExitStack) -> KnownModels:
-    """By the vector cache; without one no model is known, which keeps nobody from going back."""
-    try:
-        cache = stack.enter_context(VectorCache(context.home))
-    except (CacheError, OSError) as error:
-        context.console.detail(f"The vector cache cannot be read: {error}")
-        return KnownModels(None, ())
-    return KnownModels(cache, [known.model for known in context.ledger.models()])
+    """By the vector cache; without one no model is known."""
+    cache = readable_cache(context, stack)
+    return KnownModels(cache, [known.model for known in context.ledger.models()] if cache is not None else ())

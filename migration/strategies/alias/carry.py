@@ -191,9 +191,9 @@ def change_line(standing: Document, wanted: Mapping[str, Any], vector_field: str
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """What an update must send: the values that differ, whole, and null for what is no more; also within objects,
+    """What an update must send: the values that differ, whole, and null for what is no more.
 
-    which the server merges (RFC 7386).
+    Also within objects, which the server merges (RFC 7386).
     """
     gone: dict[str, Any] = {name: None for name in old if name not in new}
     return gone | {name: _merged(old.get(name), value) for name, value in new.items() if old.get(name) != value}
