@@ -24,6 +24,7 @@ from kai.typesense_answers import (
     ImportAnswer,
     Schema,
     TypesenseError,
+    own_fields,
     read_import_line,
     read_json,
     read_list,
@@ -262,23 +263,30 @@ class Typesense(CurationCalls):
         internal = {".ref", *(found.get(".ref") or ())}
         return {key: value for key, value in found.items() if key not in internal}
 
-    def delete_document(self, name: str, document_id: str) -> bool:
-        """Delete one document; False if it was not there. Documents that refer to it are deleted with it."""
+    def delete_document(self, name: str, document_id: str) -> dict[str, Any] | None:
+        """Delete one document, and with it those that refer to it; what stood there, or None if nothing did."""
         url = f"/collections/{_path(name)}/documents/{_path(document_id)}"
         try:
-            self.repeat(lambda: read_json(self.http.delete(url)))
+            return own_fields(self.repeat(lambda: read_object(read_json(self.http.delete(url)))))
         except TypesenseError as error:
             if error.missing:
-                return False
+                return None
             raise
-        return True
 
-    def import_lines(self, name: str, lines: Sequence[bytes], action: str) -> list[ImportAnswer]:
+    def import_lines(
+        self, name: str, lines: Sequence[bytes], action: str, *, whole: bool = False
+    ) -> list[ImportAnswer]:
         """Import JSON documents, one per line, in one request, and read every line of the answer.
 
         The server answers 200 even if every line failed. Repeated after 503s, time-outs and broken
         connections, so `action` must be one that may act twice: `update`, `emplace` or `upsert`; after
         a lost answer to a `create` the lines that had arrived come back with code 409.
+
+        Args:
+            name: of the collection.
+            lines: one document each.
+            action: `create`, `update`, `emplace` or `upsert`.
+            whole: ask for each document as it stands after its line.
 
         Returns:
             One answer per line, in order.
@@ -290,11 +298,10 @@ class Typesense(CurationCalls):
             return []
         body = b"\n".join(lines)
         url = f"/collections/{_path(name)}/documents/import"
+        params = {"action": action} | ({"return_doc": "true"} if whole else {})
 
         def send() -> list[ImportAnswer]:
-            response = self.http.post(
-                url, params={"action": action}, content=body, headers={"Content-Type": "text/plain"}
-            )
+            response = self.http.post(url, params=params, content=body, headers={"Content-Type": "text/plain"})
             answers = [read_import_line(line) for line in response.content.split(b"\n") if line]
             if len(answers) != len(lines):
                 raise TypesenseError(

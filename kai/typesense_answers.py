@@ -71,11 +71,16 @@ class TypesenseError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ImportAnswer:
-    """What the server said to one line of an import. `code` is 0 and `error` empty on success."""
+    """What the server said to one line of an import. `code` is 0 and `error` empty on success.
+
+    Attributes:
+        document: the whole document as it stands after the line, where that was asked for and the line succeeded.
+    """
 
     success: bool
     code: int = 0
     error: str = ""
+    document: dict[str, Any] | None = None
 
 
 def read_json(response: httpx.Response, read: Callable[[bytes], Any] = orjson.loads) -> Any:
@@ -88,6 +93,15 @@ def read_json(response: httpx.Response, read: Callable[[bytes], Any] = orjson.lo
             status=response.status_code,
             transient=True,
         ) from error
+
+
+def own_fields(document: dict[str, Any]) -> dict[str, Any]:
+    """A document without the numbers by which the server finds what it refers to.
+
+    Searches and exports do not show those; the answers to a deletion and to an import with `return_doc` do.
+    """
+    helpers = {".ref", *document.get(".ref", ())}
+    return {name: value for name, value in document.items() if name not in helpers}
 
 
 def read_object(answer: Any) -> dict[str, Any]:
@@ -174,7 +188,8 @@ def read_import_line(line: bytes) -> ImportAnswer:
     try:
         answer = orjson.loads(line)
         if answer["success"] is True:
-            return ImportAnswer(True)
+            whole = answer.get("document")
+            return ImportAnswer(True, document=own_fields(whole) if isinstance(whole, dict) else None)
         return ImportAnswer(False, int(answer.get("code", 0)), str(answer.get("error", "")))
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise TypesenseError(f"a line of the import's answer cannot be read: {line[:80]!r}", transient=True) from error

@@ -31,11 +31,13 @@ class Written:
         written: ids that the server accepted.
         gone: ids of documents that are not there any more.
         failed: id -> the server's words.
+        changed: id -> the whole document right before its line and right after it, where that was asked for.
     """
 
     written: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    changed: dict[str, tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=dict)
 
 
 def update_line(document_id: str, embedding_field: str, vector: AnyVector | None) -> bytes:
@@ -86,11 +88,21 @@ def line_of(document: Document, field_name: str, vector: AnyVector | list[float]
     return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def import_documents(server: Typesense, collection: str, lines: Mapping[str, bytes], action: str = "update") -> Written:
+def import_documents(
+    server: Typesense, collection: str, lines: Mapping[str, bytes], action: str = "update", *, look: bool = False
+) -> Written:
     """Import one line per document id, and tell what became of each.
 
     Lines that the server could not take at the moment are sent again, alone: as long as its patience lasts where
     it says that it is busy, a few times where it failed (500), which may be that document's own fault.
+
+    Args:
+        server: where the collection is.
+        collection: its name.
+        lines: by document id.
+        action: of the import.
+        look: with `update`, ask for each document as it stood right before and right after. Before each line goes one
+            that changes nothing, in the same request: nothing can be read and then changed in one step otherwise.
 
     Raises:
         TypesenseError: the request as a whole, or lines of a busy server, failed beyond the server's patience.
@@ -102,7 +114,10 @@ def import_documents(server: Typesense, collection: str, lines: Mapping[str, byt
 
     def send() -> dict[str, ImportAnswer]:
         nonlocal pending, failures
-        answers = _import(server, collection, [lines[document_id] for document_id in pending], action)
+        if look:
+            answers = _look_and_import(server, collection, {i: lines[i] for i in pending}, result)
+        else:
+            answers = _import(server, collection, [lines[document_id] for document_id in pending], action)
         later = _sort(pending, answers, result)
         pending = list(later)
         failures += any(answer.code not in _BUSY for answer in later.values())
@@ -126,17 +141,31 @@ def import_documents(server: Typesense, collection: str, lines: Mapping[str, byt
     return result
 
 
-def _import(server: Typesense, collection: str, lines: Sequence[bytes], action: str) -> list[ImportAnswer]:
+def _look_and_import(
+    server: Typesense, collection: str, lines: Mapping[str, bytes], result: Written
+) -> list[ImportAnswer]:
+    looks = {document_id: orjson.dumps({"id": document_id}) for document_id in lines}
+    both = [line for document_id, change in lines.items() for line in (looks[document_id], change)]
+    answers = _import(server, collection, both, "update", whole=True)
+    for document_id, seen, changed in zip(lines, answers[::2], answers[1::2], strict=True):
+        if seen.document is not None and changed.document is not None:
+            result.changed[document_id] = seen.document, changed.document
+    return answers[1::2]
+
+
+def _import(
+    server: Typesense, collection: str, lines: Sequence[bytes], action: str, *, whole: bool = False
+) -> list[ImportAnswer]:
     """One request; several where a proxy in front of the server finds one too large (413)."""
     try:
-        return server.import_lines(collection, lines, action)
+        return server.import_lines(collection, lines, action, whole=whole)
     except TypesenseError as error:
         if error.status != 413 or len(lines) < 2:
             raise
     middle = len(lines) // 2
     return [
-        *_import(server, collection, lines[:middle], action),
-        *_import(server, collection, lines[middle:], action),
+        *_import(server, collection, lines[:middle], action, whole=whole),
+        *_import(server, collection, lines[middle:], action, whole=whole),
     ]
 
 

@@ -159,3 +159,42 @@ def test_what_is_written_by_the_old_collections_own_name_is_carried_over_before_
     corner.check_swapped(TARGET)
     assert command(corner, tmp_path, "finish", run_of(ended)).status == 0
     corner.check_finished(TARGET)
+
+
+@pytest.mark.usefixtures("warm")
+def test_what_is_written_between_the_look_at_a_document_and_its_change_or_deletion_stands(
+    corner: Corner, tmp_path: Path
+) -> None:
+    environment = corner.environment(TARGET, tmp_path / "home")
+    ended = run_forked(corner.options(), environment, tmp_path / "run")
+    assert ended.status == 0, ended.text
+    old = {id_: {k: v for k, v in corner.expected[id_].items() if k != "vector"} for id_ in ("n5", "n6", "n7")}
+    corner.world.import_(OLD, [{**note, "text": "by its own name"} for note in old.values()], "upsert")
+    for id_ in ("n12", "n13"):
+        corner.world.http.delete(f"/collections/{OLD}/documents/{id_}").raise_for_status()
+    patches = [
+        (f"POST /collections/{NEW}/documents/import?action=update&return_doc=true", {"id": "n5", "text": "first"}),
+        # Once more while the change is undone, and now another field.
+        (f"POST /collections/{NEW}/documents/import?action=update&return_doc=true", {"id": "n5", "title": "second"}),
+        (f"DELETE /collections/{NEW}/documents/n12", {"id": "n12", "text": "third"}),
+    ]
+    upsert = {**old["n6"], "title": "whole"}
+
+    def write(_: int, name: str) -> None:
+        if patches and name == patches[0][0]:
+            headers = {"X-TYPESENSE-API-KEY": corner.world.key}
+            with httpx.Client(base_url=f"{corner.world.url}/collections/{ALIAS}", headers=headers) as http:
+                part = patches.pop(0)[1]
+                http.patch(f"/documents/{part['id']}", json=part).raise_for_status()
+                if len(patches) == 2:
+                    http.post("/documents", params={"action": "upsert"}, json=upsert).raise_for_status()
+
+    again = run_forked(corner.options(strategy="auto"), environment, tmp_path / "run", at_request=write)
+    assert again.status == 0, again.text
+    assert "were written to in 'notes' and, by an alias, in 'notes__2', whose content stands: n12, n5, n6" in again.text
+    corner.expected["n5"] = {**corner.expected["n5"], "text": "first", "title": "second"}
+    corner.expected["n6"] = upsert
+    corner.expected["n7"] = {**old["n7"], "text": "by its own name"}
+    corner.expected["n12"] = {**corner.expected["n12"], "text": "third"}
+    del corner.expected["n13"]
+    corner.check_swapped(TARGET)

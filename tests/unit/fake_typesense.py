@@ -94,7 +94,9 @@ class FakeTypesense:
         """All of its documents."""
         yield from [orjson.dumps(document) for document in self.documents.values()]
 
-    def import_lines(self, name: str, lines: Sequence[bytes], action: str) -> list[ImportAnswer]:
+    def import_lines(
+        self, name: str, lines: Sequence[bytes], action: str, *, whole: bool = False
+    ) -> list[ImportAnswer]:
         """Update what is there; null takes a value away."""
         assert action == "update"
         self.imports += 1

@@ -6,7 +6,9 @@ is settled is noted in the base, whichever way it went, so that a pass which fin
 left to be carried.
 
 A change is sent as the difference to what stands in the target, with `action=update`: a document that the application
-deletes in that moment stays deleted, and of one that it changes in that moment other fields keep what it wrote.
+deletes in that moment stays deleted. Typesense changes nothing on a condition, so the application may write between
+the look at a document and its change. The answer to the change tells what it changed, and that to a deletion what it
+deleted; where that is not what was looked at, it is the application's, and is put back.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import orjson
 
 from kai.typesense import Typesense
 from migration.documents.fetch import IDS, PAGE_SIZE, Document, Page, Selection, export_pages, fetch_again
-from migration.documents.update import import_documents
+from migration.documents.update import Written, import_documents
 from migration.ledger import Ledger
 from migration.strategies.alias.base import Base, hash_of
 from migration.strategies.context import Failure, Rejected
@@ -27,6 +29,7 @@ from migration.strategies.task import Task
 
 _SLICE: Final = 20
 """Documents of the target that are looked at and written in one go: the fewer, the shorter the time in between."""
+_EXISTS: Final = "already exists"
 
 
 class Carry:
@@ -103,15 +106,42 @@ class Carry:
                 changed[document.id] = change_line(standing, orjson.loads(line), self._field)
             else:
                 self.left.add(document.id)
-        failed: dict[str, str] = {}
-        for lines, action in ((new, "create"), (changed, "update")):
-            result = import_documents(self._server, self._target, lines, action) if lines else None
-            if result is not None:
-                failed |= result.failed
-                written |= lines.keys() - failed.keys() - set(result.gone)
-        self.left.update(id_ for id_ in new if "already exists" in failed.get(id_, ""))
-        self._account(some, prepared, written, {i: w for i, w in failed.items() if "already exists" not in w})
+        created = import_documents(self._server, self._target, new, "create")
+        self.left.update(id_ for id_, why in created.failed.items() if _EXISTS in why)
+        updated = self._change(changed, there)
+        failed = {id_: why for id_, why in (created.failed | updated.failed).items() if _EXISTS not in why}
+        written.update(created.written, updated.written)
+        self._account(some, prepared, written - self.left, failed)
         return len(some) - len(self.refused.keys() & {document.id for document in some})
+
+    def _change(self, lines: Mapping[str, bytes], there: Mapping[str, Document]) -> Written:
+        """Change documents of the target, and undo that where it was not what was looked at that was changed.
+
+        Args:
+            lines: the changes, by id.
+            there: the documents that they were made for.
+        """
+        result = import_documents(self._server, self._target, lines, look=True)
+        last, meant, ours = result, dict[str, dict[str, Any]](), dict[str, dict[str, Any]]()
+        while overtaken := {
+            id_: (before, after)
+            for id_, (before, after) in last.changed.items()
+            if hash_of(self._document(before)) not in (hash_of(there[id_]), hash_of(self._document(after)))
+        }:
+            self.left.update(overtaken)
+            meant = {
+                id_: _meant(before, ours.get(id_, {}), meant.get(id_, {})) for id_, (before, _) in overtaken.items()
+            }
+            ours = {id_: after for id_, (_, after) in overtaken.items()}
+            there = {id_: self._document(after) for id_, after in ours.items()}
+            back = {id_: change_line(there[id_], whole, self._field) for id_, whole in meant.items()}
+            last = import_documents(self._server, self._target, back, look=True)
+            result.failed |= last.failed
+        return result
+
+    def _document(self, whole: Mapping[str, Any]) -> Document:
+        """A document of the target as `_standing` has it."""
+        return Document(str(whole["id"]), {k: v for k, v in whole.items() if k != self._field}, None)
 
     def _account(self, some: Page, prepared: Prepared, written: set[str], failed: Mapping[str, str]) -> None:
         rows = [prepared.rows[id_] for id_ in written if id_ in prepared.rows]
@@ -141,17 +171,28 @@ class Carry:
     def _delete_some(self, missing: Page) -> int:
         there = self._standing(missing)
         deleted: list[str] = []
+        for document in missing:
+            self.refused.pop(document.id, None)
         for document_id, standing in there.items():
             if hash_of(standing) != self._base.contents.get(document_id):
                 self.left.add(document_id)
-            elif self._server.delete_document(self._target, document_id):
-                deleted.append(document_id)
+            elif (gone := self._server.delete_document(self._target, document_id)) is not None:
+                if hash_of(self._document(gone)) == hash_of(standing):
+                    deleted.append(document_id)
+                else:
+                    self._create_again(document_id, gone)
         self._ledger.forget_documents(self._server.address, self._target, deleted, field=self._field)
         self.carried += len(deleted)
-        for document in missing:
-            self.refused.pop(document.id, None)
         self._base.forget(document.id for document in missing)
         return len(missing)
+
+    def _create_again(self, document_id: str, whole: Mapping[str, Any]) -> None:
+        """Put back what the application wrote right before it was deleted, unless it has written it again itself."""
+        line = orjson.dumps(whole)
+        failed = import_documents(self._server, self._target, {document_id: line}, "create").failed
+        if (why := failed.get(document_id)) is not None and _EXISTS not in why:
+            self.refused[document_id] = Rejected(why, line)
+        self.left.add(document_id)
 
     def _standing(self, page: Page) -> dict[str, Document]:
         found = fetch_again(self._server, self._target, self._without_vector, page)
@@ -175,6 +216,12 @@ def carry_until_even(task: Task, carry: Carry, passes: int, wait: Callable[[], o
         if not settled:
             return True
     return False
+
+
+def _meant(seen: Mapping[str, Any], ours: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """The document as the application has it: as it stood, but where that was our own change, as it was before."""
+    names = [name for name in {**before, **seen} if name in (before if seen.get(name) == ours.get(name) else seen)]
+    return {name: before[name] if seen.get(name) == ours.get(name) else seen[name] for name in names}
 
 
 def _named(ids: Iterable[str]) -> Page:
