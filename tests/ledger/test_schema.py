@@ -45,8 +45,11 @@ def test_the_revisions_in_the_folder_are_those_the_program_knows() -> None:
     assert tuple(reversed(found)) == REVISIONS
 
 
-def test_the_migrations_build_what_the_program_expects(ledger_url: str) -> None:
-    upgrade(ledger_url)
+@pytest.mark.parametrize("steps", [("head",), (REVISIONS[0], "head")], ids=["at once", "by revisions"])
+def test_the_migrations_build_what_the_program_expects(ledger_url: str, steps: tuple[str, ...]) -> None:
+    for revision in steps:
+        upgrade(ledger_url, revision)
+    assert current(ledger_url) == head()
     engine = engine_for(ledger_url)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
