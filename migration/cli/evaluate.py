@@ -14,10 +14,11 @@ from migration.cli.options import FILE, OWN_COLLECTIONS, Invocation, Number, com
 
 if TYPE_CHECKING:
     from migration.evaluation.metrics import Metric
-    from migration.evaluation.result import Candidate, Evaluation, Figures
+    from migration.evaluation.result import Candidate, Change, Evaluation, Figures
     from migration.runtime.console import Console
 
 _WORST: Final = 5
+_NAMED: Final = 3
 
 
 @click.command("evaluate")
@@ -149,10 +150,13 @@ def command(
 
 def _lay_out(found: Evaluation, console: Console) -> None:
     source = "made from the documents" if not found.questions_file else f"of {found.questions_file}"
-    where = f"{found.searched:,} of its {found.documents:,} documents"
+    among = f"{found.searched:,} of its" if found.searched < found.documents else "all"
+    console.line(
+        f"{found.collection} ({found.field}): {found.questions:,} questions {source}, asked in {among} "
+        f"{found.documents:,} documents"
+    )
     if found.against:
-        where = f"all of its documents, by the server, old vectors against those of run {found.against}"
-    console.line(f"{found.collection} ({found.field}): {found.questions:,} questions {source}, asked in {where}")
+        console.line(f"Searched by the server: the vectors that serve, and those that run {found.against} has built")
     console.line()
     models = [found.old, *(each.figures for each in found.candidates)]
     measures = list(found.old.metrics)
@@ -170,14 +174,8 @@ def _lay_out(found: Evaluation, console: Console) -> None:
     section(console, "Difference, question by question", differences, found.candidates)
     section(console, f"For all {found.documents:,} documents", _COSTS | {"MODEL": metrics["MODEL"]}, models)
     for candidate in found.candidates:
-        if candidate.worst:
-            named = "; ".join(
-                f"{each.line} ({', '.join(each.relevant[:3])}) {each.old:.2f} to {each.new:.2f}"
-                for each in candidate.worst[:_WORST]
-            )
-            console.line()
-            console.line(f"What became worst by {candidate.figures.model}, question (documents) {found.rule.measure}:")
-            console.line(f"  {named}")
+        title = f"What became worst by {candidate.figures.model}, in {found.rule.measure}"
+        section(console, title, _WORSE, candidate.worst[:_WORST])
     console.line()
     for note in found.notes:
         console.warn(f"! {note}")
@@ -200,6 +198,13 @@ def _milliseconds(figures: Figures) -> str:
     return f"{amount(figures.latency_p50_ms)} / {amount(figures.latency_p95_ms)}"
 
 
+_WORSE: dict[str, Callable[[Change], str]] = {
+    "QUESTION": lambda each: str(each.line),
+    "DOCUMENTS": lambda each: ", ".join(each.relevant[:_NAMED]) + (", …" if len(each.relevant) > _NAMED else ""),
+    "OLD": lambda each: f"{each.old:.3f}",
+    "NEW": lambda each: f"{each.new:.3f}",
+}
+"""A question that the new model answers worse."""
 _COSTS: dict[str, Callable[[Figures], Any]] = {
     "MODEL": lambda each: each.model,
     "LATENCY P50 / P95, MS": _milliseconds,

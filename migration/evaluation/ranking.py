@@ -17,7 +17,8 @@ _ROWS: Final = 256
 def unit(vectors: Vector) -> Vector:
     """The vectors, in rows, made as long as 1; those of zeros stay what they are."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1).astype(np.float32)
+    scaled: Vector = np.divide(vectors, lengths, where=lengths > 0, out=vectors.copy())
+    return scaled
 
 
 def ordered(likeness: npt.NDArray[np.floating], count: int) -> npt.NDArray[np.int64]:

@@ -28,7 +28,7 @@ class Figures:
         cost_usd: list price of embedding every text of the collection; None where the price is not known.
         embedding_seconds: what embedding them takes, one request after another, by what was measured; None where
             the cache had everything.
-        server_seconds: what the server takes for the new vectors, roughly.
+        server_seconds: what the server takes for the new vectors, roughly; None for the old model.
         storage_bytes: what the vectors and their index take in the server's memory, roughly.
         tokens_bought: estimated tokens of what was embedded for this evaluation.
         usd_bought: their list price; None where it is not known.
@@ -181,11 +181,11 @@ def _reason(
 ) -> str:
     lies = f"{rule.measure} {difference.mean:+.3f}, between {difference.low:+.3f} and {difference.high:+.3f}"
     if verdict == "GO":
-        return f"{figures.model} finds more: {lies}, all of it above {rule.least_gain:+g}"
+        return f"{figures.model} finds more: {lies}, all of it above {rule.least_gain:g}"
     if verdict == "NO-GO":
-        return f"{figures.model} finds less: {lies}, all of it below {-rule.most_loss:+g}"
+        return f"{figures.model} finds less: {lies}, all of it below {rule.loss}"
     if questions < LEAST_QUESTIONS:
-        return f"{questions} questions are too few for a verdict on {figures.model} ({lies}); give at least 10"
+        return f"{questions} questions are too few to judge {figures.model} ({lies}); give {LEAST_QUESTIONS} or more"
     if not difference.low and not difference.high:
         return f"{figures.model} finds as much as the old one, question by question"
     if before.mean() > 0.99 and figures.metrics[rule.measure].mean > 0.99:

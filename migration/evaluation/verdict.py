@@ -52,11 +52,16 @@ class Rule:
             f"{-self.least_gain:g} as well"
         )
 
+    @property
+    def loss(self) -> str:
+        """The bound of NO-GO as a number is written: `0`, `-0.02`."""
+        return f"{-self.most_loss or 0:g}"
+
     def __str__(self) -> str:
         return (
-            f"GO where the difference in {self.measure} is above {self.least_gain:+g} with {self.confidence:.0%} "
-            f"confidence, NO-GO where it is below {-self.most_loss:+g}, else CANNOT TELL; CANNOT TELL also with fewer "
-            f"than {LEAST_QUESTIONS} questions"
+            f"GO where the difference in {self.measure} is above {self.least_gain:g} with {self.confidence:.0%} "
+            f"confidence, NO-GO where it is below {self.loss}, else CANNOT TELL, as with fewer than {LEAST_QUESTIONS} "
+            "questions"
         )
 
 

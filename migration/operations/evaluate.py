@@ -355,8 +355,13 @@ def _judged(bench: Bench, asked: _Asked, searched: _Searched, run: str, file: st
     figures = [
         _figures(bench, asked, model, by_metric) for model, by_metric in zip(searched.models, by_model, strict=True)
     ]
+    figures[0] = replace(figures[0], server_seconds=None)
     # Of several models one may look better by chance; so each has to show it more clearly (Bonferroni).
-    confidence = 1 - (1 - rule.confidence) / max(1, len(figures) - 1)
+    confidence = 1 - (1 - rule.confidence) / (len(figures) - 1)
+    several = (
+        f"with {len(figures) - 1} new models each one's difference has an interval of {confidence:.1%}, so that all "
+        f"verdicts together have {rule.confidence:.0%}"
+    )
     candidates = tuple(
         compared(each, by_model[0], by_metric, asked.questions, rule, confidence, seed)
         for each, by_metric in zip(figures[1:], by_model[1:], strict=True)
@@ -375,7 +380,13 @@ def _judged(bench: Bench, asked: _Asked, searched: _Searched, run: str, file: st
         old=figures[0],
         candidates=candidates,
         verdict=best_of(each.verdict for each in candidates),
-        notes=(*notes, *searched.notes, *_failed(searched.models), *([LIMITS] if asked.made else [])),
+        notes=(
+            *notes,
+            *([several] if len(figures) > 2 else []),
+            *searched.notes,
+            *_failed(searched.models),
+            *([LIMITS] if asked.made else []),
+        ),
     )
 
 

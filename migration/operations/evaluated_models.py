@@ -83,11 +83,14 @@ class Bench:
             Refused: none is configured, or it cannot be used.
         """
         target = configured_target(self.settings)
-        if target is None:
+        if target is not None:
+            return self.settings_of(_words(target), "the configured model", target.task_type)
+        try:
+            return load_settings(self.env_file, needs=_ITS_OWN)
+        except SettingsError as error:
             raise Refused(
-                "--model: name a model, FAMILY/MODEL@DIMENSIONS, or configure one: EMBEDDING_FAMILY is missing"
-            )
-        return self.settings_of(_words(target), "EMBEDDING_FAMILY, EMBEDDING_MODEL, EMBEDDING_DIMENSIONS:")
+                *[f"--model: none is given, and none configured: {each}" for each in error.problems]
+            ) from error
 
     def open(self, settings: Settings) -> Model:
         """A model, once a probe has shown that it works.
@@ -153,7 +156,7 @@ class Bench:
                 f"--against shadow: run {run} built it with a model that is neither configured nor in the ledger; set "
                 "EMBEDDING_FAMILY, EMBEDDING_MODEL and EMBEDDING_DIMENSIONS (and --collections-file) to what it had"
             )
-        return self.settings_of(_words(found), "EMBEDDING_FAMILY, EMBEDDING_MODEL:", found.task_type)
+        return self.settings_of(_words(found), f"the model of run {run},", found.task_type)
 
 
 def refuse_other_vectors(model: Model, texts: Sequence[str], stored: Sequence[Vector], place: str) -> None:
