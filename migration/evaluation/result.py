@@ -192,4 +192,4 @@ def _reason(
         return (
             f"both models answer nearly everything ({lies}): the questions are too easy to tell {figures.model} apart"
         )
-    return f"nobody can tell of {figures.model}: {lies}; more questions narrow that"
+    return f"{figures.model} may find more or less: {lies}; more questions narrow that"

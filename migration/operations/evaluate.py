@@ -21,6 +21,7 @@ from kai.models import estimate_cost
 from kai.settings import Settings, load_settings
 from kai.typesense import Schema, Typesense, embedding_field, search_by_vector
 from kai.vectors import Vector
+from migration.documents.fetch import PAGE_SIZE
 from migration.embedding.cache import VectorCache
 from migration.embedding.provider import ProviderStopped
 from migration.evaluation.built import NothingBuilt, find_built
@@ -32,7 +33,7 @@ from migration.evaluation.result import Evaluation, Figures, compared, means, me
 from migration.evaluation.sample import Corpus, Fetched, drawn, fetch, read_corpus
 from migration.evaluation.verdict import Rule, best_of
 from migration.ledger import EvaluationRecord
-from migration.operations.evaluated_models import Bench, refuse_other_vectors, stopped
+from migration.operations.evaluated_models import Bench, refuse_another_of_the_name, refuse_other_vectors, stopped
 from migration.operations.setup import TYPESENSE_ONLY, described_collection, open_ledger, open_server
 from migration.runtime.console import SILENT, Console
 from migration.strategies.refusals import Refused, decide, field_problem
@@ -275,6 +276,7 @@ def _search_here(bench: Bench, asked: _Asked, models: Sequence[Model], sample: i
         try:
             with bench.console.progress(f"Embedding by {model.name}", len(texts)) as bar:
                 if number or anew:
+                    refuse_another_of_the_name(model, texts)
                     rows = model.vectors(texts, bar.update)
                 else:
                     rows, computed = _standing(old, there, place)
@@ -298,17 +300,15 @@ def _standing(model: Model, documents: Mapping[str, Fetched], place: str) -> tup
     """
     length = model.embedding.dimensions
     usable = [each.vector is not None and len(each.vector) == length for each in documents.values()]
-    both = [each for each, is_usable in zip(documents.values(), usable, strict=True) if is_usable]
-    if both:
-        refuse_other_vectors(
-            model, [each.text for each in both], [each.vector for each in both if each.vector is not None], place
-        )
+    refuse_other_vectors(model, documents.values(), place)
     rows = np.empty((len(documents), length), np.float32)
-    lacking = [place for place, is_usable in enumerate(usable) if not is_usable]
+    lacking = [row for row, is_usable in enumerate(usable) if not is_usable]
     texts = [each.text for each in documents.values()]
     if lacking:
         rows[lacking] = model.vectors([texts[row] for row in lacking])
-    rows[[row for row, is_usable in enumerate(usable) if is_usable]] = [each.vector for each in both]
+    for row, each in enumerate(documents.values()):
+        if usable[row]:
+            rows[row] = each.vector
     return rows, len(lacking)
 
 
@@ -319,8 +319,11 @@ def _search_there(bench: Bench, asked: _Asked, models: Sequence[Model], places: 
         Refused: a provider cannot go on, or the server refuses a search.
     """
     found: list[Found] = []
+    some = asked.corpus.shuffled(asked.seed + 1)[:PAGE_SIZE]
     for model, (name, field) in zip(models, places, strict=True):
+        there = fetch(bench.server, name, replace(asked.collection, embedding_field=field), some)
         try:
+            refuse_other_vectors(model, there.values(), f"in {field!r} of {name!r}")
             rows = model.questions(asked.texts)
         except ProviderStopped as error:
             raise stopped(model, error) from error

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
-import numpy as np
 
 from kai.collections import EmbeddedCollection
 from kai.models import EmbeddingSettings, fingerprint
@@ -19,8 +17,10 @@ from kai.typesense import Schema, Typesense
 from kai.typesense_schemas import signature_of
 from kai.vectors import Vector, cosine
 from migration.embedding.cache import VectorCache
+from migration.embedding.embed import TextFailure, text_hash
 from migration.embedding.provider import ProviderStopped
 from migration.evaluation.model import Model
+from migration.evaluation.sample import Fetched
 from migration.ledger import Ledger
 from migration.operations.checks import LEAST_COSINE
 from migration.operations.setup import BASES, Session, configured_target, make_embedder, probe
@@ -159,20 +159,21 @@ class Bench:
         return self.settings_of(_words(found), f"the model of run {run},", found.task_type)
 
 
-def refuse_other_vectors(model: Model, texts: Sequence[str], stored: Sequence[Vector], place: str) -> None:
-    """Refuse stored vectors that are not the old model's: questions embedded by it would find nothing by chance only.
+def refuse_other_vectors(model: Model, documents: Iterable[Fetched], place: str) -> None:
+    """Refuse stored vectors that are not the model's: questions embedded by it would find nothing but by chance.
 
     Args:
         model: that they should be from.
-        texts: of documents.
-        stored: the vectors that stand there for them.
-        place: where, in words.
+        documents: the first few that have a vector are compared.
+        place: where they stand, in words.
 
     Raises:
-        Refused: most of the first few are others.
+        Refused: most of them are others.
+        ProviderStopped: the model cannot be asked.
     """
-    again = model.vectors(list(texts[:_COMPARED]))
-    cosines = [cosine(one, other) for one, other in zip(again, stored, strict=False) if not np.isnan(one).any()]
+    length = model.embedding.dimensions
+    some = [(each.text, each.vector) for each in documents if each.vector is not None and len(each.vector) == length]
+    cosines = _cosines(model, some[:_COMPARED])
     others = [value for value in cosines if value < LEAST_COSINE]
     # A text may have changed since; most of them have not.
     if 2 * len(others) > len(cosines):
@@ -181,6 +182,31 @@ def refuse_other_vectors(model: Model, texts: Sequence[str], stored: Sequence[Ve
             f"{len(others)} have another vector (least cosine {min(others):.4f}); name the model that they are from "
             "with --old FAMILY/MODEL@DIMENSIONS, or let its vectors be computed anew with --anew"
         )
+
+
+def refuse_another_of_the_name(model: Model, texts: Sequence[str]) -> None:
+    """Refuse a model where the cache has another one's vectors under its name, from another server or an older tag.
+
+    Raises:
+        Refused: they are.
+        ProviderStopped: the model cannot be asked.
+    """
+    kept = model.cache.get_many(fingerprint(model.embedding, ""), [text_hash(text) for text in texts])
+    some = [(text, kept[digest]) for text in texts if (digest := text_hash(text)) in kept]
+    cosines = _cosines(model, some[:_COMPARED])
+    others = [value for value in cosines if value < LEAST_COSINE]
+    if others:
+        raise Refused(
+            f"{BASES.get(model.embedding.family, 'EMBEDDING_MODEL')}: another model has the name {model.name} now: of "
+            f"{len(cosines)} texts whose vectors are in the cache, {len(others)} have other ones (least cosine "
+            f"{min(others):.4f}); correct the address or the name, or set MIGRATION_HOME to another folder"
+        )
+
+
+def _cosines(model: Model, some: Sequence[tuple[str, Vector]]) -> list[float]:
+    """How far these vectors agree with those that the model gives now, past the cache; at most one request."""
+    again = model.embedder.embed([text for text, _ in some], cache="bypass") if some else {}
+    return [cosine(now, vector) for text, vector in some if not isinstance(now := again[text], TextFailure)]
 
 
 def stopped(model: Model, error: ProviderStopped) -> Refused:

@@ -73,7 +73,7 @@ def test_a_model_that_is_better_is_go_and_what_it_embedded_is_not_bought_again(
     # The run has bought the texts; of the old model only the questions were new, and now they are not either.
     requests = provider.requests
     again = ask("--model", SEEING, "--make", "40", "--json")
-    assert provider.requests == requests + 1  # The probe.
+    assert provider.requests == requests + 2  # The probe, and whether it is the model whose vectors stand there.
     assert again.json["candidates"][0]["differences"] == candidate["differences"]
     assert migrated.state() == before
 
