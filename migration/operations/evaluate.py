@@ -9,31 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
-
-import numpy as np
+from typing import Final, Literal
 
 from kai.collections import EmbeddedCollection
 from kai.models import estimate_cost
 from kai.settings import Settings, load_settings
-from kai.typesense import Schema, Typesense, embedding_field, search_by_vector
-from kai.vectors import Vector
-from migration.documents.fetch import PAGE_SIZE
+from kai.typesense import Schema, embedding_field
 from migration.embedding.cache import VectorCache
-from migration.embedding.provider import ProviderStopped
 from migration.evaluation.built import NothingBuilt, find_built
 from migration.evaluation.metrics import Scores, scores
 from migration.evaluation.model import Model
 from migration.evaluation.questions import LIMITS, Question, QuestionsError, make_questions, read_questions, refuse
-from migration.evaluation.ranking import nearest
 from migration.evaluation.result import Evaluation, Figures, compared, means, measures
-from migration.evaluation.sample import Corpus, Fetched, drawn, fetch, read_corpus
+from migration.evaluation.sample import Corpus, fetch, read_corpus
 from migration.evaluation.verdict import Rule, best_of
 from migration.ledger import EvaluationRecord
-from migration.operations.evaluated_models import Bench, refuse_another_of_the_name, refuse_other_vectors, stopped
+from migration.operations.evaluated_models import Bench
+from migration.operations.evaluated_search import Asked, Searched, search_here, search_there
 from migration.operations.setup import TYPESENSE_ONLY, described_collection, open_ledger, open_server
 from migration.runtime.console import SILENT, Console
 from migration.strategies.refusals import Refused, decide, field_problem
@@ -44,52 +39,6 @@ MADE: Final = 200
 SAMPLE: Final = 2000
 _PATIENCE: Final = 120.0
 """Seconds that it waits for the server, once it reads."""
-
-Found: TypeAlias = list[list[str]]
-"""For each question the documents found, the nearest first."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What is evaluated, over what.
-
-    Attributes:
-        collection: its field is that of the old vectors.
-        schema: of the collection that they stand in.
-        corpus: its documents.
-        questions: with every document that answers them.
-        made: whether they were made from the documents.
-        rule: by which it is judged.
-        seed: of everything drawn.
-    """
-
-    collection: EmbeddedCollection
-    schema: Schema
-    corpus: Corpus
-    questions: Sequence[Question]
-    made: bool
-    rule: Rule
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Of the collection."""
-        return str(self.schema["name"])
-
-    @property
-    def texts(self) -> list[str]:
-        """Of the questions."""
-        return [question.text for question in self.questions]
-
-
-@dataclass(frozen=True, slots=True)
-class _Searched:
-    """What each model has found: the old one first, and among how many documents."""
-
-    models: Sequence[Model]
-    found: Sequence[Found]
-    documents: int
-    notes: Sequence[str] = ()
 
 
 def evaluate(
@@ -176,9 +125,9 @@ def evaluate(
         ready = _ask(bench, described, schema, corpus, asked, questions, rule, made, seed)
         if against:
             places = [(ready.name, built.old_field), (built.new, built.new_field)]
-            searched = _search_there(bench, ready, tried, places)
+            searched = search_there(bench, ready, tried, places)
         else:
-            searched = _search_here(bench, ready, tried, sample, anew=anew)
+            searched = search_here(bench, ready, tried, sample, anew=anew)
         result = _judged(bench, ready, searched, run, str(questions or ""), [doubt] if doubt else [])
         ledger.record_evaluations(_records(result))
     return result
@@ -224,7 +173,7 @@ def _ask(
     rule: Rule,
     made: int,
     seed: int,
-) -> _Asked:
+) -> Asked:
     """The questions, those of the file or made ones.
 
     Raises:
@@ -243,7 +192,7 @@ def _ask(
         chosen = make_questions({id_: each.text for id_, each in some.items()}, made, seed)
         if not chosen:
             raise Refused(f"--questions: no text of {name!r} is long enough to make a question of; give a file of them")
-    return _Asked(collection, schema, corpus, corpus.with_equal_texts(chosen), given is None, rule, seed)
+    return Asked(collection, schema, corpus, corpus.with_equal_texts(chosen), given is None, rule, seed)
 
 
 def _unknown(questions: Sequence[Question], corpus: Corpus, name: str) -> list[str]:
@@ -255,100 +204,10 @@ def _unknown(questions: Sequence[Question], corpus: Corpus, name: str) -> list[s
     ]
 
 
-# -- search ----------------------------------------------------------------------------------------------
-
-
-def _search_here(bench: Bench, asked: _Asked, models: Sequence[Model], sample: int, *, anew: bool) -> _Searched:
-    """Search in memory, exactly, over the sample.
-
-    Raises:
-        Refused: a provider cannot go on, or the vectors that stand there are not the old model's.
-    """
-    # Not the order in which questions were made: of equally near documents the first is taken for the nearer one.
-    ids = drawn(asked.corpus.shuffled(asked.seed + 1), asked.questions, sample)
-    there = fetch(bench.server, asked.name, asked.collection, ids)
-    ids, old = list(there), models[0]
-    texts = [each.text for each in there.values()]
-    place = f"in {asked.collection.embedding_field!r} of {asked.name!r}"
-    found: list[Found] = []
-    notes: list[str] = []
-    for number, model in enumerate(models):
-        try:
-            with bench.console.progress(f"Embedding by {model.name}", len(texts)) as bar:
-                if number or anew:
-                    refuse_another_of_the_name(model, texts)
-                    rows = model.vectors(texts, bar.update)
-                else:
-                    rows, computed = _standing(old, there, place)
-                    bar.update(len(texts))
-                    if computed:
-                        notes.append(f"{computed} of {len(ids)} documents have no vector {place}; {old.name} gave it")
-            asks = model.questions(asked.texts)
-        except ProviderStopped as error:
-            raise stopped(model, error) from error
-        found.append(nearest(ids, rows, asks, asked.rule.k))
-    if anew:
-        notes.append(f"the old vectors were computed anew by {old.name}; those that stand {place} were not looked at")
-    return _Searched(models, found, len(ids), notes)
-
-
-def _standing(model: Model, documents: Mapping[str, Fetched], place: str) -> tuple[Vector, int]:
-    """The vectors that stand there, and of documents that have none those of the model; how many these are.
-
-    Raises:
-        Refused: they are not the model's.
-    """
-    length = model.embedding.dimensions
-    usable = [each.vector is not None and len(each.vector) == length for each in documents.values()]
-    refuse_other_vectors(model, documents.values(), place)
-    rows = np.empty((len(documents), length), np.float32)
-    lacking = [row for row, is_usable in enumerate(usable) if not is_usable]
-    texts = [each.text for each in documents.values()]
-    if lacking:
-        rows[lacking] = model.vectors([texts[row] for row in lacking])
-    for row, each in enumerate(documents.values()):
-        if usable[row]:
-            rows[row] = each.vector
-    return rows, len(lacking)
-
-
-def _search_there(bench: Bench, asked: _Asked, models: Sequence[Model], places: Sequence[tuple[str, str]]) -> _Searched:
-    """Let the server search, by the vectors of each place, over everything that it has.
-
-    Raises:
-        Refused: a provider cannot go on, or the server refuses a search.
-    """
-    found: list[Found] = []
-    some = asked.corpus.shuffled(asked.seed + 1)[:PAGE_SIZE]
-    for model, (name, field) in zip(models, places, strict=True):
-        there = fetch(bench.server, name, replace(asked.collection, embedding_field=field), some)
-        try:
-            refuse_other_vectors(model, there.values(), f"in {field!r} of {name!r}")
-            rows = model.questions(asked.texts)
-        except ProviderStopped as error:
-            raise stopped(model, error) from error
-        found.append(_server_finds(bench.server, name, field, asked.collection.filter_by, rows, asked.rule.k))
-    return _Searched(models, found, len(asked.corpus.hashes))
-
-
-def _server_finds(server: Typesense, name: str, field: str, filter_by: str, rows: Vector, k: int) -> Found:
-    asking = [row for row, vector in enumerate(rows) if not np.isnan(vector).any()]
-    narrowed = {"filter_by": filter_by} if filter_by else {}
-    answers = server.multi_search(
-        [search_by_vector(name, field, "", rows[row].tobytes(), most=k) | narrowed for row in asking]
-    )
-    found: Found = [[] for _ in rows]
-    for row, answer in zip(asking, answers, strict=True):
-        if "hits" not in answer:
-            raise Refused(f"Typesense refuses the search in {field!r} of {name!r}: {answer.get('error', 'no hits')}")
-        found[row] = [str(hit["document"]["id"]) for hit in answer["hits"]]
-    return found
-
-
 # -- the verdict -----------------------------------------------------------------------------------------
 
 
-def _judged(bench: Bench, asked: _Asked, searched: _Searched, run: str, file: str, notes: Sequence[str]) -> Evaluation:
+def _judged(bench: Bench, asked: Asked, searched: Searched, run: str, file: str, notes: Sequence[str]) -> Evaluation:
     rule, seed = asked.rule, asked.seed
     right = [question.relevant for question in asked.questions]
     by_model = [
@@ -393,7 +252,7 @@ def _judged(bench: Bench, asked: _Asked, searched: _Searched, run: str, file: st
     )
 
 
-def _figures(bench: Bench, asked: _Asked, model: Model, by_metric: Mapping[str, Scores]) -> Figures:
+def _figures(bench: Bench, asked: Asked, model: Model, by_metric: Mapping[str, Scores]) -> Figures:
     embedding, documents, tokens = model.embedding, len(asked.corpus.hashes), asked.corpus.tokens
     standing = (embedding_field(asked.schema, asked.collection.embedding_field) or {}).get("num_dim")
     away = away_seconds(documents, standing or embedding.dimensions, embedding.dimensions, is_required=False)

@@ -159,13 +159,14 @@ class Bench:
         return self.settings_of(_words(found), f"the model of run {run},", found.task_type)
 
 
-def refuse_other_vectors(model: Model, documents: Iterable[Fetched], place: str) -> None:
+def refuse_other_vectors(model: Model, documents: Iterable[Fetched], place: str, remedy: str) -> None:
     """Refuse stored vectors that are not the model's: questions embedded by it would find nothing but by chance.
 
     Args:
         model: that they should be from.
         documents: the first few that have a vector are compared.
         place: where they stand, in words.
+        remedy: what to do.
 
     Raises:
         Refused: most of them are others.
@@ -178,9 +179,8 @@ def refuse_other_vectors(model: Model, documents: Iterable[Fetched], place: str)
     # A text may have changed since; most of them have not.
     if 2 * len(others) > len(cosines):
         raise Refused(
-            f"--old: the vectors {place} are not those of {model.name}: of {len(cosines)} texts embedded by it, "
-            f"{len(others)} have another vector (least cosine {min(others):.4f}); name the model that they are from "
-            "with --old FAMILY/MODEL@DIMENSIONS, or let its vectors be computed anew with --anew"
+            f"the vectors {place} are not those of {model.name}: of {len(cosines)} texts embedded by it, {len(others)} "
+            f"have another vector (least cosine {min(others):.4f}); {remedy}"
         )
 
 

@@ -146,7 +146,7 @@ def test_questions_of_a_file_are_asked_and_an_answer_that_is_not_there_is_named_
         (("--model", "local/l2_supercat@65"), {}, "l2_supercat@65: EMBEDDING_DIMENSIONS: l2_supercat cannot"),
         (("--model", "google/gemini-embedding-001@64"), {}, "GOOGLE_API_KEY: is missing"),
         (("--old", "openai/text-embedding-3-small@32"), {}, "--old: the vectors in 'prompt_embedding'"),
-        (("--old", SEEING), {}, "--old: the vectors in 'prompt_embedding' of 'context_stores' are not those of local/"),
+        (("--old", SEEING), {}, "the vectors in 'prompt_embedding' of 'context_stores' are not those of local/"),
         (("--least-gain", "-0.1"), {}, "--least-gain -0.1, --most-loss 0: a model could be GO and NO-GO at once"),
         (("--against", "shadow"), {}, "--against shadow: nothing is built beside 'prompt_embedding'"),
         (("--against", "shadow", "--model", SEEING), {}, "leave --model out"),

@@ -30,7 +30,7 @@ def test_what_a_rehearsed_run_has_built_is_searched_by_the_server_and_so_is_a_se
         assert sides[0]["metrics"] == sides[1]["metrics"]
     assert world.state() == before
 
-    # A worse one, in a second field: the model that was configured for it is the ledger's now.
+    # Another blind one, in a second field; its model is not the configured one any more, but the ledger knows it.
     worse = blind | {"EMBEDDING_MODEL": "text-embedding-3-large"}
     assert world.run("--into", "{field}_v2", "--collections", "instructions", **worse).status == 0
     answer = invoke("evaluate", "instructions", "--against", "shadow", "--json", **environment)
