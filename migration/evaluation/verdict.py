@@ -6,12 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from kai.typesense import PAGE_LIMIT
 from migration.evaluation.metrics import Interval, Metric
 from migration.ledger.records import EvaluationVerdict
 
 LEAST_QUESTIONS: Final = 10
 """Fewer say too little: the bootstrap knows nothing but the few that there are, and its intervals are too narrow."""
 
+MOST_FOUND: Final = PAGE_LIMIT
+"""Documents that a search can find, at most."""
 EXIT_STATUS: Final[Mapping[EvaluationVerdict, int]] = {"GO": 0, "NO-GO": 1, "CANNOT TELL": 4}
 """Of the command, by its verdict; 2 is a refusal, as everywhere, and 3 something that stopped."""
 
@@ -44,6 +47,8 @@ class Rule:
     @property
     def problem(self) -> str:
         """Why it is no rule; empty where it is one."""
+        if not 1 <= self.k <= MOST_FOUND:
+            return f"--k {self.k}: write a number from 1 to {MOST_FOUND}, as many as the server gives at once"
         if self.least_gain >= -self.most_loss:
             return ""
         return (

@@ -87,8 +87,11 @@ def evaluate(
     """
     if rule.problem:
         raise Refused(rule.problem)
-    if against and models:
-        raise Refused("--against shadow, --model: what was built is of one model, that of its run; leave --model out")
+    if against and (models or anew):
+        raise Refused(
+            "--against shadow: what was built is of the model of its run, and what serves is searched as it stands; "
+            "leave --model and --anew out"
+        )
     try:
         asked = read_questions(questions) if questions else None
     except QuestionsError as error:
@@ -116,7 +119,8 @@ def evaluate(
         given, doubt = (
             (bench.settings_of(old, "--old"), "") if old else bench.old_settings(schema, described.embedding_field)
         )
-        _refuse_other_length(schema, described, given)
+        if not anew:
+            _refuse_other_length(schema, described, given)
         # One model for each name, so that the same one twice buys nothing twice.
         opened = {each.embedding: each for each in (given, *wanted)}
         by_settings = {embedding: bench.open(each) for embedding, each in opened.items()}

@@ -79,6 +79,8 @@ def test_a_model_that_is_better_is_go_and_what_it_embedded_is_not_bought_again(
 
 
 def test_a_model_that_is_worse_is_no_go(ask: Invoke) -> None:
+    # The old one computed anew, of whatever length, whatever stands there.
+    assert ask("--old", "local/l2_supercat@128", "--anew", "--model", BLIND, "--make", "40").status == 1
     answer = ask("--old", SEEING, "--anew", "--model", BLIND, "--make", "40")
     assert answer.status == 1
     assert "NO-GO: openai/text-embedding-3-small/64 finds less: ndcg@10 -0." in answer.text
@@ -149,7 +151,7 @@ def test_questions_of_a_file_are_asked_and_an_answer_that_is_not_there_is_named_
         (("--old", SEEING), {}, "the vectors in 'prompt_embedding' of 'context_stores' are not those of local/"),
         (("--least-gain", "-0.1"), {}, "--least-gain -0.1, --most-loss 0: a model could be GO and NO-GO at once"),
         (("--against", "shadow"), {}, "--against shadow: nothing is built beside 'prompt_embedding'"),
-        (("--against", "shadow", "--model", SEEING), {}, "leave --model out"),
+        (("--against", "shadow", "--model", SEEING), {}, "leave --model and --anew out"),
         (("--questions", "nowhere.jsonl"), {}, "--questions nowhere.jsonl: it cannot be read: No such file"),
         ((), {"EMBEDDING_FAMILY": ""}, "--model: none is given, and none configured: EMBEDDING_FAMILY: is"),
         ((), {"OPENAI_API_KEY": ""}, "the configured model openai/text-embedding-3-small@64: OPENAI_API_KEY: is empty"),

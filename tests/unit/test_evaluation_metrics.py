@@ -125,6 +125,8 @@ def test_no_rule_says_go_and_no_go_of_one_difference(low: float, width: float, g
 def test_a_rule_that_contradicts_itself_is_told_with_its_remedy() -> None:
     assert "give --most-loss 0.02 as well" in Rule(least_gain=-0.02).problem
     assert Rule(least_gain=-0.02, most_loss=0.02).problem == ""
+    assert Rule(k=0).problem == Rule(k=0, least_gain=-1).problem
+    assert "--k 251: write a number from 1 to 250" in Rule(k=251).problem
 
 
 def test_a_rule_says_what_it_is() -> None:
