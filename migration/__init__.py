@@ -11,11 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from migration.evaluation.verdict import Rule
     from migration.operations.backup import back_up, prune_backups
     from migration.operations.compare import compare
+    from migration.operations.evaluate import evaluate
     from migration.operations.explain import explain
     from migration.operations.finish import finish
-    from migration.operations.history import describe_run, list_models, list_runs
+    from migration.operations.history import describe_run, list_evaluations, list_models, list_runs
     from migration.operations.label import label_run
     from migration.operations.migrate import migrate, preview
     from migration.operations.results import RunResult
@@ -29,18 +31,20 @@ if TYPE_CHECKING:
     from migration.strategies.refusals import Refused
 
 __all__ = [
-    "MigrationOptions", "Plan", "Refused", "RunResult", "back_up", "compare", "describe_run", "explain", "finish",
-    "label_run", "list_models", "list_runs", "list_unfinished", "migrate", "preview", "prune_backups", "release",
-    "restore", "rollback", "search", "tune", "verify",
+    "MigrationOptions", "Plan", "Refused", "Rule", "RunResult", "back_up", "compare", "describe_run", "evaluate",
+    "explain", "finish", "label_run", "list_evaluations", "list_models", "list_runs", "list_unfinished", "migrate",
+    "preview", "prune_backups", "release", "restore", "rollback", "search", "tune", "verify",
 ]  # fmt: skip
 
 _PLACES = {
+    "evaluation.verdict": ("Rule",),
     "operations.backup": ("back_up", "prune_backups"),
     "operations.compare": ("compare",),
     "operations.results": ("RunResult",),
+    "operations.evaluate": ("evaluate",),
     "operations.explain": ("explain",),
     "operations.finish": ("finish",),
-    "operations.history": ("describe_run", "list_models", "list_runs"),
+    "operations.history": ("describe_run", "list_evaluations", "list_models", "list_runs"),
     "operations.label": ("label_run",),
     "operations.migrate": ("migrate", "preview"),
     "operations.rollback": ("restore", "rollback"),

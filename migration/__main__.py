@@ -19,6 +19,7 @@ class Entry(NamedTuple):
 
 COMMANDS: Final[dict[str, Entry]] = {
     "run": Entry("migration.cli.run", "Compute every document's embedding again."),
+    "evaluate": Entry("migration.cli.evaluate", "Is another model better, before paying for all of it?"),
     "verify": Entry("migration.cli.verify", "Check that what stands on the server is what should."),
     "release": Entry("migration.cli.release", "Let a run go on that holds before its point of no return."),
     "tune": Entry("migration.cli.tune", "Change how fast a run goes while it is under way."),
@@ -72,7 +73,7 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool)
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""Exit status: 0 all done; 1 finished, but something failed; 2 refused before anything changed;
-    3 stopped before the end, run again to go on; 130 interrupted, run again to go on.""",
+    3 stopped before the end, run again to go on; 4 nobody can tell (evaluate); 130 interrupted, run again to go on.""",
 )
 @click.option(
     "--env-file",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kai.settings import redact
 
 if TYPE_CHECKING:
+    from migration.ledger import EvaluationRecord
     from migration.runtime.console import Console
 
 T = TypeVar("T")
@@ -106,3 +107,31 @@ def usd(value: float | None) -> str:
 def percent(value: float | None) -> str:
     """A share or a change."""
     return NOTHING if value is None else f"{100 * value:.1f} %"
+
+
+def interval(value: Mapping[str, float] | None, *, signed: bool = False) -> str:
+    """A mean and between which bounds it lies: `0.912 (0.880 to 0.941)`."""
+    if value is None:
+        return NOTHING
+    show = "{:+.3f}" if signed else "{:.3f}"
+    mean, low, high = (show.format(value[name]) for name in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"
+
+
+EVALUATIONS: dict[str, Callable[[EvaluationRecord], str]] = {
+    "EVALUATED": lambda each: moment(each.at),
+    "COLLECTION": lambda each: each.collection,
+    "OLD": lambda each: each.old_model,
+    "NEW": lambda each: each.new_model,
+    "RUN": lambda each: text(each.run),
+    "QUESTIONS": lambda each: f"{amount(each.questions)} of {each.questions_from}",
+    "METRIC": lambda each: measure_of(each.rule),
+    "DIFFERENCE": lambda each: interval(each.metrics["differences"].get(measure_of(each.rule)), signed=True),
+    "VERDICT": lambda each: each.verdict,
+}
+"""What evaluations have found, as `history --evaluations` and `compare` show it."""
+
+
+def measure_of(rule: Mapping[str, Any]) -> str:
+    """The metric that a rule goes by, as tables name it."""
+    return f"{rule['metric']}@{rule['k']}"

@@ -14,6 +14,7 @@ from migration.ledger.records import (
     CollectionRunRecord,
     CollectionUse,
     DocumentRecord,
+    EvaluationRecord,
     FailureReason,
     FailureRecord,
     MetricsRecord,

@@ -157,7 +157,30 @@ COMMENTS_0006: Final[Comments] = {
     "document_collections": {"field": "Embedding field; empty where an older version, which did not note it, knew one"},
 }
 
-COMMENTS: Final[Comments] = {name: words | COMMENTS_0006.get(name, {}) for name, words in COMMENTS_0005.items()}
+COMMENTS_0007: Final[Comments] = {
+    "evaluations": {
+        "": "Models compared by questions with known answers: one row for each new model of an evaluation",
+        "id": "UUID",
+        "at": "When",
+        "source": "Server, as host:port in one spelling",
+        "collection": "The collection's real name",
+        "field": "Embedding field of the old vectors",
+        "old_model": "Model of the vectors that stood there, as family/model/dimensions",
+        "new_model": "Model that was compared with it",
+        "run": "Name of the run whose vectors the new ones were; NULL where they were computed for the evaluation",
+        "questions": "How many were asked",
+        "questions_from": "file, or documents where they were made from those",
+        "searched": "Documents that were searched in",
+        "metrics": "Figures of both models, and their differences with intervals",
+        "verdict": "GO, NO-GO or CANNOT TELL",
+        "rule": "By what it was judged",
+    },
+}
+
+COMMENTS: Final[Comments] = {
+    name: COMMENTS_0005.get(name, {}) | COMMENTS_0006.get(name, {}) | COMMENTS_0007.get(name, {})
+    for name in (*COMMENTS_0005, *COMMENTS_0007)
+}
 """As the newest revision leaves them."""
 
 

@@ -20,6 +20,7 @@ UNFINISHED: Final[tuple[RunState, ...]] = ("running", "rehearsed", "stopped", "i
 CollectionState = RunState | Literal["skipped"]
 Strategy = Literal["in place", "recreate", "rebuild", "alter", "into", "alias", "skipped"]
 Verdict = Literal["PASS", "FAIL", "NOT CHECKED"]
+EvaluationVerdict = Literal["GO", "NO-GO", "CANNOT TELL"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +310,31 @@ class MetricsRecord:
     tokens: int | None = None
     cost_usd: float | None = None
     seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationRecord:
+    """One model against the one of a collection's vectors, by questions with known answers.
+
+    Models are family/model/dimensions. `run` is the one whose vectors the new ones were, None where they were
+    computed for the evaluation. `questions_from` is `file` or `documents`, `searched` how many documents were searched
+    in. `metrics` has the figures of both models (`old`, `new`) and their `differences` with intervals, `rule` by what
+    it was judged.
+    """
+
+    at: datetime
+    source: str
+    collection: str
+    field: str
+    old_model: str
+    new_model: str
+    run: str | None = None
+    questions: int
+    questions_from: Literal["file", "documents"]
+    searched: int
+    metrics: Json
+    verdict: EvaluationVerdict
+    rule: Json
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from kai.settings import Settings, load_settings
 from migration.ledger import (
     CollectionRunRecord,
+    EvaluationRecord,
     FailureReason,
     FailureRecord,
     Ledger,
@@ -169,6 +170,31 @@ def list_runs(
         summaries = ledger.summarise(found[: max(limit, _LOOKED_AT_FOR_TRENDS)])
     series = series_of(summaries, collection)
     return History(tuple(map(_line, summaries[:limit])), trends_of(series), series)
+
+
+def list_evaluations(
+    limit: int = 20,
+    *,
+    model: str | None = None,
+    collection: str | None = None,
+    since: datetime | None = None,
+    settings: Settings | None = None,
+) -> tuple[EvaluationRecord, ...]:
+    """What evaluations have found, the latest first.
+
+    Args:
+        limit: most to list.
+        model: only of this new one: `model`, `family/model` or `family/model/dimensions`.
+        collection: only over this one, by its real name.
+        since: only those made then or later.
+        settings: where the ledger is; None reads `.env` and the environment.
+
+    Raises:
+        Refused: the ledger cannot be opened.
+        LedgerError: it cannot be read.
+    """
+    with open_ledger(settings or load_settings(needs=())) as ledger:
+        return tuple(ledger.evaluations(limit, model=model, collection=collection, since=since))
 
 
 def describe_run(

@@ -22,6 +22,7 @@ from kai.typesense import Typesense, TypesenseError
 from kai.vectors import Vector
 from migration.backup import Backup, BackupError
 from migration.documents.fetch import PAGE_SIZE, Selection, fetch_documents
+from migration.evaluation.ranking import ordered, unit
 from migration.ledger import Ledger, ModelRecord, RunRecord
 from migration.operations.order import UNDOABLE, names_of
 
@@ -125,12 +126,10 @@ def nearest(vectors: Vector, rows: npt.NDArray[np.int64], count: int) -> npt.NDA
 
     Rows equally near come in the order of their numbers: documents of one text must not count as a difference.
     """
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = vectors / np.where(lengths > 0, lengths, 1)
-    # Equal vectors may differ in the last bits of their products, by where in the matrix they stand.
-    likeness = np.round(unit[rows] @ unit.T, 6)
+    scaled = unit(vectors)
+    likeness = scaled[rows] @ scaled.T
     likeness[np.arange(len(rows)), rows] = -np.inf
-    return np.argsort(-likeness, axis=1, kind="stable")[:, :count]
+    return ordered(likeness, count)
 
 
 # -- the sample that stands in for a collection ----------------------------------------------------------
