@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -81,6 +82,12 @@ def sha256_of(path: Path) -> str:
 def size_of(folder: Path) -> int:
     """Bytes of the files in a folder."""
     return sum(path.stat().st_size for path in folder.iterdir() if path.is_file() and not path.is_symlink())
+
+
+def free_space(path: Path) -> int:
+    """Bytes free on the disk of a file or folder, which need not be there yet."""
+    absolute = path.absolute()
+    return shutil.disk_usage(next(each for each in (absolute, *absolute.parents) if each.exists())).free
 
 
 def in_words(size: int) -> str:
