@@ -90,9 +90,14 @@ def free_space(path: Path) -> int:
     return shutil.disk_usage(next(each for each in (absolute, *absolute.parents) if each.exists())).free
 
 
-def in_words(size: int) -> str:
-    """A number of bytes for people, and exactly: `1.5 GB (1,500,000,000 bytes)`."""
+def roughly(size: int) -> str:
+    """A number of bytes for people: `1.5 GB`."""
     for unit, amount in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if size >= amount:
-            return f"{size / amount:.1f} {unit} ({size:,} bytes)"
+            return f"{size / amount:.1f} {unit}"
     return f"{size:,} bytes"
+
+
+def in_words(size: int) -> str:
+    """A number of bytes for people, and exactly: `1.5 GB (1,500,000,000 bytes)`."""
+    return roughly(size) if size < 1e6 else f"{roughly(size)} ({size:,} bytes)"

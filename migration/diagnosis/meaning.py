@@ -85,6 +85,7 @@ class Compared:
 
     Attributes:
         documents: whose vector was compared.
+        is_whole: whether these are all that have a text and a vector.
         same: of them, those that carry their text's.
         strays: those that do not, as many as fit in memory.
         untraced: the others.
@@ -96,6 +97,7 @@ class Compared:
     """
 
     documents: int = 0
+    is_whole: bool = False
     same: int = 0
     strays: list[_Stray] = field(default_factory=list)
     untraced: Named = field(default_factory=Named)
@@ -188,6 +190,7 @@ def compare(
             else:
                 found.untraced.add(document.id)
         advance(len(page))
+    found.is_whole = found.documents + found.refused.count >= stored.compared
     if not found.same:
         found.shared = shared
     elif found.strays:
@@ -212,33 +215,18 @@ def findings_of_shared(place: Place, shared: Named) -> tuple[Finding, ...]:
     return shared.found("warning", "duplicate_vector", what, place.where, place.migrate)
 
 
-def findings_of_compared(
-    place: Place, compared: Compared, sample: Sample, model: str, *, is_said_to_be: bool
-) -> Iterator[Finding]:
-    """What the comparison has shown.
+def findings_of_compared(place: Place, compared: Compared, model: str) -> Iterator[Finding]:
+    """Which vectors are not their text's, where some are: if none is, they are all another model's.
 
     Args:
         place: of what.
         compared: what came of it.
-        sample: that was embedded.
-        model: name of the configured one, as family/model/dimensions.
-        is_said_to_be: whether metadata or ledger say that the vectors are that model's.
+        model: name of the configured one.
     """
     where, mend = place.where, place.migrate
     what = f"have a text that the provider does not take ({compared.reason})"
     yield from compared.refused.found("warning", "text_refused", what, where, "shorten or correct them")
-    if not compared.documents:
-        return
     if not compared.same:
-        what = f"none of {compared.documents:,} documents carries the vector that {model} gives for its text"
-        if is_said_to_be:
-            remedy = "correct EMBEDDING_MODEL or the provider's address, or embed everything again with --force"
-            what += ", though metadata or ledger say that it does: another model has the name now"
-            yield Finding("error", "model_changed", what, where, remedy)
-        else:
-            what += ": the collection is another model's, as before a migration to this one"
-            remedy = "migrate; or, to look for mixed vectors now, configure the model that they are of"
-            yield Finding("info", "other_model", what, where, remedy)
         return
     wrong, nobodys, near, other = Named(), Named(), Named(), Named()
     for stray in compared.strays:
@@ -261,7 +249,7 @@ def findings_of_compared(
     )
     yield from near.found("warning", "changed_text", what, where, mend)
     equal = f"where {compared.same:,} carry that of {model}"
-    if sample.is_whole:
+    if compared.is_whole:
         what = f"carry another model's vector, which is that of no text here, {equal}"
         yield from other.found("error", "another_model", what, where, mend)
     else:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from kai.typesense import Typesense, TypesenseError
 from kai.typesense_nodes import NodeSeen
-from migration.backup.files import in_words
+from migration.backup.files import roughly
 from migration.diagnosis.findings import Check, Finding
 from migration.strategies.hazards import hazards_of_version, lagging
 
@@ -77,14 +77,14 @@ def check_room(server: Typesense, needed: int) -> Check:
         Finding(
             "warning",
             f"little_{kind}",
-            f"a second copy needs about {in_words(needed)} of {kind}, and {in_words(room)} are free",
+            f"a second copy needs about {roughly(needed)} of {kind}, and {roughly(room)} are free",
             server.url,
             "free some, or use --strategy alter, which copies nothing",
         )
         for kind, room in free.items()
         if needed and room < _TO_SPARE * needed
     )
-    told = ", ".join(f"{in_words(room)} of {kind} free" for kind, room in free.items())
+    told = ", ".join(f"{roughly(room)} of {kind} free" for kind, room in free.items())
     return Check("memory and disk", server.url, told, findings)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kai.settings import Problem, Settings
-from migration.backup.files import free_space, in_words
+from migration.backup.files import free_space, roughly
 from migration.diagnosis.findings import Check, Finding, Severity
 from migration.ledger import Ledger, LedgerError
 from migration.ledger.database import resolve
@@ -47,10 +47,10 @@ def check_home(home: Path, needed: int) -> Check:
         finding = Finding("error", "home", what, "MIGRATION_HOME", "set it to a folder that you may write to")
         return Check("home", str(home), what, (finding,))
     free = free_space(home)
-    told = f"{in_words(free)} free"
+    told = f"{roughly(free)} free"
     if free >= needed:
         return Check("home", str(home), told)
-    what = f"backups need {in_words(needed)}, and {in_words(free)} are free"
+    what = f"backups need {roughly(needed)}, and {roughly(free)} are free"
     remedy = "free some space, set MIGRATION_HOME to another disk, or migrate with --no-backup"
     return Check("home", str(home), told, (Finding("error", "little_disk_here", what, "MIGRATION_HOME", remedy),))
 

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from kai.settings import EmbeddingSettings, Settings, TypesenseSettings
 from migration.diagnosis.findings import Finding
-from migration.operations.doctor import Diagnosis, doctor
+from migration.operations.doctor import Diagnosis
 from tests.providers import OpenAIStandIn
-from tests.sandbox.server import RunningSandbox
 from tests.world import World, kai_schemas, made_up, openai
 
 NAME, FIELD, WHERE = "context_stores", "prompt_embedding", "context_stores.prompt_embedding"
