@@ -211,7 +211,7 @@ def find_shared(place: Place, stored: Stored) -> Named:
 
 def findings_of_shared(place: Place, shared: Named) -> tuple[Finding, ...]:
     """That documents share a vector, where nothing was embedded that would say whose it is."""
-    what = "share a vector with a document of other words: all but one of them carry the wrong text's"
+    what = "with a vector that a document of other words has, too: it can be the right one of one text alone"
     return shared.found("warning", "duplicate_vector", what, place.where, place.migrate)
 
 
@@ -224,7 +224,7 @@ def findings_of_compared(place: Place, compared: Compared, model: str) -> Iterat
         model: name of the configured one.
     """
     where, mend = place.where, place.migrate
-    what = f"have a text that the provider does not take ({compared.reason})"
+    what = f"with a text that the provider does not take ({compared.reason})"
     yield from compared.refused.found("warning", "text_refused", what, where, "shorten or correct them")
     if not compared.same:
         return
@@ -239,23 +239,23 @@ def findings_of_compared(place: Place, compared: Compared, model: str) -> Iterat
             (nobodys if origin.is_of_model else other).add(stray.id)
     pairs = [f"{id_} has that of {compared.origins[id_].document_id}" for id_ in wrong.ids[:_PAIRS]]
     more = ", …" if wrong.count > len(pairs) else ""
-    what = f"carry the vector of another document's text: {', '.join(pairs)}{more}"
+    what = f"with the vector of another document's text: {', '.join(pairs)}{more}"
     yield from wrong.found("error", "wrong_text", what, where, mend)
-    what = "carry the model's vector of another text, which is none of those that were embedded"
+    what = "with the model's vector of another text, which is none of those that were embedded"
     yield from nobodys.found("error", "wrong_text", what, where, mend)
     what = (
-        f"carry a vector that is near to their text's and not equal to it (cosine {_NEAR} to {LEAST_COSINE}): the text "
+        f"with a vector that is near to the text's and not equal to it (cosine {_NEAR} to {LEAST_COSINE}): the text "
         "was changed since, or a relative of the model made it"
     )
     yield from near.found("warning", "changed_text", what, where, mend)
     equal = f"where {compared.same:,} carry that of {model}"
     if compared.is_whole:
-        what = f"carry another model's vector, which is that of no text here, {equal}"
+        what = f"with another model's vector, which is that of no text here, {equal}"
         yield from other.found("error", "another_model", what, where, mend)
     else:
-        what = f"carry a vector of another model, or of a text outside the sample, {equal}"
+        what = f"with a vector of another model, or of a text outside the sample, {equal}"
         yield from other.found("error", "wrong_vector", what, where, f"--sample all tells which; {mend}")
-    what = f"carry another vector than their text's, {equal}; whose they are was not looked into, for they are too many"
+    what = f"with another vector than the text's, {equal}; whose it is was not looked into: there are too many"
     yield from compared.untraced.found("error", "wrong_vector", what, where, mend)
 
 

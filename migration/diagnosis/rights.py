@@ -97,6 +97,9 @@ def check_rights(
     findings += _unknown(unknown)
     actions = {right.action for _, right in tried}
     may = len(actions) - len(lacking) - len(unknown.keys() - lacking.keys())
+    if len(lacking) == len(actions):
+        refused = "the key is refused whatever it is used for: it is wrong, or has expired"
+        findings = [Finding("error", "key_refused", refused, KEY, "use a key with all actions")]
     return Check("rights of the key", server.url, f"{may} of {len(actions)} that were tried", tuple(findings))
 
 

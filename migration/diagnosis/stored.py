@@ -184,35 +184,35 @@ def vector_number(vector: bytes) -> int:
 def findings_of(stored: Stored, place: Place) -> Iterator[Finding]:
     """What is wrong with them, but for what only a comparison with embedded texts can tell."""
     where, mend = place.where, place.migrate
-    never = "no search by meaning finds them"
-    yield from stored.none.found("error", "no_vector", f"have a text and no vector: {never}", where, mend)
-    yield from stored.zero.found("error", "zero_vector", f"have a vector of zeros: {never}", where, mend)
-    yield from stored.not_finite.found("error", "not_finite", "have a number that is not finite", where, mend)
-    yield from stored.not_numbers.found("error", "not_numbers", "have a vector that is no list of numbers", where, mend)
+    never = "which no search by meaning finds"
+    yield from stored.none.found("error", "no_vector", f"with a text and no vector, {never}", where, mend)
+    yield from stored.zero.found("error", "zero_vector", f"with a vector of zeros, {never}", where, mend)
+    yield from stored.not_finite.found("error", "not_finite", "with a number that is not finite", where, mend)
+    yield from stored.not_numbers.found("error", "not_numbers", "with a vector that is no list of numbers", where, mend)
     if len(stored.lengths) > 1:
         usual = max(stored.lengths, key=lambda length: stored.lengths[length].count)
         for length, named in sorted(stored.lengths.items()):
             if length != usual:
-                what = f"have vectors of length {length}, where {stored.lengths[usual].count:,} have {usual}"
+                what = f"with a vector of length {length}, where {stored.lengths[usual].count:,} have {usual}"
                 yield from named.found("error", "mixed_lengths", what, where, mend)
     yield from stored.not_unit.found(
         "warning",
         "not_normalised",
-        "have a vector that is not normalised, and vec_dist is ip, which ranks by length too",
+        "with a vector that is not normalised, where vec_dist is ip, which ranks by length too",
         where,
         "set vec_dist to cosine, or normalise the vectors",
     )
     yield from stored.no_text.found(
         "warning",
         "no_text",
-        f"have no text by the template {place.collection.template!r}: a migration leaves them out as failed",
+        f"without a text by the template {place.collection.template!r}, which a migration leaves out as failed",
         where,
         "correct the template, or give filter_by so that they are not eligible",
     )
     yield from stored.too_long.found(
         "warning",
         "text_too_long",
-        "have a text that is certainly over the model's limit: the provider refuses it or cuts it off",
+        "with a text that is certainly over the model's limit, which the provider refuses or cuts off",
         where,
         "shorten them, or take a model that takes more",
     )
@@ -226,9 +226,9 @@ def findings_by_ledger(stored: Stored, place: Place, ledger: Ledger) -> Iterator
         for model_id, named in stored.of_model.items():
             if model_id != usual:
                 theirs, ours = (_name_of(ledger, each) for each in (model_id, usual))
-                what = f"carry vectors of {theirs} by the ledger, where {count:,} carry those of {ours}"
+                what = f"with vectors of {theirs} by the ledger, where {count:,} carry those of {ours}"
                 yield from named.found("error", "mixed_models", what, where, mend)
-    what = "carry the vector of another wording by the ledger: their text was changed since"
+    what = "with the vector of another wording by the ledger: the text was changed since"
     yield from stored.stale.found("warning", "changed_text", what, where, mend)
 
 

@@ -162,11 +162,13 @@ def _look(
     try:
         everything, lag = server.collections(), check_lag(server)
     except TypesenseError as error:
-        code = "key_refused" if error.unauthorized else "server"
-        finding = Finding("error", code, explain(server, error), server.url, "correct it, then look again")
-        yield Check(
-            "collections", server.url, "cannot be listed; the rest was not looked at", (finding,), is_made=False
-        )
+        findings: tuple[Finding, ...] = ()
+        if error.unauthorized:
+            names = [collection.name for collection in chosen if not collection.skipped]
+            yield check_rights(server, names, copies=False, moves_aliases=False)
+        else:
+            findings = (Finding("error", "server", explain(server, error), server.url, "mend that, then look again"),)
+        yield Check("everything else", server.url, "the collections cannot be listed", findings, is_made=False)
         return
     yield lag
     yield check_version(server)
