@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from migration.operations.backup import back_up, prune_backups
     from migration.operations.compare import compare
+    from migration.operations.doctor import doctor
     from migration.operations.explain import explain
     from migration.operations.finish import finish
     from migration.operations.history import describe_run, list_models, list_runs
@@ -29,14 +30,15 @@ if TYPE_CHECKING:
     from migration.strategies.refusals import Refused
 
 __all__ = [
-    "MigrationOptions", "Plan", "Refused", "RunResult", "back_up", "compare", "describe_run", "explain", "finish",
-    "label_run", "list_models", "list_runs", "list_unfinished", "migrate", "preview", "prune_backups", "release",
-    "restore", "rollback", "search", "tune", "verify",
+    "MigrationOptions", "Plan", "Refused", "RunResult", "back_up", "compare", "describe_run", "doctor", "explain",
+    "finish", "label_run", "list_models", "list_runs", "list_unfinished", "migrate", "preview", "prune_backups",
+    "release", "restore", "rollback", "search", "tune", "verify",
 ]  # fmt: skip
 
 _PLACES = {
     "operations.backup": ("back_up", "prune_backups"),
     "operations.compare": ("compare",),
+    "operations.doctor": ("doctor",),
     "operations.results": ("RunResult",),
     "operations.explain": ("explain",),
     "operations.finish": ("finish",),
