@@ -85,7 +85,7 @@ class Compared:
 
     Attributes:
         documents: whose vector was compared.
-        is_whole: whether these are all that have a text and a vector.
+        is_whole: whether these are all that have a text and a vector of the model's length.
         same: of them, those that carry their text's.
         strays: those that do not, as many as fit in memory.
         untraced: the others.
@@ -158,9 +158,10 @@ def compare(
     """
     found, suspects, shared = Compared(), stored.shared(), Named()
     room = _TRACED_BYTES // (4 * embedder.provider.dimensions)
-    is_tried = False
+    candidates, is_tried = 0, False
     for page in place.read():
         pairs = list(_with_vector(place.collection, page, embedder.provider.dimensions))
+        candidates += len(pairs)
         kept = cache.get_many(space, list({text_hash(text) for _, text, _ in pairs}))
         if kept and not is_tried:
             is_tried = True
@@ -190,7 +191,7 @@ def compare(
             else:
                 found.untraced.add(document.id)
         advance(len(page))
-    found.is_whole = found.documents + found.refused.count >= stored.compared
+    found.is_whole = found.documents + found.refused.count == candidates
     if not found.same:
         found.shared = shared
     elif found.strays:

@@ -116,10 +116,15 @@ def _lacking(right: Right, names: list[str]) -> Finding:
 
 def _unknown(unknown: dict[str, TypesenseError]) -> Iterator[Finding]:
     """That some could not be tried; a server whose writes are switched off says so to each of them."""
-    for text in dict.fromkeys(map(str, unknown.values())):
-        actions = [action for action, error in unknown.items() if str(error) == text]
+    alike: dict[str, list[str]] = {}
+    for action, error in unknown.items():
+        alike.setdefault(str(error), []).append(action)
+    for text, actions in alike.items():
+        # An alter keeps other writes waiting for as long as it takes.
+        is_busy = unknown[actions[0]].status is None or "in progress" in text
         what = f"whether the key may {', '.join(actions)} cannot be told: {text}"
-        yield Finding("error", "not_answered", what, KEY, "mend the server first, then look again")
+        remedy = "look again once the server takes writes"
+        yield Finding("warning" if is_busy else "error", "not_answered", what, KEY, remedy)
 
 
 def _of_server(unused: str, copies: Severity, *, moves_aliases: bool) -> Iterator[Right]:

@@ -10,7 +10,7 @@ from kai.models import EmbeddingSettings, fingerprint
 from kai.typesense import Schema, embedding_field
 from kai.typesense_schemas import signature_of
 from migration.diagnosis.findings import Check, Finding
-from migration.strategies.hazards import hazards_of_schema
+from migration.strategies.hazards import hazards_of_field
 from migration.strategies.refusals import field_problem
 
 _UNIT: Final = 0.01
@@ -34,8 +34,8 @@ def check_schema(
         return Check("schema", where, "the field is not there", (Finding("error", "field", problem, where, remedy),))
     field = embedding_field(schema, collection.embedding_field) or {}
     findings = [
-        Finding("warning", "schema", sentence, where, "see the collections file and the collection's schema")
-        for sentence in hazards_of_schema(collection, schema)
+        Finding("warning", "schema", sentence, where, "give the field what it needs in the collection's schema")
+        for sentence in hazards_of_field(collection, schema)
     ]
     findings += _other_model(collection, schema, target, where)
     distance = field.get("vec_dist") or "cosine"

@@ -79,6 +79,7 @@ class Stored:
         by_model: documents by the model whose vector they carry, by the ledger.
         of_model: the same documents, by the id of that model.
         stale: ids of documents whose text was changed since their vector was made, by the ledger.
+        unseen: fields of the template that no document has.
     """
 
     documents: int = 0
@@ -89,6 +90,7 @@ class Stored:
     by_model: Counter[str] = field(default_factory=Counter)
     of_model: dict[str, Named] = field(default_factory=dict)
     stale: Named = field(default_factory=Named)
+    unseen: set[str] = field(default_factory=set)
     lengths: dict[int, Named] = field(default_factory=dict)
     no_text: Named = field(default_factory=Named)
     too_long: Named = field(default_factory=Named)
@@ -135,7 +137,7 @@ def read_stored(
         TypesenseError: the server cannot be read.
         LedgerError: the ledger cannot be read.
     """
-    stored = Stored()
+    stored = Stored(unseen=set(place.collection.text_fields))
     limit = model.token_limit if model else None
     is_ip = (embedding_field(place.schema, place.collection.embedding_field) or {}).get("vec_dist") == "ip"
     for page in place.read():
@@ -145,6 +147,7 @@ def read_stored(
             records = ledger.documents(place.server.address, place.name, ids, field=place.collection.embedding_field)
         for document in page:
             stored.documents += 1
+            stored.unseen -= {name for name in stored.unseen if place.collection.has(document.fields, name)}
             text = place.collection.text_of(document.fields)
             if not text:
                 stored.no_text.add(document.id)
@@ -202,6 +205,10 @@ def findings_of(stored: Stored, place: Place) -> Iterator[Finding]:
         where,
         "set vec_dist to cosine, or normalise the vectors",
     )
+    if stored.documents and stored.unseen:
+        parts = ", ".join(f"{{{name}}}" for name in place.collection.text_fields if name in stored.unseen)
+        what = f"no document has {parts} of the template {place.collection.template!r}: that part of each text is empty"
+        yield Finding("warning", "template", what, where, "correct the template in the collections file")
     yield from stored.no_text.found(
         "warning",
         "no_text",

@@ -157,8 +157,11 @@ def _look(
 ) -> Iterator[Check]:
     """Everything that needs the server, one check after the other; `why_not` says why no provider is to be asked."""
     server, settings = session.server, session.settings
-    nodes = check_nodes(server.nodes())
-    yield nodes
+    seen = server.nodes()
+    yield check_nodes(seen)
+    if all(node.state == "gone" for node in seen):
+        yield Check("everything else", server.url, "no node answers", is_made=False)
+        return
     try:
         everything, lag = server.collections(), check_lag(server)
     except TypesenseError as error:

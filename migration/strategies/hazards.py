@@ -53,7 +53,15 @@ def find_hazards(
             remedy = ": an application that keeps writing vectors of the old length may keep the field away for long"
         yield f"{lagging(server)}, and each change is waited for until it shows{remedy}"
     vector_field = embedding_field(schema, collection.embedding_field) or {}
-    yield from hazards_of_schema(collection, schema)
+    yield from hazards_of_field(collection, schema)
+    names = {field["name"] for field in schema["fields"]}
+    if not any(field["type"] == "auto" or "*" in field["name"] for field in schema["fields"]):
+        for field in collection.text_fields:
+            if field not in names and field.split(".")[0] not in names:
+                yield (
+                    f"the text field {field!r} is not in the schema; where a document lacks it, that part of its text "
+                    "is empty"
+                )
     if strategy in ("recreate", "alias"):
         yield from _hazards_of_copying(server, collection, schema, everything, dimensions)
     if strategy == "alias":
@@ -77,8 +85,8 @@ def find_hazards(
         yield f"an application seems to be writing to this server ({rate:g} write requests a second){remedy}"
 
 
-def hazards_of_schema(collection: EmbeddedCollection, schema: Schema) -> Iterator[str]:
-    """What is out of the ordinary in the embedding field and the fields of the text, whatever is done to them."""
+def hazards_of_field(collection: EmbeddedCollection, schema: Schema) -> Iterator[str]:
+    """What is out of the ordinary in the embedding field, whatever is done to it."""
     vector_field = embedding_field(schema, collection.embedding_field) or {}
     if vector_field.get("num_dim") is None and unfinished_refill(schema) is None:
         yield (
@@ -90,14 +98,6 @@ def hazards_of_schema(collection: EmbeddedCollection, schema: Schema) -> Iterato
             f"the field {collection.embedding_field!r} has an `embed` setting: the server itself computes this "
             "vector whenever one of its source fields is written, with its own model"
         )
-    names = {field["name"] for field in schema["fields"]}
-    if not any(field["type"] == "auto" or "*" in field["name"] for field in schema["fields"]):
-        for field in collection.text_fields:
-            if field not in names and field.split(".")[0] not in names:
-                yield (
-                    f"the text field {field!r} is not in the schema; where a document lacks it, that part of its text "
-                    "is empty"
-                )
 
 
 def lagging(server: Typesense) -> str:

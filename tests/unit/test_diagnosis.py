@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -131,6 +132,17 @@ def test_vectors_that_are_none_are_told_from_each_other() -> None:
         "mixed_lengths": {"short"},
         "no_text": {"no text", "neither"},
     }
+
+
+def test_a_field_of_the_template_that_no_document_has_is_told_and_an_empty_one_is_not() -> None:
+    documents = healthy() | {"empty": {"title": "x", "vector": of("x"), "body": ""}}
+    collection = replace(NOTES, template="{title}: {body}")
+    place = replace(place_of(documents), collection=collection)
+    assert list(findings_of(read_stored(place, None, None), place)) == []
+    place = replace(place_of(healthy()), collection=collection)
+    (finding,) = findings_of(read_stored(place, None, None), place)
+    assert (finding.severity, finding.code, finding.count) == ("warning", "template", 0)
+    assert finding.what.startswith("no document has {body} of the template '{title}: {body}'")
 
 
 def test_a_text_that_is_certainly_over_the_models_limit_is_named() -> None:
