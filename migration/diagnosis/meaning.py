@@ -66,8 +66,8 @@ class Sample:
         return self.texts == self.of
 
     def has(self, number: int) -> bool:
-        """Whether the text of this hash is among them."""
-        return self.texts > 0 and number <= self.last
+        """Whether the text of this hash is among them; of all of them, also one that was written since."""
+        return self.is_whole or (self.texts > 0 and number <= self.last)
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,7 +190,8 @@ def _look(
     yield home
     ledger, of_ledger = stack.enter_context(ledger_as_it_is(settings))
     yield of_ledger
-    buyer, provider = _provider(stack, session, why_not or ("MIGRATION_HOME is of no use" if home.findings else ""))
+    is_of_no_use = any(finding.code == "home" for finding in home.findings)
+    buyer, provider = _provider(stack, session, why_not or ("MIGRATION_HOME is of no use" if is_of_no_use else ""))
     yield provider
     yield _leftovers(server, find_unfinished(everything, server.address, ledger, settings.home))
     examiner = Examiner(server, session.console, everything, target, ledger, buyer, sample, max_cost)

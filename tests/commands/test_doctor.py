@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
@@ -346,3 +348,16 @@ def test_each_node_of_a_cluster_is_asked() -> None:
         with Typesense(settings_of_nodes(*nodes)) as server:
             seen = server.nodes()
     assert [(each.is_healthy, each.state) for each in seen] == [(True, "leader"), (True, "follower"), (False, "gone")]
+
+
+@pytest.mark.parametrize("home", ["file/below", "locked/below"])
+def test_a_home_that_cannot_be_used_is_a_finding_and_nothing_is_bought(
+    small: World, provider: OpenAIStandIn, tmp_path: Path, home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "locked").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, *_: "locked" not in str(path))
+    found = doctor(collections=[NAME], settings=replace(settings_of(small, provider), home=tmp_path / home))
+    assert [(finding.code, finding.where) for finding in found.findings] == [("home", "MIGRATION_HOME")]
+    assert found.checks[-1].detail == "MIGRATION_HOME is of no use"
+    assert provider.embedded == []
