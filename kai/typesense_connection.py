@@ -23,7 +23,7 @@ import typesense
 
 from kai.settings import TypesenseSettings
 from kai.typesense_answers import T, TypesenseError, raise_for_status, read_json, translated
-from kai.typesense_nodes import Nodes
+from kai.typesense_nodes import Nodes, NodeSeen
 
 MINIMUM_READ_TIMEOUT = 60.0
 """Seconds. KAI's own .env gives 2, which suits a search; an import of 250 vectors may take longer."""
@@ -37,6 +37,8 @@ _LONGEST_LAG: Final = 5.0
 """Seconds. What hides for longer is not there."""
 _NO_DOCUMENT: Final = b'{"id": "kai-migration-is-this-applied"}'
 """The line of an update that finds no document to change."""
+_OBJECTING: Final = 10.0
+"""Seconds to wait for the answer to a request that is only to be refused."""
 _APPLYING: Final = 10.0
 """Seconds to wait for a new leader to apply what came before such an update; an alter takes longer."""
 
@@ -175,6 +177,18 @@ class Connection:
                 self._in_doubt = True
                 self._last_write = time.monotonic()  # Whatever was sent may have been done up to now.
             raise
+
+    def nodes(self) -> list[NodeSeen]:
+        """Each node as it is now; the one address where no others are known."""
+        return self._nodes.look()
+
+    def objection(self, method: str, path: str, body: bytes | None = None, **params: str) -> TypesenseError | None:
+        """What the server has against one request, made once; None if it did what was asked for."""
+        try:
+            self.once(lambda: self.http.request(method, path, content=body, params=params, timeout=_OBJECTING))
+        except TypesenseError as error:
+            return error
+        return None
 
     @property
     def lags(self) -> bool:

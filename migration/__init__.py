@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from migration.evaluation.verdict import Rule
     from migration.operations.backup import back_up, prune_backups
     from migration.operations.compare import compare
+    from migration.operations.doctor import doctor
     from migration.operations.evaluate import evaluate
     from migration.operations.explain import explain
     from migration.operations.finish import finish
@@ -31,22 +32,23 @@ if TYPE_CHECKING:
     from migration.strategies.refusals import Refused
 
 __all__ = [
-    "MigrationOptions", "Plan", "Refused", "Rule", "RunResult", "back_up", "compare", "describe_run", "evaluate",
-    "explain", "finish", "label_run", "list_evaluations", "list_models", "list_runs", "list_unfinished", "migrate",
-    "preview", "prune_backups", "release", "restore", "rollback", "search", "tune", "verify",
+    "MigrationOptions", "Plan", "Refused", "Rule", "RunResult", "back_up", "compare", "describe_run", "doctor",
+    "evaluate", "explain", "finish", "label_run", "list_evaluations", "list_models", "list_runs", "list_unfinished",
+    "migrate", "preview", "prune_backups", "release", "restore", "rollback", "search", "tune", "verify",
 ]  # fmt: skip
 
 _PLACES = {
     "evaluation.verdict": ("Rule",),
     "operations.backup": ("back_up", "prune_backups"),
     "operations.compare": ("compare",),
-    "operations.results": ("RunResult",),
+    "operations.doctor": ("doctor",),
     "operations.evaluate": ("evaluate",),
     "operations.explain": ("explain",),
     "operations.finish": ("finish",),
     "operations.history": ("describe_run", "list_evaluations", "list_models", "list_runs"),
     "operations.label": ("label_run",),
     "operations.migrate": ("migrate", "preview"),
+    "operations.results": ("RunResult",),
     "operations.rollback": ("restore", "rollback"),
     "operations.search": ("search",),
     "operations.under_way": ("release", "tune"),

@@ -14,13 +14,12 @@ from typing import Final
 import numpy as np
 
 from kai.models import fingerprint
-from kai.vectors import cosine
+from kai.vectors import LEAST_COSINE, cosine
 from migration.documents.fetch import PAGE_SIZE, Selection, fetch_documents, fetch_newest
 from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder, TextFailure, text_hash
 from migration.embedding.provider import ProviderStopped
 from migration.ledger import Ledger, ModelRecord
-from migration.operations.checks import LEAST_COSINE
 from migration.operations.setup import BASES, Session
 from migration.strategies.context import Sampled
 from migration.strategies.plan import CollectionPlan, Plan
