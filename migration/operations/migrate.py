@@ -29,6 +29,7 @@ from migration.operations.same_model import disown, recognise
 from migration.operations.setup import (
     LOCK_PATIENCE,
     Session,
+    affordable_tokens,
     ledger_if_there,
     make_embedder,
     open_ledger,
@@ -128,7 +129,7 @@ def _planned(options: MigrationOptions, settings: Settings | None, console: Cons
         _refuse_what_loses(plan, options)
         refuse_unusable_options(server, options)
         refuse_unusable(server, plan.copied, contents=options.backup, preview=options.dry_run)
-        _affordable_tokens(settings.embedding, options.max_cost)
+        affordable_tokens(settings.embedding, options.max_cost)
         session = Session(settings=settings, server=server, console=console, options=options, control=control)
         yield session, with_notes(plan, options)
 
@@ -143,7 +144,7 @@ def _run(session: Session, plan: Plan) -> RunResult:
             session,
             cache=cache,
             patience=options.patience * _PROVIDER_PATIENCE,
-            most_tokens=_affordable_tokens(embedding, options.max_cost),
+            most_tokens=affordable_tokens(embedding, options.max_cost),
         )
         probe(embedder, settings)
         same = recognise(session, embedder, plan, ledger, cache)
@@ -313,16 +314,6 @@ def run_name(embedding: EmbeddingSettings) -> str:
 
 
 # -- what speaks against it ------------------------------------------------------------------------------
-
-
-def _affordable_tokens(embedding: EmbeddingSettings, max_cost: float | None) -> int | None:
-    """How many tokens the bound on cost buys; None for no bound."""
-    if max_cost is None:
-        return None
-    million = estimate_cost(embedding.model, 1_000_000)
-    if million is None:
-        raise Refused(f"--max-cost: the price of {embedding.model!r} is not known, so its cost cannot be bounded")
-    return int(max_cost / million * 1_000_000) if million else None
 
 
 def _paces(session: Session, ledger: Ledger | None) -> dict[str, float]:

@@ -37,7 +37,8 @@ import numpy as np
 import tenacity
 
 from kai.models import estimate_tokens
-from kai.provider_errors import provider_fault
+from kai.provider_errors import MESSAGE_LENGTH, provider_fault
+from kai.settings import redact
 from kai.vectors import Vector, WrongVectors, check_vectors
 from migration.embedding.ahead.files import BatchFile, batch_files, digests_of
 from migration.embedding.ahead.service import Answer, BatchLimits, BatchService, NoVector, Seen
@@ -377,6 +378,7 @@ class Batches:
         for row in list(self._under_way.values()):
             self._check_stopped()
             seen = self._service_call(lambda row=row: self._service.look(row.batch_id or ""))  # type: ignore[misc]
+            seen = replace(seen, reason=self._told_by_the_provider(seen.reason))
             before = self._stages.get(row.name)
             self._stages[row.name] = seen
             if before is None or before.words != seen.words:
@@ -403,9 +405,10 @@ class Batches:
         """Everything that came of a batch: vectors into the cache, then a note of it, then its files go."""
         held = self._digests(row)
         kept, failures = self._service_call(lambda: self._take_answers(row.batch_id or ""))
-        refused = {digest: why.reason for digest, why in failures.items() if not why.may_pass}
+        reasons = {digest: self._told_by_the_provider(why.reason) for digest, why in failures.items()}
+        refused = {digest: reasons[digest] for digest, why in failures.items() if not why.may_pass}
         unanswered = held - kept - failures.keys()
-        passing = {digest: why.reason for digest, why in failures.items() if why.may_pass}
+        passing = {digest: reasons[digest] for digest, why in failures.items() if why.may_pass}
         passing |= dict.fromkeys(unanswered, f"the provider has not answered: {seen.words}")
         named = {digest.hex(): why for digest, why in refused.items()}
         stood = next((each for each in self._ledger.batches(row.fingerprint) if each.name == row.name), row)
@@ -492,6 +495,9 @@ class Batches:
     def _digests(self, row: BatchRecord) -> set[bytes]:
         path = self._path(row)
         return set(digests_of(path, self._service.key)) if path.exists() else set()
+
+    def _told_by_the_provider(self, words: str) -> str:
+        return redact(" ".join(words.split()), self._target.secrets)[:MESSAGE_LENGTH]
 
     # -- patience --------------------------------------------------------------------------------------
 
