@@ -373,6 +373,7 @@ def _pages(work: _Work, doing: str) -> Iterator[Texts]:
     """What is to be embedded, by what this start may do; read again where something is to be sent again."""
     is_first, work.is_read = not work.is_read, True
     for missing, kept in _distinct(work, doing):
+        work.session.control.wait_while_paused()
         work.cached += len(kept) if is_first else 0
         taken = {digest: text for digest, text in missing.items() if work.take(digest, text)}
         if taken:

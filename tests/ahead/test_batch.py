@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -154,6 +155,39 @@ def test_a_submission_whose_answer_is_lost_is_found_in_the_list_and_not_sent_aga
     bench.embed()
     bench.check()
     assert len(bench.service.jobs) == 3
+
+
+def test_a_network_that_breaks_before_and_after_every_other_call_costs_nothing_twice(bench: Bench) -> None:
+    calls: Counter[str] = Counter()
+
+    class Flaky:
+        def __init__(self, real: Any) -> None:
+            self._real = real
+
+        def __getattr__(self, name: str) -> Any:
+            found = getattr(self._real, name)
+            if not callable(found) or name == "line":
+                return found
+
+            def call(*given: Any) -> Any:
+                calls[name] += 1
+                if calls[name] % 4 == 1:
+                    raise ConnectionError("it did not arrive")
+                result = found(*given)
+                if calls[name] % 4 == 3:
+                    raise ConnectionError("the answer did not arrive")
+                return result
+
+            return call
+
+    real = bench.service
+    bench.service = cast(FakeService, Flaky(real))
+    bench.embed()
+    bench.service = real
+    bench.embed()  # Deletes what could not be deleted at once.
+    bench.check(orphans=3)
+    assert len(real.jobs) == 3
+    assert any("stay at the provider for now: it did not arrive" in line for line in bench.said)
 
 
 def test_what_is_not_in_the_list_is_sent_again_only_when_it_would_be_there(bench: Bench) -> None:

@@ -13,7 +13,7 @@ from tests.commands.conftest import Invoke, invoke
 from tests.providers import OpenAIStandIn
 from tests.providers.batches import GeminiBatchStandIn, OpenAIBatchStandIn
 from tests.providers.standin import StandIn
-from tests.world import EMBEDDING_FIELDS, World, as_float32, eligible, made_up, openai, text_of
+from tests.world import EMBEDDING_FIELDS, World, as_float32, eligible, field, made_up, openai, text_of
 
 __all__ = ["invoke"]
 
@@ -42,6 +42,26 @@ def check_migration_asks_for_nothing(world: World, provider: StandIn, **variable
         for _, document in eligible(name, world.documents(name)):
             wanted = provider.vector_for(text_of(name, document), dimensions=int(variables["EMBEDDING_DIMENSIONS"]))
             assert as_float32(document[EMBEDDING_FIELDS[name]]) == wanted.tobytes()
+
+
+@pytest.mark.parametrize(("strategy", "dimensions"), [("auto", 32), ("rebuild", 64)])
+def test_where_a_vector_is_required_documents_outside_the_filter_are_embedded_too(
+    invoke: Invoke, world: World, provider: OpenAIStandIn, strategy: str, dimensions: int
+) -> None:
+    name = "instructions"
+    fields = [field("condition"), field("rules"), field("is_default", "bool")]
+    schema = {"name": name, "fields": [*fields, field("instruction_embedding", "float[]", num_dim=64)]}
+    world.http.post("/collections", json=schema).raise_for_status()
+    documents = made_up(questions=0, instructions=30)[name]
+    kept = ("id", "condition", "rules", "is_default")
+    world.import_(name, [{**{k: d[k] for k in kept}, "instruction_embedding": [0.5] * 64} for d in documents])
+    variables = {**openai(provider, dimensions), "MIGRATION_STRATEGY": strategy}
+    answer = invoke("embed", "--collections", name, "--json", **world.environment(**variables))
+    assert (answer.status, answer.json["embedded"]) == (0, len({text_of(name, d) for d in documents}))
+    provider.batches.clear()
+    done = world.run("--collections", name, **variables)
+    assert done.status == 0, done.text
+    assert provider.batches == [["probe"]]
 
 
 @pytest.fixture

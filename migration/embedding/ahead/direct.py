@@ -16,7 +16,7 @@ class Direct:
 
     Args:
         embedder: with a cache.
-        control: how many at once, and when to stop or to pause.
+        control: how many at once, and when to stop.
     """
 
     def __init__(self, embedder: Embedder, control: Control) -> None:
@@ -27,7 +27,6 @@ class Direct:
         """See `Via`."""
 
         def page(texts: Texts) -> None:
-            self._control.wait_while_paused()
             found = self._embedder.embed(texts.values())
             failures = {text_hash(text): why.reason for text, why in found.items() if isinstance(why, TextFailure)}
             told(len(found) - len(failures), failures)
