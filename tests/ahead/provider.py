@@ -201,9 +201,10 @@ class FakeService:
         return job.fate in ("failed", "no room") or self.clock.seconds >= job.made + self.takes
 
     def find(self, name: str, since: datetime) -> str | None:
-        """See `BatchService`."""
-        shown = {job.name: id_ for id_, job in self.jobs.items() if self.clock.seconds >= job.made + self.lag}
-        return shown.get(name)
+        """See `BatchService`; it does not look an hour further back than it must."""
+        oldest = self.clock.seconds - (self.clock.now() - since).total_seconds() - 3600
+        made = {id_: job for id_, job in self.jobs.items() if oldest <= job.made <= self.clock.seconds - self.lag}
+        return {job.name: id_ for id_, job in made.items()}.get(name)
 
     def look(self, batch_id: str) -> Seen:
         """See `BatchService`."""

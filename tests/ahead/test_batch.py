@@ -190,6 +190,61 @@ def test_a_network_that_breaks_before_and_after_every_other_call_costs_nothing_t
     assert any("stay at the provider for now: it did not arrive" in line for line in bench.said)
 
 
+class RefusedError(Exception):
+    """An answer of the provider's with an HTTP status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("these words")
+        self.status_code = status
+
+
+@pytest.mark.parametrize("others", [0, 8])
+def test_a_submission_that_is_turned_down_for_now_is_repeated(bench: Bench, others: int) -> None:
+    submit, answers = bench.service.submit, [RefusedError(429)] * 3
+
+    def busy(file_id: str, name: str) -> str:
+        if len(bench.service.jobs) * 4 >= others and answers:
+            raise answers.pop()
+        return submit(file_id, name)
+
+    bench.service.submit = busy  # type: ignore[method-assign]
+    bench.embed()
+    bench.check()
+    assert not answers
+
+
+def test_a_provider_that_turns_everything_down_stops_the_run_and_the_next_start_goes_on(bench: Bench) -> None:
+    submit = bench.service.submit
+
+    def busy(_file_id: str, _name: str) -> str:
+        raise RefusedError(429)
+
+    bench.service.submit = busy  # type: ignore[method-assign]
+    with pytest.raises(ProviderStopped, match="takes no batch at the moment: these words"):
+        bench.embed()
+    bench.service.submit = submit  # type: ignore[method-assign]
+    bench.embed()
+    bench.check()
+
+
+@pytest.mark.parametrize(("status", "is_kept"), [(400, False), (401, True)])
+def test_a_submission_that_is_refused_stops_the_run_with_the_providers_words(
+    bench: Bench, status: int, is_kept: bool
+) -> None:
+    submit = bench.service.submit
+
+    def refuses(_file_id: str, _name: str) -> str:
+        raise RefusedError(status)
+
+    bench.service.submit = refuses  # type: ignore[method-assign]
+    with pytest.raises(ProviderStopped, match="is not taken: these words"):
+        bench.embed()
+    assert bool(bench.ledger.batches(only_open=True)) is is_kept  # Another key may do.
+    bench.service.submit = submit  # type: ignore[method-assign]
+    bench.embed()
+    bench.check()
+
+
 def test_what_is_not_in_the_list_is_sent_again_only_when_it_would_be_there(bench: Bench) -> None:
     submit = bench.service.submit
     tried: list[float] = []
@@ -211,7 +266,7 @@ def test_a_power_cut_that_takes_what_was_noted_loses_no_batch(bench: Bench) -> N
         bench.embed(kill=Kill(1, only="submit"))
     bench.service.submit(next(iter(bench.service.files)), next(iter(bench.ledger.rows)))
     bench.ledger.rows.clear()
-    bench.clock.rest(300)
+    bench.clock.rest(10_000)
     bench.embed()
     bench.check(orphans=1)
 

@@ -138,6 +138,11 @@ def test_a_batch_is_found_by_our_name_beyond_the_first_page_of_the_list() -> Non
         assert service.find("ours", now + timedelta(seconds=1)) is None  # Behind what was made long before.
         assert service.look(first).stage == "checking"
         assert service.look("nothing").stage == "gone"
+        while service.look(first).stage != "answered":
+            pass
+        assert [digest for digest, _ in service.answers(first)] == [DIGEST]
+        provider.files.clear()
+        assert list(service.answers(first)) == []
         service.clean("nothing", "nothing")
 
 

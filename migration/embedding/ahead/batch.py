@@ -61,6 +61,7 @@ _ATTEMPTS: Final = 12
 """Of a request that fails in passing: with the waits between them, about eight minutes."""
 _SHOWN_LIMIT: Final = re.compile(r"limit:?\s*([\d,]+)", re.IGNORECASE)
 _AS_ASKED: Final = "cancelled by kai-migrate embed --cancel"
+_MOMENT: Final = "%Y%m%d-%H%M%S"
 _PAGE: Final = 250
 _OURS: Final = (Stopped, ProviderStopped, CacheError, LedgerError)
 """What is not the provider's fault, though it may come up while it answers."""
@@ -229,7 +230,12 @@ class Batches:
         return replace(limits, tokens=min(bounds, default=None))
 
     def _new_name(self) -> str:
-        return f"{self._target.prefix}{self._waiting.now():%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
+        return f"{self._target.prefix}{self._waiting.now():{_MOMENT}}-{secrets.token_hex(4)}"
+
+    def _begun(self, name: str) -> datetime:
+        """When a batch was named; what the ledger has may be younger, where a power cut took the first note."""
+        moment = name.removeprefix(self._target.prefix).rpartition("-")[0]
+        return datetime.strptime(moment, _MOMENT).replace(tzinfo=UTC)
 
     def _send(self) -> None:
         """The file in hand, as a batch."""
@@ -287,10 +293,10 @@ class Batches:
 
     def _search(self, row: BatchRecord) -> str | None:
         """The batch of this name in the provider's list; looked for until it would be there."""
-        now, made = self._waiting.now, row.created_at or self._waiting.now()
+        now, begun = self._waiting.now, self._begun(row.name)
         while True:
-            found = self._service_call(lambda: self._service.find(row.name, made))
-            age = (now() - (row.updated_at or made)).total_seconds()
+            found = self._service_call(lambda: self._service.find(row.name, begun))
+            age = (now() - (row.updated_at or begun)).total_seconds()
             if found is not None or row.state == "intended" or age >= LIST_LAG:
                 return found
             self._rest(min(_LOOKS_EVERY, LIST_LAG - age))

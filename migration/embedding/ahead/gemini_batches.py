@@ -127,7 +127,7 @@ class GeminiBatches:
             return
         options: Any = {"timeout": _LARGE_TIMEOUT_MS}
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=self._folder) as file:
+        with _not_found_is_none(), tempfile.TemporaryFile(dir=self._folder) as file:
             self._client.files.download(file=job.dest.file_name, destination=file, config={"http_options": options})
             file.seek(0)
             for line in file:

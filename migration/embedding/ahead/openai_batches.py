@@ -134,11 +134,15 @@ class OpenAIBatches:
 
     def answers(self, batch_id: str) -> Iterator[Answer]:
         """See `BatchService`; read as they come, because the file of a full batch has hundreds of megabytes."""
+        from openai import NotFoundError
+
         batch = self._client.batches.retrieve(batch_id)
-        for file_id in (batch.output_file_id, batch.error_file_id):
-            if file_id is None:
-                continue
-            with self._client.files.with_streaming_response.content(file_id, timeout=_UPLOAD_TIMEOUT) as content:
+        for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
+            # Gone where a power cut took the note that everything was kept.
+            with (
+                contextlib.suppress(NotFoundError),
+                self._client.files.with_streaming_response.content(file_id, timeout=_UPLOAD_TIMEOUT) as content,
+            ):
                 for line in content.iter_lines():
                     if line.strip() and (answer := answer_of(read_json(line))) is not None:
                         yield answer

@@ -102,7 +102,7 @@ class BatchService(Protocol):
         """How far it is."""
 
     def answers(self, batch_id: str) -> Iterator[Answer]:
-        """What came of its lines, in any order; lines that were not answered are missing."""
+        """What came of its lines, in any order; missing are those that were not answered, or whose file is gone."""
 
     def cancel(self, batch_id: str) -> None:
         """Ask for its end; what is done by then is answered, and paid for."""
