@@ -117,7 +117,8 @@ def command(what: str | None, yes: bool, invocation: Invocation, **options: Any)
 
 def _embed(invocation: Invocation, options: dict[str, Any], *, yes: bool) -> int:
     from migration.cli.exits import answer
-    from migration.operations.embed import EmbedOptions, embed
+    from migration.operations.ahead import EmbedOptions
+    from migration.operations.embed import embed
 
     return answer(
         invocation,
@@ -144,7 +145,7 @@ def _fields(found: EmbedResult) -> dict[str, Any]:
 
 
 def _tell(found: EmbedResult, console: Console) -> None:
-    from migration.operations.embed import told_of
+    from migration.operations.ahead import told_of
     from migration.operations.report import duration as lasted
     from migration.operations.report import price
 

@@ -13,9 +13,11 @@ from filelock import FileLock, Timeout
 from kai.models import estimate_cost, fingerprint
 from kai.provider_errors import provider_fault
 from kai.settings import Settings
-from migration.embedding.ahead.batch import Batches, Target, Waiting
+from migration.embedding.ahead.batch import Batches
+from migration.embedding.ahead.patience import Waiting
 from migration.embedding.ahead.service import BatchService, NoBatches
 from migration.embedding.ahead.services import make_service
+from migration.embedding.ahead.target import Target
 from migration.embedding.cache import VectorCache
 from migration.embedding.provider import ProviderStopped
 from migration.ledger import BatchRecord, Ledger

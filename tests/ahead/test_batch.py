@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kai.models import estimate_tokens
-from migration.embedding.ahead.batch import LIST_LAG, Batches, Target
+from migration.embedding.ahead.batch import LIST_LAG, Batches
 from migration.embedding.ahead.files import BatchFile, Fill, batch_files, digests_of
 from migration.embedding.ahead.service import BatchLimits
+from migration.embedding.ahead.target import Target
 from migration.embedding.ahead.via import StillWaiting, Texts
 from migration.embedding.embed import text_hash
 from migration.embedding.provider import ProviderStopped
