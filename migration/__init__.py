@@ -11,8 +11,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from migration.operations.ahead import EmbedOptions
     from migration.operations.backup import back_up, prune_backups
+    from migration.operations.batches import batch_status, cancel_batches, collect_batches
     from migration.operations.compare import compare
+    from migration.operations.embed import EmbedResult, embed
     from migration.operations.explain import explain
     from migration.operations.finish import finish
     from migration.operations.history import describe_run, list_models, list_runs
@@ -29,14 +32,18 @@ if TYPE_CHECKING:
     from migration.strategies.refusals import Refused
 
 __all__ = [
-    "MigrationOptions", "Plan", "Refused", "RunResult", "back_up", "compare", "describe_run", "explain", "finish",
-    "label_run", "list_models", "list_runs", "list_unfinished", "migrate", "preview", "prune_backups", "release",
-    "restore", "rollback", "search", "tune", "verify",
+    "EmbedOptions", "EmbedResult", "MigrationOptions", "Plan", "Refused", "RunResult", "back_up", "batch_status",
+    "cancel_batches", "collect_batches", "compare", "describe_run", "embed", "explain", "finish", "label_run",
+    "list_models", "list_runs", "list_unfinished", "migrate", "preview", "prune_backups", "release", "restore",
+    "rollback", "search", "tune", "verify",
 ]  # fmt: skip
 
 _PLACES = {
+    "operations.ahead": ("EmbedOptions",),
     "operations.backup": ("back_up", "prune_backups"),
+    "operations.batches": ("batch_status", "cancel_batches", "collect_batches"),
     "operations.compare": ("compare",),
+    "operations.embed": ("EmbedResult", "embed"),
     "operations.results": ("RunResult",),
     "operations.explain": ("explain",),
     "operations.finish": ("finish",),

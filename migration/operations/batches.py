@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from kai.models import estimate_cost, fingerprint
 from kai.provider_errors import provider_fault
-from kai.settings import Settings
+from kai.settings import Settings, load_settings
 from migration.embedding.ahead.batch import Batches
 from migration.embedding.ahead.patience import Waiting
 from migration.embedding.ahead.service import BatchService, NoBatches
@@ -122,19 +122,27 @@ def batch_cost(model: str, tokens: float) -> float | None:
     return None if whole is None else whole * BATCH_PRICE
 
 
-def batch_status(settings: Settings) -> BatchStatus:
+def batch_status(settings: Settings | None = None) -> BatchStatus:
     """How the batches of every model are, as far as the ledger knows; nobody is asked.
+
+    Args:
+        settings: where the ledger is; None reads `.env` and the environment.
 
     Raises:
         Refused: the ledger cannot be opened.
     """
+    settings = settings or load_settings(needs=())
     with ledger_if_there(settings) as ledger:
         known = tuple(ledger.batches()) if ledger is not None else ()
     return BatchStatus(known, read_status_file(folder_of(settings.home) / "status.json"))
 
 
-def collect_batches(settings: Settings, console: Console = SILENT) -> BatchStatus:
+def collect_batches(settings: Settings | None = None, console: Console = SILENT) -> BatchStatus:
     """Fetch what is done of the configured model's batches, without waiting, and send nothing.
+
+    Args:
+        settings: the model, and where ledger and cache are; None reads `.env` and the environment.
+        console: where to tell; nothing by default.
 
     Raises:
         Refused: another process is at it, or the provider has no batch interface.
@@ -143,18 +151,22 @@ def collect_batches(settings: Settings, console: Console = SILENT) -> BatchStatu
     return _looked_after(settings, console, lambda batches: batches.collect(), waits_for_all=True)
 
 
-def cancel_batches(settings: Settings, console: Console = SILENT) -> BatchStatus:
+def cancel_batches(settings: Settings | None = None, console: Console = SILENT) -> BatchStatus:
     """Cancel the configured model's batches: the provider ends them, and what it has done by then is fetched later.
 
+    Args:
+        settings, console: as for `collect_batches`.
+
     Raises:
-        Refused, CacheError, LedgerError: as for `collect_batches`.
+        Refused, CacheError, LedgerError: likewise.
     """
     return _looked_after(settings, console, lambda batches: batches.cancel(), waits_for_all=False)
 
 
 def _looked_after(
-    settings: Settings, console: Console, work: Callable[[Batches], object], *, waits_for_all: bool
+    settings: Settings | None, console: Console, work: Callable[[Batches], object], *, waits_for_all: bool
 ) -> BatchStatus:
+    settings = settings or load_settings(needs=["embedding"])
     control = Control(announce=console.warn)
     with contextlib.ExitStack() as stack:
         stack.enter_context(control.signals())

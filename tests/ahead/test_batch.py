@@ -217,7 +217,7 @@ def test_a_submission_that_is_turned_down_for_now_is_repeated(bench: Bench, othe
 def test_a_provider_that_turns_everything_down_stops_the_run_and_the_next_start_goes_on(bench: Bench) -> None:
     submit = bench.service.submit
 
-    def busy(_file_id: str, _name: str) -> str:
+    def busy(file_id: str, name: str) -> str:
         raise RefusedError(429)
 
     bench.service.submit = busy  # type: ignore[method-assign]
@@ -234,7 +234,7 @@ def test_a_submission_that_is_refused_stops_the_run_with_the_providers_words(
 ) -> None:
     submit = bench.service.submit
 
-    def refuses(_file_id: str, _name: str) -> str:
+    def refuses(file_id: str, name: str) -> str:
         raise RefusedError(status)
 
     bench.service.submit = refuses  # type: ignore[method-assign]
