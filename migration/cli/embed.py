@@ -158,6 +158,7 @@ def _tell(found: EmbedResult, console: Console) -> None:
     if (more := len(found.failed) - _NAMED) > 0:
         console.warn(f"  … and {more} more; --json has them all")
     failed = f", {len(found.failed)} documents failed" if found.failed else ""
+    failed += f", {found.without} documents have no text" if found.without else ""
     console.line(
         f"Embedded ahead by {found.model}: {found.embedded} texts, about {found.tokens} tokens, "
         f"{price(found.cost_usd)}; {found.cached} were there already{failed}. Time: {lasted(found.seconds)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from migration.operations.setup import BASES, ledger_if_there, open_ledger
 from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control
 from migration.runtime.status import read_status_file
+from migration.strategies.plan import Plan
 from migration.strategies.refusals import Refused
 
 BATCH_PRICE: Final = 0.5
@@ -120,6 +121,19 @@ def batch_cost(model: str, tokens: float) -> float | None:
     """List price in USD of embedding so many tokens in batches; None if it is not known."""
     whole = estimate_cost(model, round(tokens))
     return None if whole is None else whole * BATCH_PRICE
+
+
+def told_of_batches(plan: Plan, ledger: Ledger | None) -> Plan:
+    """The plan that says so where texts of its model are under way in batches, and would be bought a second time."""
+    space = fingerprint(plan.embedding, "")
+    rows = ledger.batches(space, only_open=True) if ledger is not None else []
+    if not rows:
+        return plan
+    note = (
+        f"{sum(row.texts for row in rows)} texts are under way in batches of this model and would be paid for a second "
+        "time; wait for them (kai-migrate embed --via batch), or fetch what is done (kai-migrate embed --collect)"
+    )
+    return replace(plan, hazards=(*plan.hazards, note))
 
 
 def batch_status(settings: Settings | None = None) -> BatchStatus:

@@ -55,6 +55,7 @@ class EmbedResult:
         embedded: texts whose vectors came.
         cached: texts whose vectors were there.
         failed: documents without one.
+        without: documents that have no text.
         tokens: estimated, of what was embedded.
         cost_usd: their list price; None where it is not known.
         seconds: what it took.
@@ -69,6 +70,7 @@ class EmbedResult:
     embedded: int = 0
     cached: int = 0
     failed: tuple[FailedDocument, ...] = ()
+    without: int = 0
     tokens: int = 0
     cost_usd: float | None = None
     seconds: float = 0.0
@@ -110,7 +112,9 @@ def embed(
         service = service_of(settings) if options.via == "batch" else None
         if options.dry_run:
             counted = count(work, service)
-            return EmbedResult(work.model_name, options.via, "dry run", counted, counted.documents)
+            return EmbedResult(
+                work.model_name, options.via, "dry run", counted, counted.documents, without=counted.without
+            )
         if service is None:
             return _carry_out(work, Direct(work.embedder, work.session.control), None)
         counted = count(work, service)
@@ -171,6 +175,7 @@ def _carry_out(work: Work, via: Via, counted: Counted | None) -> EmbedResult:
         work.embedded,
         work.cached,
         failed,
+        work.without,
         tokens,
         cost,
         round(seconds, 1),

@@ -18,6 +18,7 @@ from migration.ledger import Ledger, MetricsRecord, ModelRecord, RunRecord
 from migration.ledger.records import RunState
 from migration.ledger.runs import LATEST
 from migration.operations import report
+from migration.operations.batches import told_of_batches
 from migration.operations.checks import TARGET, WORTH_PAYING_FOR, check_run, record_verdict, told, told_wrong
 from migration.operations.execute import execute, running, unfinished
 from migration.operations.follow import follow
@@ -81,6 +82,7 @@ def preview(options: MigrationOptions, settings: Settings | None = None, console
             probe(embedder, session.settings)
             cache = stack.enter_context(VectorCache(home)) if VectorCache.is_in(home) else None
             same = recognise(session, embedder, plan, ledger, cache)
+            told_plan = told_of_batches(plan, ledger)
             paces = _paces(session, ledger)
         memory.loaded()
         session.server.patience = session.options.patience
@@ -88,7 +90,7 @@ def preview(options: MigrationOptions, settings: Settings | None = None, console
         looked_at = [look_at_texts(session.server, item, embedding, stopped) for item in plan.collections]
         everything = session.server.collections()
         compared = [compare_ways(session.server, item, everything, paces) for item in looked_at]
-        return same.told(replace(plan, collections=tuple(compared)))
+        return same.told(replace(told_plan, collections=tuple(compared)))
 
 
 def migrate(options: MigrationOptions, settings: Settings | None = None, console: Console = SILENT) -> RunResult:
@@ -148,6 +150,7 @@ def _run(session: Session, plan: Plan) -> RunResult:
         )
         probe(embedder, settings)
         same = recognise(session, embedder, plan, ledger, cache)
+        plan = told_of_batches(plan, ledger)
         memory.loaded()
         session.server.patience = options.patience
         provider = {"provider_server": same.server, "model_digest": same.digest}
