@@ -229,12 +229,15 @@ class Batches:
 
     def _search(self, row: BatchRecord) -> str | None:
         """The batch of this name in the provider's list; looked for until it would be there."""
-        now, begun = self._patience.now, self._begun(row.name)
+        now, begun, is_told = self._patience.now, self._begun(row.name), False
         while True:
             found = self._ask(lambda: self._service.find(row.name, begun))
             age = (now() - (row.updated_at or begun)).total_seconds()
             if found is not None or row.state == "intended" or age >= LIST_LAG:
                 return found
+            if not is_told:
+                self._announce(f"Looking for batch {row.name} at the provider, for {LIST_LAG - age:.0f} s")
+                is_told = True
             self._patience.rest(min(_LOOKS_EVERY, LIST_LAG - age))
 
     # -- from a file to a batch ------------------------------------------------------------------------
