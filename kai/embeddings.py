@@ -158,7 +158,7 @@ def _make_openai(settings: Settings, timeout: float) -> Embeddings:
                 **self.model_kwargs,
                 **parameters,
             )
-            return _openai_vectors(answer.http_response.content)
+            return openai_vectors(read_json(answer.http_response.content))
 
         def embed_documents(self, texts: list[str], chunk_size: int | None = None, **kwargs: Any) -> list[list[float]]:
             return _as_lists(self.embed_array(texts))
@@ -330,11 +330,14 @@ def _as_lists(vectors: FloatArray) -> list[list[float]]:
     return lists
 
 
-def _openai_vectors(content: bytes) -> FloatArray:
-    """Read the vectors of an OpenAI answer, base64 or numbers, in the order of the texts."""
+def openai_vectors(answer: Any) -> FloatArray:
+    """Read the vectors of an OpenAI answer, base64 or numbers, in the order of the texts.
+
+    Raises:
+        MalformedAnswerError: It has none, or vectors of different lengths.
+    """
     import numpy as np
 
-    answer = _read_json(content)
     entries = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         error = answer.get("error") if isinstance(answer, dict) else None
@@ -354,7 +357,7 @@ def _openai_vectors(content: bytes) -> FloatArray:
         raise MalformedAnswerError(message) from error
 
 
-def _read_json(content: bytes) -> Any:
+def read_json(content: bytes | str) -> Any:
     """Parse a body; NaN and Infinity, which some servers write although JSON has none, are numbers here."""
     import json
 

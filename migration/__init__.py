@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from migration.evaluation.verdict import Rule
+    from migration.operations.ahead import EmbedOptions
     from migration.operations.backup import back_up, prune_backups
+    from migration.operations.batches import batch_status, cancel_batches, collect_batches
     from migration.operations.compare import compare
     from migration.operations.doctor import doctor
+    from migration.operations.embed import EmbedResult, embed
     from migration.operations.evaluate import evaluate
     from migration.operations.explain import explain
     from migration.operations.finish import finish
@@ -32,16 +35,20 @@ if TYPE_CHECKING:
     from migration.strategies.refusals import Refused
 
 __all__ = [
-    "MigrationOptions", "Plan", "Refused", "Rule", "RunResult", "back_up", "compare", "describe_run", "doctor",
-    "evaluate", "explain", "finish", "label_run", "list_evaluations", "list_models", "list_runs", "list_unfinished",
-    "migrate", "preview", "prune_backups", "release", "restore", "rollback", "search", "tune", "verify",
+    "EmbedOptions", "EmbedResult", "MigrationOptions", "Plan", "Refused", "Rule", "RunResult", "back_up",
+    "batch_status", "cancel_batches", "collect_batches", "compare", "describe_run", "doctor", "embed", "evaluate",
+    "explain", "finish", "label_run", "list_evaluations", "list_models", "list_runs", "list_unfinished", "migrate",
+    "preview", "prune_backups", "release", "restore", "rollback", "search", "tune", "verify",
 ]  # fmt: skip
 
 _PLACES = {
     "evaluation.verdict": ("Rule",),
+    "operations.ahead": ("EmbedOptions",),
     "operations.backup": ("back_up", "prune_backups"),
+    "operations.batches": ("batch_status", "cancel_batches", "collect_batches"),
     "operations.compare": ("compare",),
     "operations.doctor": ("doctor",),
+    "operations.embed": ("EmbedResult", "embed"),
     "operations.evaluate": ("evaluate",),
     "operations.explain": ("explain",),
     "operations.finish": ("finish",),

@@ -21,6 +21,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "run": Entry("migration.cli.run", "Compute every document's embedding again."),
     "doctor": Entry("migration.cli.doctor", "Find what is wrong, before anything is paid for."),
     "evaluate": Entry("migration.cli.evaluate", "Is another model better, before paying for all of it?"),
+    "embed": Entry("migration.cli.embed", "Embed ahead: fill the vector cache for the migration that follows."),
     "verify": Entry("migration.cli.verify", "Check that what stands on the server is what should."),
     "release": Entry("migration.cli.release", "Let a run go on that holds before its point of no return."),
     "tune": Entry("migration.cli.tune", "Change how fast a run goes while it is under way."),

@@ -9,6 +9,7 @@ with Ledger.open(None, Path(".kai-migration")) as ledger:
 from migration.ledger.errors import LedgerError
 from migration.ledger.ledger import Ledger
 from migration.ledger.records import (
+    BatchRecord,
     Call,
     CheckResult,
     CollectionRunRecord,

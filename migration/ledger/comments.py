@@ -177,9 +177,35 @@ COMMENTS_0007: Final[Comments] = {
     },
 }
 
+COMMENTS_0008: Final[Comments] = {
+    "embedding_batches": {
+        "": "Batches of texts that a provider embeds within a day (kai-migrate embed --via batch)",
+        "id": "UUID",
+        "name": "Name of ours, unique, which the provider keeps with the batch: by it one is found again",
+        "model": "Model as family/name/dimensions",
+        "fingerprint": "Hash over family, model, dimensions and task type, as in embedding_models",
+        "provider_server": "Base URL of the provider, without login",
+        "state": "intended, uploaded, submitted, collected, failed or cancelled",
+        "provider_state": "What the provider said of it last",
+        "texts": "Texts in it",
+        "tokens": "Estimated tokens of them",
+        "done": "Texts whose vectors are in the cache",
+        "failed": "Texts that came back without a vector",
+        "file": "File in MIGRATION_HOME with the texts as they were sent; gone once it is collected",
+        "input_file_id": "The provider's name of that file; NULL before it is uploaded, and once it is deleted there",
+        "batch_id": "The provider's name of the batch; NULL before it is submitted",
+        "failures": "By SHA-256 of the text, why the provider refuses it",
+        "reason": "Why the batch as a whole failed or was cancelled",
+        "host": "Machine that began it",
+        "created_at": "When it was intended",
+        "updated_at": "When this row last changed",
+    },
+}
+
+_ALL: Final = (COMMENTS_0005, COMMENTS_0006, COMMENTS_0007, COMMENTS_0008)
 COMMENTS: Final[Comments] = {
-    name: COMMENTS_0005.get(name, {}) | COMMENTS_0006.get(name, {}) | COMMENTS_0007.get(name, {})
-    for name in (*COMMENTS_0005, *COMMENTS_0007)
+    table: {column: words for each in _ALL for column, words in each.get(table, {}).items()}
+    for table in dict.fromkeys(table for each in _ALL for table in each)
 }
 """As the newest revision leaves them."""
 

@@ -21,6 +21,9 @@ CollectionState = RunState | Literal["skipped"]
 Strategy = Literal["in place", "recreate", "rebuild", "alter", "into", "alias", "skipped"]
 Verdict = Literal["PASS", "FAIL", "NOT CHECKED"]
 EvaluationVerdict = Literal["GO", "NO-GO", "CANNOT TELL"]
+BatchState = Literal["intended", "uploaded", "submitted", "collected", "failed", "cancelled"]
+OPEN_BATCHES: Final[tuple[BatchState, ...]] = ("intended", "uploaded", "submitted")
+"""States of a batch that the provider has, or may have, or is still to get."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +338,41 @@ class EvaluationRecord:
     metrics: Json
     verdict: EvaluationVerdict
     rule: Json
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """Texts that a provider embeds within a day, as one batch.
+
+    `name` is ours, unique, and kept by the provider with the batch. `fingerprint` is that of the model, which `model`
+    names for people. `provider_state` is what the provider said of it last. `file` has the texts as they were sent.
+    `input_file_id` and `batch_id` are the provider's names; None before there are any, and the former also once the
+    provider has deleted it. `failures` says by the SHA-256 of a text, in hexadecimal digits, why it was refused.
+    """
+
+    name: str
+    model: str
+    fingerprint: str
+    texts: int
+    tokens: int
+    file: str
+    state: BatchState = "intended"
+    provider_server: str | None = None
+    provider_state: str | None = None
+    done: int = 0
+    failed: int = 0
+    input_file_id: str | None = None
+    batch_id: str | None = None
+    failures: Mapping[str, str] = field(default_factory=dict)
+    reason: str | None = None
+    host: str = ""
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the provider has it, or may have, or is still to get it."""
+        return self.state in OPEN_BATCHES
 
 
 @dataclass(frozen=True, slots=True)

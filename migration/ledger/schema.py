@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql import UUID
 
 from migration.ledger.comments import describe
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 """All revisions, oldest first: opening a ledger that is current need not load Alembic to know that it is."""
 
 VERSION_TABLE = "ledger_version"
@@ -288,6 +288,31 @@ evaluations = Table(
     Column("metrics", Document, nullable=False),
     Column("verdict", String(16), nullable=False),
     Column("rule", Document, nullable=False),
+)
+
+# Of no run: what is embedded ahead belongs to whichever migration comes.
+embedding_batches = Table(
+    "embedding_batches",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("model", Text, nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("provider_server", Text),
+    Column("state", String(16), nullable=False, index=True),
+    Column("provider_state", Text),
+    Column("texts", Count, nullable=False),
+    Column("tokens", Count, nullable=False),
+    Column("done", Count, nullable=False),
+    Column("failed", Count, nullable=False),
+    Column("file", Text, nullable=False),
+    Column("input_file_id", Text),
+    Column("batch_id", Text),
+    Column("failures", Document, nullable=False),
+    Column("reason", Text),
+    Column("host", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
 )
 
 describe(metadata)

@@ -18,6 +18,7 @@ from migration.ledger import Ledger, MetricsRecord, ModelRecord, RunRecord
 from migration.ledger.records import RunState
 from migration.ledger.runs import LATEST
 from migration.operations import report
+from migration.operations.batches import told_of_batches
 from migration.operations.checks import TARGET, WORTH_PAYING_FOR, check_run, record_verdict, told, told_wrong
 from migration.operations.execute import execute, running, unfinished
 from migration.operations.follow import follow
@@ -29,6 +30,7 @@ from migration.operations.same_model import disown, recognise
 from migration.operations.setup import (
     LOCK_PATIENCE,
     Session,
+    affordable_tokens,
     ledger_if_there,
     make_embedder,
     open_ledger,
@@ -80,6 +82,7 @@ def preview(options: MigrationOptions, settings: Settings | None = None, console
             probe(embedder, session.settings)
             cache = stack.enter_context(VectorCache(home)) if VectorCache.is_in(home) else None
             same = recognise(session, embedder, plan, ledger, cache)
+            told_plan = told_of_batches(plan, ledger)
             paces = _paces(session, ledger)
         memory.loaded()
         session.server.patience = session.options.patience
@@ -87,7 +90,7 @@ def preview(options: MigrationOptions, settings: Settings | None = None, console
         looked_at = [look_at_texts(session.server, item, embedding, stopped) for item in plan.collections]
         everything = session.server.collections()
         compared = [compare_ways(session.server, item, everything, paces) for item in looked_at]
-        return same.told(replace(plan, collections=tuple(compared)))
+        return same.told(replace(told_plan, collections=tuple(compared)))
 
 
 def migrate(options: MigrationOptions, settings: Settings | None = None, console: Console = SILENT) -> RunResult:
@@ -128,7 +131,7 @@ def _planned(options: MigrationOptions, settings: Settings | None, console: Cons
         _refuse_what_loses(plan, options)
         refuse_unusable_options(server, options)
         refuse_unusable(server, plan.copied, contents=options.backup, preview=options.dry_run)
-        _affordable_tokens(settings.embedding, options.max_cost)
+        affordable_tokens(settings.embedding, options.max_cost)
         session = Session(settings=settings, server=server, console=console, options=options, control=control)
         yield session, with_notes(plan, options)
 
@@ -143,10 +146,11 @@ def _run(session: Session, plan: Plan) -> RunResult:
             session,
             cache=cache,
             patience=options.patience * _PROVIDER_PATIENCE,
-            most_tokens=_affordable_tokens(embedding, options.max_cost),
+            most_tokens=affordable_tokens(embedding, options.max_cost),
         )
         probe(embedder, settings)
         same = recognise(session, embedder, plan, ledger, cache)
+        plan = told_of_batches(plan, ledger)
         memory.loaded()
         session.server.patience = options.patience
         provider = {"provider_server": same.server, "model_digest": same.digest}
@@ -313,16 +317,6 @@ def run_name(embedding: EmbeddingSettings) -> str:
 
 
 # -- what speaks against it ------------------------------------------------------------------------------
-
-
-def _affordable_tokens(embedding: EmbeddingSettings, max_cost: float | None) -> int | None:
-    """How many tokens the bound on cost buys; None for no bound."""
-    if max_cost is None:
-        return None
-    million = estimate_cost(embedding.model, 1_000_000)
-    if million is None:
-        raise Refused(f"--max-cost: the price of {embedding.model!r} is not known, so its cost cannot be bounded")
-    return int(max_cost / million * 1_000_000) if million else None
 
 
 def _paces(session: Session, ledger: Ledger | None) -> dict[str, float]:

@@ -46,7 +46,7 @@ def took(console: Console, whole: MetricsRecord) -> None:
     figures = [f"time: {duration(whole.seconds)}"]
     if whole.requests or whole.cost_usd is not None:
         requests, tokens = whole.requests or 0, whole.tokens or 0
-        figures = [f"requests: {requests}", f"tokens: about {tokens}", f"cost: {_price(whole.cost_usd)}", *figures]
+        figures = [f"requests: {requests}", f"tokens: about {tokens}", f"cost: {price(whole.cost_usd)}", *figures]
     console.warn(", ".join(figures).capitalize())
 
 
@@ -76,7 +76,7 @@ def _preview_collection(console: Console, plan: CollectionPlan, embedding: Embed
             # A user's data, so here alone: not in the ledger, a status or a log.
             console.line(f"  - Sample text: {_shortened(plan.texts.example)}")
         console.line(f"  - Distinct texts: {plan.texts.distinct}, documents without text: {plan.texts.without}")
-        cost = _price(plan.texts.cost_usd)
+        cost = price(plan.texts.cost_usd)
         requests = requests_needed(plan, embedding)
         console.line(f"  - Embedding: about {plan.texts.tokens} tokens in {requests} requests, {cost}")
     old = "none" if plan.old_dimensions is None else plan.old_dimensions
@@ -93,7 +93,8 @@ def _shortened(text: str) -> str:
     return f"{text[:_LONGEST_SAMPLE]!r}{' …' if len(text) > _LONGEST_SAMPLE else ''}"
 
 
-def _price(usd: float | None) -> str:
+def price(usd: float | None) -> str:
+    """A list price in words."""
     if usd is None:
         return "price unknown"
     return f"about ${usd:.4f}" if usd else "free"

@@ -18,7 +18,7 @@ from kai.embeddings import (
     ModelNotAvailableError,
     make_embeddings,
 )
-from kai.models import FAMILIES, fingerprint, nearest_model, request_limits
+from kai.models import FAMILIES, estimate_cost, fingerprint, nearest_model, request_limits
 from kai.settings import EmbeddingSettings, Need, Settings
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 from kai.typesense_schemas import serving_field
@@ -260,6 +260,20 @@ def probe(embedder: Embedder, settings: Settings, text: str = PROBE_TEXT) -> Vec
             hint = "; the address usually ends in /v1"
         unreachable = f"{where}: the provider does not answer as it should: {fault.message}{hint}"
         raise Refused(explained.get(fault.kind, unreachable)) from error
+
+
+def affordable_tokens(embedding: EmbeddingSettings, max_cost: float | None) -> int | None:
+    """How many tokens the bound on cost buys by list price; None for no bound.
+
+    Raises:
+        Refused: the price is not known.
+    """
+    if max_cost is None:
+        return None
+    million = estimate_cost(embedding.model, 1_000_000)
+    if million is None:
+        raise Refused(f"--max-cost: the price of {embedding.model!r} is not known, so its cost cannot be bounded")
+    return int(max_cost / million * 1_000_000) if million else None
 
 
 def register_model(

@@ -26,8 +26,12 @@ def status_file(home: Path, run: str) -> Path:
 
 
 def read_status(home: Path, run: str) -> dict[str, Any] | None:
-    """What the status of a run says, if the run is under way: its file is young, and its process alive."""
-    file = status_file(home, run)
+    """What the status of a run says, if the run is under way."""
+    return read_status_file(status_file(home, run))
+
+
+def read_status_file(file: Path) -> dict[str, Any] | None:
+    """What a status says, if what it is of is under way: its file is young, and its process alive."""
     try:
         if file.stat().st_mtime <= time.time() - _DEAD_AFTER:
             return None

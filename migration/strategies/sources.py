@@ -176,12 +176,7 @@ class Embedded(VectorSource):
         """The vector that the ledger knows of this text and model."""
         if self._context.options.force and record is not None and record.run_id != self._context.run.id:
             return None
-        if record is None or record.model_id != self._model.id:
-            return None
-        if record.text_hash != self.text_hash(document):
-            return None
-        stored = document.vector_bytes()
-        return stored if record.has_vector(stored) else None
+        return vouched_for(document, record, self._model.id, self.text_hash(document))
 
     def wanted(self, page: Page, known: Known, *, again: bool = False) -> Wanted:
         """The vectors of the documents' texts, each distinct one embedded once."""
@@ -352,6 +347,14 @@ class PutBack(VectorSource):
             return new
         eligible = eligible_of(self._context.server, self._name, self.collection.filter_by, new)
         return [document_id for document_id in new if document_id in eligible]
+
+
+def vouched_for(document: Document, record: DocumentRecord | None, model_id: str, digest: bytes) -> bytes | None:
+    """The float32 bytes of the document's vector, if by the ledger it is this model's, of the text with this hash."""
+    if record is None or record.model_id != model_id or record.text_hash != digest:
+        return None
+    stored = document.vector_bytes()
+    return stored if record.has_vector(stored) else None
 
 
 def fingerprint_before(run: str, dimensions: int, template: str) -> str:

@@ -1,0 +1,1 @@
+"""Texts embedded before a migration wants them: into the vector cache, by one of several ways, a module each."""
