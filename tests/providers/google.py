@@ -40,9 +40,6 @@ class GoogleStandIn(StandIn):
     def api_base(self) -> str:
         return self.root
 
-    def space_task_type(self, task_type: str | None) -> str | None:
-        return task_type or "RETRIEVAL_QUERY"
-
     def is_embedding_request(self, request: Request) -> bool:
         return request.method == "POST" and _PATH.fullmatch(request.path) is not None
 
