@@ -29,7 +29,7 @@ MESSAGE_LENGTH: Final = 300
 
 _DENIED: Final = frozenset({401, 402, 403, 405, 407, 501})
 _MODEL_MISSING: Final = frozenset({404, 410})
-_NO_SUCH_MODEL: Final = ("model_not_found", "DeploymentNotFound")
+_NO_SUCH_MODEL: Final = ("model_not_found", "DeploymentNotFound", "invalid_model")
 _TRANSIENT: Final = frozenset({408, 409, 425})
 _HOPELESS_CONNECTIONS: Final = frozenset(
     {"UnsupportedProtocol", "LocalProtocolError", "InvalidURL", "SSLCertVerificationError"}

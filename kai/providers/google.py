@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,5 +95,7 @@ def _credentials(file: str) -> Any:
         return None
     from google.auth import load_credentials_from_file
 
-    credentials, _project = load_credentials_from_file(file, scopes=_SCOPES)  # type: ignore[no-untyped-call]
+    with warnings.catch_warnings():  # It warns of files from somebody else; this one the user has named.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        credentials, _project = load_credentials_from_file(file, scopes=_SCOPES)  # type: ignore[no-untyped-call]
     return credentials

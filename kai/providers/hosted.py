@@ -30,7 +30,8 @@ def cohere(settings: Settings, timeout: float) -> Embeddings:
         client=None,  # The class makes them itself, and declares them as if it did not.
         async_client=None,
         model=settings.embedding.model,
-        cohere_api_key=SecretStr(settings.key),
+        # Given as a SecretStr, which it says it takes, it would send the asterisks of one.
+        cohere_api_key=settings.key,  # type: ignore[arg-type]
         base_url=settings.base,
         request_timeout=timeout,
     )
