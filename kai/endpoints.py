@@ -47,12 +47,12 @@ class _Server:
     out_until: float = 0.0
     wait: float = 0.0
 
-    def expected(self, now: float, unknown: float) -> float:
-        """Seconds until it will have answered one request more."""
-        usual = unknown if self.usual is None else self.usual
-        idle = now - self.answered_at if self.usual is not None and not self.under_way else 0.0
-        remembered: float = 0.5 ** (idle / _FORGOTTEN_HALF_S)
-        return usual * remembered * (self.under_way + 1)
+    def remembered(self, now: float) -> float | None:
+        """Seconds that one request takes; less of it the longer ago that was, None if it was never measured."""
+        if self.usual is None or self.under_way:
+            return self.usual
+        share: float = 0.5 ** ((now - self.answered_at) / _FORGOTTEN_HALF_S)
+        return self.usual * share
 
 
 class Chooser:
@@ -83,18 +83,20 @@ class Chooser:
                 if tried or not left:
                     return None
                 able = [min(left, key=lambda place: self._servers[place].out_until)]
-            # One that was never measured is taken for the fastest, so that it is.
-            fastest = min((server.usual for server in self._servers if server.usual is not None), default=0.0)
-            chosen = min(able, key=lambda place: self._order(place, now, fastest))
+            seconds = [server.remembered(now) for server in self._servers]
+            # One that was never measured is taken for the fastest, and comes first, so that it is.
+            fastest = min((each for each in seconds if each is not None), default=0.0)
+
+            def expected(place: int) -> tuple[float, int, bool]:
+                known, more = seconds[place], self._servers[place].under_way + 1
+                return (fastest if known is None else known) * more, more, known is not None
+
+            chosen = min(able, key=expected)
             server = self._servers[chosen]
             server.under_way += 1
             if server.wait:  # It has failed before, so this request tries it alone.
                 server.out_until = now + server.wait
             return chosen
-
-    def _order(self, place: int, now: float, fastest: float) -> tuple[float, int]:
-        server = self._servers[place]
-        return server.expected(now, fastest), server.under_way
 
     def released(self, place: int) -> None:
         """The request to it has come to an end, whichever."""

@@ -55,6 +55,16 @@ def openai_vectors(content: bytes) -> Vector:
         raise MalformedAnswerError(message) from error
 
 
+def vectors_at(content: bytes, *path: str) -> Vector:
+    """Read the list of vectors that stands at a path of a JSON answer."""
+    value = _read_json(content)
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    if not isinstance(value, list):
+        raise MalformedAnswerError("the answer has no list of embeddings")
+    return stack(value)
+
+
 def _read_json(content: bytes) -> Any:
     """Parse a body; NaN and Infinity, which some servers write although JSON has none, are numbers here."""
     try:

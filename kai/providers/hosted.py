@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from kai.embeddings import ModelNotAvailableError
 from kai.models import find_model
-from kai.providers.answers import ArrayBased, openai_vectors, stack
+from kai.providers.answers import ArrayBased, openai_vectors, stack, vectors_at
 from kai.vectors import Vector
 
 if TYPE_CHECKING:
@@ -36,17 +36,20 @@ def cohere(settings: Settings, timeout: float) -> Embeddings:
         request_timeout=timeout,
     )
 
+    # Below the call that makes an object of every number of the answer, which takes longer than the request itself.
+    client = langchain.client._client_wrapper.httpx_client
+
     def embed_array(texts: list[str]) -> Vector:
-        answer = langchain.client.embed(
-            texts=texts,
-            model=langchain.model,
-            input_type=settings.embedding.task_type,
-            truncate="NONE",
-            embedding_types=["float"],
-            batching=False,
-            request_options={"max_retries": 0},
-        )
-        return stack(answer.embeddings.float_)
+        asked = {
+            "texts": texts,
+            "model": langchain.model,
+            "input_type": settings.embedding.task_type,
+            "truncate": "NONE",
+            "embedding_types": ["float"],
+        }
+        answer = client.request("v1/embed", method="POST", json=asked, request_options={"max_retries": 0})
+        answer.raise_for_status()
+        return vectors_at(answer.content, "embeddings", "float")
 
     return ArrayBased(embed_array)
 
