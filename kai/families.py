@@ -213,7 +213,7 @@ _ROWS: Final = (
         "mistral",
         package="langchain-mistralai",
         make="kai.providers.hosted:mistral",
-        limits=RequestLimits(texts=128, tokens=12_800),  # 16,000 tokens by LangChain's own count
+        limits=RequestLimits(texts=256, tokens=12_800),  # 16,000 tokens by LangChain's own count
         key=Variable("MISTRAL_API_KEY", "key", required=True),
         base=Variable("MISTRAL_API_BASE", "url", default="https://api.mistral.ai/v1"),
         extra="mistral",

@@ -96,7 +96,7 @@ def application(provider: StandIn, model: str, dimensions: int) -> Embeddings:
                 base_url=provider.api_base,
             )
             # It counts tokens to cut its batches, with a tokenizer that it downloads.
-            voyage._client.tokenize = lambda texts, model: [text.split() for text in texts]  # type: ignore[assignment,misc]
+            voyage._client.tokenize = lambda texts, model: [text.split() for text in texts]
             return voyage
         case "mistral":
             from langchain_mistralai import MistralAIEmbeddings

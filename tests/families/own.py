@@ -12,10 +12,8 @@ class Plain(Embeddings):
 
     def __init__(self, *, model: str, dimensions: int = 8) -> None:
         self.model, self.dimensions = model, dimensions
-        self.batches: list[list[str]] = []
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        self.batches.append(texts)
         return [self.embed_query(text) for text in texts]
 
     def embed_query(self, text: str) -> list[float]:

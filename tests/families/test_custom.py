@@ -40,13 +40,18 @@ def test_it_is_made_with_the_settings_that_it_names_and_with_no_other() -> None:
 
 
 def test_a_batch_is_one_call_where_stored_texts_are_embedded_as_questions(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[own.Plain] = []
-    monkeypatch.setattr(own.Plain, "__init__", lambda self, **_: (made.append(self), setattr(self, "batches", []))[1])
+    batches: list[list[str]] = []
+
+    def embed_documents(_self: own.Plain, texts: list[str]) -> list[list[float]]:
+        batches.append(texts)
+        return [[float(len(text)), 1.0] for text in texts]
+
+    monkeypatch.setattr(own.Plain, "embed_documents", embed_documents)
     monkeypatch.setattr(own.Plain, "embed_query", lambda _self, text: [float(len(text)), 1.0])
     embeddings = arrays("Plain")
     embeddings.embed_array(["a", "bb"])
     embeddings.embed_array(["ccc", "d"])
-    assert made[0].batches == [["a"], ["a", "bb"], ["ccc", "d"]]
+    assert batches == [["a"], ["a", "bb"], ["ccc", "d"]]
 
 
 @pytest.mark.parametrize(

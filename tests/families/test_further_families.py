@@ -78,7 +78,7 @@ def test_documents_and_queries_are_the_same_to_it(provider: StandIn) -> None:
 def test_another_task_type_is_another_vector_where_the_family_has_one(provider: StandIn) -> None:
     for task_type in FAMILIES[provider.family].task_types[:3]:
         vector = make_embeddings(provider.settings(task_type=task_type)).embed_query("text")
-        assert np.array_equal(np.float32(vector), provider.vector_for("text", task_type=task_type))
+        assert np.array_equal(np.asarray(vector, np.float32), provider.vector_for("text", task_type=task_type))
 
 
 def test_the_largest_batch_within_the_limits_is_one_request(provider: StandIn) -> None:
@@ -161,7 +161,7 @@ def test_vertex_ai_asks_its_gemini_models_for_one_text_at_a_time(tmp_path: Path)
             assert settings.request_limits.texts == 1
             vectors = cast(ArrayEmbeddings, make_embeddings(settings)).embed_array(["one", "two"])
             kai = application(provider, model, 768)
-            assert np.array_equal(vectors, np.float32([kai.embed_query("one"), kai.embed_query("two")]))
+            assert np.array_equal(vectors, np.asarray([kai.embed_query("one"), kai.embed_query("two")], np.float32))
 
 
 def test_a_model_that_embeds_a_text_with_its_neighbours_is_not_available() -> None:
