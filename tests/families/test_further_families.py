@@ -26,6 +26,9 @@ from tests.providers import (
     VoyageStandIn,
 )
 
+# Of the SDKs and of LangChain's classes, when they are used as an application uses them.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
 STAND_INS = (AzureStandIn, VertexStandIn, CohereStandIn, VoyageStandIn, MistralStandIn, TEIStandIn)
 KEY = "sk-0123456789-zyxwvuts"
 

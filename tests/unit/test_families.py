@@ -14,6 +14,7 @@ from kai.families import FAMILIES, RequestLimits, find_family
 from kai.models import CATALOGUE
 from kai.settings import Settings, SettingsError, load_settings
 from migration.operations.record import environment_of, tool_of
+from tests.families.documented import DOCUMENT, renewed
 from tests.unit.test_settings import GOOD, empty_folder
 
 __all__ = ["empty_folder"]
@@ -154,3 +155,10 @@ def test_what_computes_the_vectors_goes_on_record() -> None:
     assert recorded["OPENAI_API_VERSION"] == "2024-10-21"
     assert recorded["AZURE_OPENAI_ENDPOINT"] == "https://ours.openai.azure.com"
     assert "AZURE_OPENAI_API_KEY" not in recorded
+
+
+def test_the_tables_of_the_documentation_are_those_of_the_code() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert renewed(text) == text, "`python -m tests.families.documented` renews them"
+    every = [model.name for model in CATALOGUE] + list(FAMILIES)
+    assert [name for name in every if f"`{name}`" not in text] == []
