@@ -21,7 +21,7 @@ from kai.embeddings import (
 )
 from kai.families import find_family
 from kai.models import fingerprint, nearest_model
-from kai.settings import EmbeddingSettings, Need, Settings, redact
+from kai.settings import EmbeddingSettings, Need, Settings
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 from kai.typesense_schemas import serving_field
 from kai.vectors import Vector, WrongLength, WrongVectors
@@ -196,12 +196,10 @@ def make_embedder(
             "GOOGLE_GENAI_USE_VERTEXAI: family google is the Gemini API, which takes GOOGLE_API_KEY; unset it, or set "
             "EMBEDDING_FAMILY=vertex"
         )
-
-    def tell(sentence: str) -> None:
-        session.console.detail(redact(sentence, settings.secrets))
-
     try:
-        embeddings = cast(ArrayEmbeddings, make_embeddings(settings, timeout=PROVIDER_TIMEOUT, tell=tell))
+        embeddings = cast(
+            ArrayEmbeddings, make_embeddings(settings, timeout=PROVIDER_TIMEOUT, tell=session.console.warn)
+        )
     except (MissingPackageError, CustomClassError) as error:
         raise Refused(f"EMBEDDING_FAMILY: {error}") from error
     except ModelNotAvailableError as error:

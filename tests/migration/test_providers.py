@@ -1,4 +1,4 @@
-"""Whole runs with several servers of one model, and with a class of the user's own."""
+"""Whole runs with several servers of one model, with a class of the user's own, and with a further family."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.migration.test_same_model import NAME, ONLY, Impostor, standing
-from tests.providers import Fault, OpenAIStandIn
+from tests.providers import CohereStandIn, Fault, OpenAIStandIn
 from tests.providers.vectors import vector_for
 from tests.world import World, as_float32, made_up, openai, text_of
 
@@ -29,13 +29,14 @@ def test_a_server_that_dies_in_mid_run_is_left_out_and_the_run_goes_on(
     world: World, provider: OpenAIStandIn, other: OpenAIStandIn
 ) -> None:
     world.fill(made_up(questions=300), 64)
-    other.faults = lambda number, _texts: Fault("drop") if number > 3 else None
-    done = world.run(*ONLY, "--verbose", **both(provider, other))
+    provider.latency = 0.05  # so that the other is preferred until it dies
+    other.faults = lambda number, _texts: Fault("drop") if number > 4 else None
+    done = world.run(*ONLY, **both(provider, other))
     assert done.status == 0, done.text
     assert standing(world, provider) == 300
     addresses = [stand_in.api_base.replace("127.0.0.1", "localhost") for stand_in in (provider, other)]
     assert f"{addresses[1]} is left out for the time being" in done.err
-    assert len(other.embedded) > 1  # the text that is compared, and some of the documents'
+    assert len(other.embedded) > 20  # the text that is compared, and some of the documents'
     shown = json.loads(world.run("show", "latest", "--json", module="migration").out)
     assert shown["provider_server"] == ",".join(sorted(addresses))
 
@@ -67,3 +68,18 @@ def test_a_class_of_the_users_own_embeds_a_collection(world: World) -> None:
     assert again.status == 2
     assert "EMBEDDING_FAMILY: module tests.families.own has no 'Nobody'; it has " in again.err
     assert "Traceback" not in again.text
+
+
+def test_a_hosted_family_embeds_stored_texts_as_questions_and_names_its_own_key_when_that_is_refused(
+    world: World,
+) -> None:
+    world.fill(made_up(questions=100), 64)
+    with CohereStandIn() as cohere:
+        done = world.run(*ONLY, **cohere.environment() | {"COHERE_API_KEY": "another-key-0123456789"})
+        assert done.status == 2, done.text
+        assert "COHERE_API_KEY: the provider refuses the key: invalid api token" in done.err
+        done = world.run(*ONLY, **cohere.environment())
+        assert done.status == 0, done.text
+        for document in world.documents(NAME).values():
+            expected = cohere.vector_for(text_of(NAME, document), task_type="search_query")
+            assert as_float32(document["prompt_embedding"]) == expected.tobytes()
