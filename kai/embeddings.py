@@ -51,6 +51,10 @@ class EndpointsError(ValueError):
     """Several servers of one model cannot be used together, and why."""
 
 
+class CredentialsError(ValueError):
+    """The credentials that a variable names cannot be read, and why."""
+
+
 class CustomClassError(ValueError):
     """The class that EMBEDDING_FAMILY names cannot be used, and why."""
 
@@ -96,6 +100,7 @@ def make_embeddings(
     Raises:
         MissingPackageError: If the extra of the family is not installed.
         ModelNotAvailableError: If the family runs models itself and has none of this name.
+        CredentialsError: If the file with the credentials cannot be used.
         CustomClassError: If the class of the user's own cannot be used.
         ValueError: For a family that does not exist.
     """

@@ -180,7 +180,8 @@ _ROWS: Final = (
         # What the predict call takes; the Gemini models take one text alone, as the catalogue says.
         limits=RequestLimits(texts=250, tokens=16_000),
         key=Variable("GOOGLE_APPLICATION_CREDENTIALS", "text"),  # a file's path, which is no secret
-        base=Variable("VERTEX_API_BASE", "url", default="https://aiplatform.googleapis.com"),
+        # Which address counts without it, the SDK knows by the location.
+        base=Variable("VERTEX_API_BASE", "url", example="https://europe-west1-aiplatform.googleapis.com"),
         more=(
             Variable("GOOGLE_CLOUD_PROJECT", "text", required=True, example="my-project"),
             Variable("GOOGLE_CLOUD_LOCATION", "text", default="us-central1"),
@@ -205,7 +206,8 @@ _ROWS: Final = (
         # 1,000 texts, and 120,000 tokens for the models with the lowest bound; a fifth is left as for OpenAI.
         limits=RequestLimits(texts=1000, tokens=96_000),
         key=Variable("VOYAGE_API_KEY", "key", required=True),
-        base=Variable("VOYAGE_API_BASE", "url", default="https://api.voyageai.com/v1"),
+        # Without it, the SDK knows by the key whose it is: Voyage's own or MongoDB's.
+        base=Variable("VOYAGE_API_BASE", "url", example="https://api.voyageai.com/v1"),
         extra="voyage",
         task_types=("query", "document"),
     ),

@@ -153,15 +153,16 @@ class Settings:
 
     @property
     def provider_server(self) -> str | None:
-        """Base URL of the provider in one spelling, without login or key; `None` for a family that asks nobody.
+        """Base URL of the provider in one spelling, without login or key.
 
+        `None` for a family that asks nobody, and where its SDK alone knows the address.
         Several are separated by commas, in alphabetical order: that they are written in another one is no change.
         """
         row = find_family(self.embedding.family)
         if row is None or row.base is None:
             return None
-        bases = self.bases or (row.base.default,)
-        return ",".join(sorted({redact(canonical_url(base), self.secrets) for base in bases}))
+        bases = self.bases or ((row.base.default,) if row.base.default else ())
+        return ",".join(sorted({redact(canonical_url(base), self.secrets) for base in bases})) or None
 
     @property
     def secrets(self) -> tuple[str, ...]:

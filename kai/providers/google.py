@@ -10,7 +10,7 @@ from google.genai.types import EmbedContentConfig, HttpOptions
 from langchain_google_genai import GoogleGenerativeAIEmbeddings
 from pydantic import SecretStr
 
-from kai.embeddings import TextTooLongError
+from kai.embeddings import CredentialsError, TextTooLongError
 from kai.models import find_model, surely_over_token_limit
 from kai.providers.answers import ArrayBased, stack
 from kai.vectors import Vector
@@ -94,8 +94,12 @@ def _credentials(file: str) -> Any:
     if not file:
         return None
     from google.auth import load_credentials_from_file
+    from google.auth.exceptions import GoogleAuthError
 
     with warnings.catch_warnings():  # It warns of files from somebody else; this one the user has named.
         warnings.simplefilter("ignore", DeprecationWarning)
-        credentials, _project = load_credentials_from_file(file, scopes=_SCOPES)  # type: ignore[no-untyped-call]
+        try:
+            credentials, _project = load_credentials_from_file(file, scopes=_SCOPES)  # type: ignore[no-untyped-call]
+        except (GoogleAuthError, OSError, ValueError) as error:
+            raise CredentialsError(f"{file} cannot be used: {error}") from error
     return credentials

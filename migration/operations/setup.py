@@ -14,6 +14,7 @@ from kai.collections import EmbeddedCollection, described_as, load_collections, 
 from kai.embeddings import (
     DEFAULT_TIMEOUT_S,
     ArrayEmbeddings,
+    CredentialsError,
     CustomClassError,
     MissingPackageError,
     ModelNotAvailableError,
@@ -202,6 +203,8 @@ def make_embedder(
         )
     except (MissingPackageError, CustomClassError) as error:
         raise Refused(f"EMBEDDING_FAMILY: {error}") from error
+    except CredentialsError as error:
+        raise Refused(f"{settings.family.who}: {error}") from error
     except ModelNotAvailableError as error:
         raise Refused(f"EMBEDDING_MODEL: {error}") from error
     except (ImportError, OSError, ValueError) as error:

@@ -20,8 +20,9 @@ def tables() -> dict[str, str]:
 def renewed(text: str) -> str:
     """The document with the tables of now."""
     for name, table in tables().items():
-        place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
-        text = place.sub(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text)
+        place = re.compile(rf"<!-- {name} -->\n.*?<!-- end of {name} -->", re.DOTALL)
+        before, after = place.split(text)[0], place.split(text)[-1]
+        text = f"{before}<!-- {name} -->\n{table}\n<!-- end of {name} -->{after}"
     return text
 
 

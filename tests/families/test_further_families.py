@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from kai.embeddings import ArrayEmbeddings, ModelNotAvailableError, make_embeddings
+from kai.embeddings import ArrayEmbeddings, CredentialsError, ModelNotAvailableError, make_embeddings
 from kai.families import FAMILIES
 from kai.provider_errors import FaultKind, ProviderFault, provider_fault
 from kai.settings import Settings
@@ -177,3 +177,14 @@ def test_an_older_model_of_voyage_is_not_told_its_length() -> None:
         settings = provider.settings(model="voyage-law-2", dimensions=1024)
         assert len(make_embeddings(settings).embed_query("text")) == 1024
         assert "output_dimension" not in provider.bodies[0] or provider.bodies[0]["output_dimension"] is None
+
+
+@pytest.mark.parametrize("content", [None, "no json", "{}", '{"type": "service_account"}'])
+def test_credentials_that_cannot_be_used_are_named_with_their_file(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "credentials.json"
+    if content is not None:
+        file.write_text(content)
+    with VertexStandIn() as provider:
+        provider.more = {**provider.more, "GOOGLE_APPLICATION_CREDENTIALS": str(file)}  # type: ignore[misc]
+        with pytest.raises(CredentialsError, match=r"credentials\.json cannot be used: "):
+            make_embeddings(provider.settings())
