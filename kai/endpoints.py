@@ -2,10 +2,11 @@
 
 How long a server takes is measured, and multiplied by the requests that it has under way and one more. Of servers
 that take one request at a time, one of 50 ms and one of 150 ms answered 298 and 105 of 400 requests in 16.5 s, where
-15.0 s is the least possible; two of 50 ms took 13.0 s, one alone 24.6 s. One that fails
-is left out, for a second at first, then for twice as long each time up to a minute; then one request tries it again.
-The request that failed goes to another; only where none is left does the caller learn of it, as if one server had
-failed.
+15.0 s is the least possible; two of 50 ms took 13.0 s, one alone 24.6 s.
+
+One that fails is left out, for a second at first, then for twice as long each time up to a minute; then one request
+tries it again. The request that failed goes to another; only where none is left does the caller learn of it, as if one
+server had failed.
 
 They must have the same model, so before the first request each embeds the same text, and again before it is used after
 a failure, for it may have been started with another model.
