@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
 
     from kai.settings import Settings
+
+_LONGEST: Final = 300
 
 
 def custom(settings: Settings, timeout: float) -> Embeddings:
@@ -112,4 +115,5 @@ def _name(found: type) -> str:
 
 
 def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    """What was raised, on one line of a bearable length."""
+    return textwrap.shorten(f"{type(error).__name__}: {error}", _LONGEST, placeholder=" ...")
