@@ -13,7 +13,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from kai.models import RequestLimits, estimate_tokens
+from kai.families import RequestLimits
+from kai.models import estimate_tokens
 from kai.vectors import Vector
 from migration.embedding.provider import Provider, ProviderStopped, RefusedTexts
 from migration.embedding.throttle import Stopped

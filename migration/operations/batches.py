@@ -22,7 +22,7 @@ from migration.embedding.cache import VectorCache
 from migration.embedding.provider import ProviderStopped
 from migration.ledger import BatchRecord, Ledger
 from migration.operations.results import DONE, SOME_FAILED, STOPPED
-from migration.operations.setup import BASES, ledger_if_there, open_ledger
+from migration.operations.setup import ledger_if_there, open_ledger
 from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control
 from migration.runtime.status import read_status_file
@@ -93,14 +93,14 @@ def service_of(settings: Settings) -> BatchService:
         service = make_service(settings, batch_folder(settings.home))
         service.check()
     except NoBatches as error:
-        where = BASES.get(settings.embedding.family, "EMBEDDING_FAMILY")
-        raise Refused(f"{where}: the provider has no batch interface ({error}); use --via direct") from error
+        raise Refused(
+            f"{settings.family.where}: the provider has no batch interface ({error}); use --via direct"
+        ) from error
     except Exception as error:
         fault = provider_fault(error, settings.secrets)
         if fault.kind == "bug":
             raise
-        where = BASES.get(settings.embedding.family, "EMBEDDING_FAMILY")
-        raise Refused(f"{where}: the provider does not answer as it should: {fault.message}") from error
+        raise Refused(f"{settings.family.where}: the provider does not answer as it should: {fault.message}") from error
     return service
 
 

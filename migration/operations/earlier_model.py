@@ -54,8 +54,8 @@ def earlier_model(
 
 
 def _has_key(settings: Settings) -> bool:
-    needed = {"openai": settings.openai_api_key, "google": settings.google_api_key}
-    return bool(needed.get(settings.embedding.family, "none is needed"))
+    key = settings.family.key
+    return bool(settings.key) or key is None or not key.required
 
 
 def readable_cache(context: RunContext, stack: ExitStack) -> VectorCache | None:

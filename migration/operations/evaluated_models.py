@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Final
 
 from kai.collections import EmbeddedCollection
+from kai.families import family_of
 from kai.models import EmbeddingSettings, fingerprint
 from kai.settings import Need, Settings, SettingsError, load_settings
 from kai.typesense import Schema, Typesense
 from kai.typesense_schemas import signature_of
-from kai.vectors import Vector, cosine
+from kai.vectors import LEAST_COSINE, Vector, cosine
 from migration.embedding.cache import VectorCache
 from migration.embedding.embed import TextFailure, text_hash
 from migration.embedding.provider import ProviderStopped
 from migration.evaluation.model import Model
 from migration.evaluation.sample import Fetched
 from migration.ledger import Ledger
-from migration.operations.checks import LEAST_COSINE
-from migration.operations.setup import BASES, Session, configured_target, make_embedder, probe
+from migration.operations.setup import Session, configured_target, make_embedder, probe
 from migration.runtime.console import Console
 from migration.runtime.meter import Meter
 from migration.strategies.refusals import Refused
@@ -197,7 +197,7 @@ def refuse_another_of_the_name(model: Model, texts: Sequence[str]) -> None:
     others = [value for value in cosines if value < LEAST_COSINE]
     if others:
         raise Refused(
-            f"{BASES.get(model.embedding.family, 'EMBEDDING_MODEL')}: another model has the name {model.name} now: of "
+            f"{family_of(model.embedding.family).where}: another model has the name {model.name} now: of "
             f"{len(cosines)} texts whose vectors are in the cache, {len(others)} have other ones (least cosine "
             f"{min(others):.4f}); correct the address or the name, or set MIGRATION_HOME to another folder"
         )
@@ -211,7 +211,7 @@ def _cosines(model: Model, some: Sequence[tuple[str, Vector]]) -> list[float]:
 
 def stopped(model: Model, error: ProviderStopped) -> Refused:
     """That the provider of a model cannot go on; what it gave is kept."""
-    where = BASES.get(model.embedding.family, "EMBEDDING_MODEL")
+    where = family_of(model.embedding.family).where
     return Refused(f"{where}: the provider of {model.name}: {error}; what it has embedded is kept, so run this again")
 
 

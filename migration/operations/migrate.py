@@ -90,7 +90,8 @@ def preview(options: MigrationOptions, settings: Settings | None = None, console
         looked_at = [look_at_texts(session.server, item, embedding, stopped) for item in plan.collections]
         everything = session.server.collections()
         compared = [compare_ways(session.server, item, everything, paces) for item in looked_at]
-        return same.told(replace(told_plan, collections=tuple(compared)))
+        limits = session.settings.request_limits
+        return same.told(replace(told_plan, collections=tuple(compared), limits=limits))
 
 
 def migrate(options: MigrationOptions, settings: Settings | None = None, console: Console = SILENT) -> RunResult:
@@ -312,8 +313,9 @@ def _sign(context: RunContext, plan: CollectionPlan, embedding: EmbeddingSetting
 
 def run_name(embedding: EmbeddingSettings) -> str:
     """A run's readable id: family, model, dimensions, date and time (UTC)."""
-    model = "".join(character if character.isalnum() or character in "-._" else "-" for character in embedding.model)
-    return f"{embedding.family}-{model}-{embedding.dimensions}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+    what = f"{embedding.family}-{embedding.model}-{embedding.dimensions}"
+    name = "".join(character if character.isalnum() or character in "-._" else "-" for character in what)
+    return f"{name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
 
 
 # -- what speaks against it ------------------------------------------------------------------------------

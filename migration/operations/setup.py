@@ -14,11 +14,14 @@ from kai.collections import EmbeddedCollection, described_as, load_collections, 
 from kai.embeddings import (
     DEFAULT_TIMEOUT_S,
     ArrayEmbeddings,
+    CredentialsError,
+    CustomClassError,
     MissingPackageError,
     ModelNotAvailableError,
     make_embeddings,
 )
-from kai.models import FAMILIES, estimate_cost, fingerprint, nearest_model, request_limits
+from kai.families import find_family
+from kai.models import estimate_cost, fingerprint, nearest_model
 from kai.settings import EmbeddingSettings, Need, Settings
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 from kai.typesense_schemas import serving_field
@@ -38,9 +41,8 @@ from migration.strategies.context import MigrationOptions
 from migration.strategies.refusals import Refused
 
 _NETWORK: Final = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE, SSL_CERT_DIR"
-BASES: Final = {"openai": "OPENAI_API_BASE", "google": "GOOGLE_API_BASE", "ollama": "OLLAMA_API_BASE"}
-"""The setting that says where the provider is, by family."""
 _TRUE: Final = ("true", "1")
+_ENDS_IN_V1: Final = ("OPENAI_API_BASE", "TEI_API_BASE")
 TYPESENSE_ONLY: Final[tuple[Need, ...]] = ("typesense",)
 """What an operation needs that embeds nothing."""
 
@@ -55,10 +57,6 @@ PREFLIGHT_PATIENCE: Final = 5.0
 
 _ELECTION: Final = 20.0
 """Seconds, in place of those, for a cluster: it chooses a new leader within about 8 (29.0)."""
-
-
-_TOOLS: Final = {"openai": "langchain-openai", "google": "langchain-google-genai", "ollama": "langchain-ollama"}
-"""The package that computes the vectors, by family."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +125,7 @@ def described_collection(
 def configured_target(settings: Settings) -> EmbeddingSettings | None:
     """The embedding settings, where they name a model; keys are not needed to know which one."""
     embedding = settings.embedding
-    return embedding if embedding.family in FAMILIES and embedding.model and embedding.dimensions else None
+    return embedding if find_family(embedding.family) and embedding.model and embedding.dimensions else None
 
 
 def open_server(
@@ -196,12 +194,17 @@ def make_embedder(
     settings, options, stopped = session.settings, session.options, session.control.stopped
     if settings.embedding.family == "google" and os.environ.get("GOOGLE_GENAI_USE_VERTEXAI", "").lower() in _TRUE:
         raise Refused(
-            "GOOGLE_GENAI_USE_VERTEXAI: Vertex AI is not supported; unset it, the Gemini API takes GOOGLE_API_KEY"
+            "GOOGLE_GENAI_USE_VERTEXAI: family google is the Gemini API, which takes GOOGLE_API_KEY; unset it, or set "
+            "EMBEDDING_FAMILY=vertex"
         )
     try:
-        embeddings = cast(ArrayEmbeddings, make_embeddings(settings, timeout=PROVIDER_TIMEOUT))
-    except MissingPackageError as error:
+        embeddings = cast(
+            ArrayEmbeddings, make_embeddings(settings, timeout=PROVIDER_TIMEOUT, tell=session.console.warn)
+        )
+    except (MissingPackageError, CustomClassError) as error:
         raise Refused(f"EMBEDDING_FAMILY: {error}") from error
+    except CredentialsError as error:
+        raise Refused(f"{settings.family.who}: {error}") from error
     except ModelNotAvailableError as error:
         raise Refused(f"EMBEDDING_MODEL: {error}") from error
     except (ImportError, OSError, ValueError) as error:
@@ -219,7 +222,7 @@ def make_embedder(
     )
     return Embedder(
         provider,
-        limits=request_limits(settings.embedding.family),
+        limits=settings.request_limits,
         space=fingerprint(settings.embedding, ""),
         cache=cache,
         meter=session.meter,
@@ -245,20 +248,18 @@ def probe(embedder: Embedder, settings: Settings, text: str = PROBE_TEXT) -> Vec
             f"EMBEDDING_MODEL: {error} for the {what}; look into the provider, or set another model"
         ) from error
     except ProbeFailed as error:
-        fault, family = error.fault, embedding.family
-        near = nearest_model(family, embedding.model)
+        fault, family = error.fault, settings.family
+        near = nearest_model(family.name, embedding.model)
         hint = f"; did you mean {near}?" if near else ""
-        where = BASES.get(family, "")
-        key = {"openai": "OPENAI_API_KEY", "google": "GOOGLE_API_KEY"}.get(family, where)
         explained = {
-            "denied": f"{key}: the provider refuses the key: {fault.message}",
+            "denied": f"{family.who}: the provider refuses the key: {fault.message}",
             "model_missing": f"EMBEDDING_MODEL: there is no model {embedding.model!r}{hint} ({fault.message})",
             "refused": f"EMBEDDING_MODEL, EMBEDDING_DIMENSIONS: the provider refuses the {what}{hint}: {fault.message}",
         }
         hint = ""
-        if fault.kind == "not_found" and family == "openai":
+        if fault.kind == "not_found" and fault.status and family.where in _ENDS_IN_V1:
             hint = "; the address usually ends in /v1"
-        unreachable = f"{where}: the provider does not answer as it should: {fault.message}{hint}"
+        unreachable = f"{family.where}: the provider does not answer as it should: {fault.message}{hint}"
         raise Refused(explained.get(fault.kind, unreachable)) from error
 
 

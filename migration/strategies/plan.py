@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from kai.collections import EmbeddedCollection
-from kai.models import request_limits
+from kai.families import RequestLimits
 from kai.settings import EmbeddingSettings
 from kai.typesense import Schema
 from migration.backup import Backup
@@ -99,6 +99,7 @@ class Plan:
         version: the server's, as it says.
         hazards: what the operator should know, whichever collection it is; a sentence each.
         compared: texts that were embedded again to see whether the model is the one whose vectors stand there.
+        limits: what one embedding request may carry.
     """
 
     embedding: EmbeddingSettings
@@ -106,6 +107,7 @@ class Plan:
     version: str = "unknown"
     hazards: tuple[str, ...] = ()
     compared: int = 0
+    limits: RequestLimits | None = None
 
     @property
     def copied(self) -> list[Schema]:
@@ -117,10 +119,9 @@ class Plan:
         ]
 
 
-def requests_needed(plan: CollectionPlan, embedding: EmbeddingSettings) -> int | None:
+def requests_needed(plan: CollectionPlan, limits: RequestLimits) -> int | None:
     """About how many embedding requests the plan takes; None before its texts were looked at."""
     if plan.texts is None:
         return None
-    limits = request_limits(embedding.family)
     pages = -(-plan.eligible // 250)
     return max(pages * -(-min(250, plan.eligible) // limits.texts), -(-plan.texts.tokens // limits.tokens))

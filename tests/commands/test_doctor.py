@@ -69,8 +69,7 @@ def settings_of(world: World, provider: OpenAIStandIn, model: str = SMALL, dimen
     return Settings(
         embedding=EmbeddingSettings("openai", model, dimensions),
         typesense=TypesenseSettings(host, int(port), api_key=world.key),
-        openai_api_key=provider.key,
-        openai_api_base=provider.api_base,
+        provider={"OPENAI_API_KEY": provider.key, "OPENAI_API_BASE": provider.api_base},
         home=world.home,
     )
 
@@ -170,9 +169,9 @@ def test_without_a_provider_the_vectors_are_looked_at_and_what_is_not_checked_is
 def test_a_provider_that_does_not_take_the_key_is_a_finding_and_the_rest_is_checked(
     small: World, provider: OpenAIStandIn
 ) -> None:
-    found = doctor(
-        collections=[NAME], settings=replace(settings_of(small, provider), openai_api_key="wrong-key-0123456789")
-    )
+    settings = settings_of(small, provider)
+    wrong = {**settings.provider, "OPENAI_API_KEY": "wrong-key-0123456789"}
+    found = doctor(collections=[NAME], settings=replace(settings, provider=wrong))
     (finding,) = found.findings
     assert (finding.code, finding.where) == ("provider", "OPENAI_API_KEY")
     assert finding.what.startswith("the provider refuses the key")

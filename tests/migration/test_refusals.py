@@ -8,7 +8,9 @@ from tests.providers import Fault, OpenAIStandIn
 from tests.world import World, made_up, openai
 
 BAD_SETTINGS = [
-    ({"EMBEDDING_FAMILY": "cohere"}, "EMBEDDING_FAMILY"),
+    ({"EMBEDDING_FAMILY": "gemini"}, "EMBEDDING_FAMILY"),
+    ({"EMBEDDING_FAMILY": "cohere", "EMBEDDING_MODEL": "embed-v4.0"}, "COHERE_API_KEY"),
+    ({"EMBEDDING_FAMILY": "custom:no.such.module:Class"}, "EMBEDDING_FAMILY: there is no module 'no.such.module'"),
     ({"EMBEDDING_FAMILY": ""}, "EMBEDDING_FAMILY"),
     ({"EMBEDDING_MODEL": ""}, "EMBEDDING_MODEL"),
     ({"OPENAI_API_KEY": ""}, "OPENAI_API_KEY"),

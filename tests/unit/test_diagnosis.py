@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kai.collections import EmbeddedCollection
-from kai.models import EmbeddingSettings, Model, RequestLimits, fingerprint
+from kai.families import RequestLimits
+from kai.models import EmbeddingSettings, Model, fingerprint
 from kai.typesense import Typesense
 from kai.typesense_nodes import NodeSeen
 from kai.vectors import Vector

@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from kai.models import RequestLimits
+from kai.families import RequestLimits
 from kai.vectors import Vector
 from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder, text_hash

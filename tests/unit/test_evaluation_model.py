@@ -9,7 +9,8 @@ from typing import cast
 import numpy as np
 import pytest
 
-from kai.models import EmbeddingSettings, RequestLimits, fingerprint
+from kai.families import RequestLimits
+from kai.models import EmbeddingSettings, fingerprint
 from kai.vectors import Vector
 from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder

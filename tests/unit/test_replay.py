@@ -94,8 +94,10 @@ def test_the_settings_of_a_run_have_neither_key_nor_login() -> None:
     settings = Settings(
         EmbeddingSettings("openai", "text-embedding-3-small", 64),
         TYPESENSE,
-        openai_api_key="sk-secret",
-        openai_api_base="https://me:pass-secret@proxy/v1?key=query-secret",
+        provider={
+            "OPENAI_API_KEY": "sk-secret",
+            "OPENAI_API_BASE": "https://me:pass-secret@proxy/v1?key=query-secret",
+        },
     )
     call = call_of_migration(MigrationOptions(strategy="auto"), settings)
     assert "secret" not in repr(call)

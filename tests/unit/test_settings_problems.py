@@ -74,7 +74,7 @@ def test_every_problem_is_named_at_once() -> None:
 def test_nothing_at_all_names_what_is_required() -> None:
     found = problems({})
     assert set(found) == {"EMBEDDING_FAMILY", "EMBEDDING_MODEL", "EMBEDDING_DIMENSIONS", "TYPESENSE_API_KEY"}
-    assert "openai, google, ollama or local" in found["EMBEDDING_FAMILY"]
+    assert "openai, google, ollama, local, azure" in found["EMBEDDING_FAMILY"]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_the_remedy_for_a_missing_model_is_the_families_usual_one(family: str, m
 
 @pytest.mark.parametrize("family", ["OpenIA", "gemini", "", "openai,google"])
 def test_an_unknown_family_lists_the_known_ones(family: str) -> None:
-    assert "openai, google, ollama or local" in problems(GOOD | {"EMBEDDING_FAMILY": family})["EMBEDDING_FAMILY"]
+    assert "openai, google, ollama, local, azure" in problems(GOOD | {"EMBEDDING_FAMILY": family})["EMBEDDING_FAMILY"]
 
 
 @pytest.mark.parametrize(("family", "variable"), [("openai", "OPENAI_API_KEY"), ("google", "GOOGLE_API_KEY")])

@@ -92,7 +92,7 @@ def test_a_password_in_a_url_is_found_without_being_known(text: str, redacted: s
 
 
 def test_redacting_with_an_empty_secret_changes_nothing() -> None:
-    assert redact("text", ["", *replace(load_settings(environ=GOOD), google_api_key="").secrets]) == "text"
+    assert redact("text", ["", *replace(load_settings(environ=GOOD), provider={}).secrets]) == "text"
 
 
 _FORMS = (
