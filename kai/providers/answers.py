@@ -64,7 +64,7 @@ def vectors_at(content: bytes, *path: str) -> Vector:
     return stack(value)
 
 
-def read_json(content: bytes) -> Any:
+def read_json(content: bytes | str) -> Any:
     """Parse a body; NaN and Infinity, which some servers write although JSON has none, are numbers here."""
     try:
         return orjson.loads(content)
