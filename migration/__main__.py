@@ -24,6 +24,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "tune": Entry("migration.cli.tune", "Change how fast a run goes while it is under way."),
     "rollback": Entry("migration.cli.rollback", "Put the vectors back that a run replaced."),
     "finish": Entry("migration.cli.finish", "Take out what a run has replaced, once the application uses the new."),
+    "discover": Entry("migration.cli.discover", "Propose a collections file from the schemas on the server."),
     "list": Entry("migration.cli.list", "List what is unfinished on the server, and what ends it."),
     "history": Entry("migration.cli.history", "List the runs, and whether they get better."),
     "show": Entry("migration.cli.show", "Everything about one run."),

@@ -151,10 +151,7 @@ def plan_collection(
     # A dead run dropped the original: the shadow is the full copy, whatever has its name.
     schema = shadow if is_dropped else schema
     if schema is None:
-        raise Refused(
-            f"Collection not found: collection {collection.name!r} does not exist on {server.url}; "
-            "check TYPESENSE_HOST and TYPESENSE_PORT, or name the collections to migrate with --collections"
-        )
+        raise Refused(_not_found(server, collection))
     rebuilding = unfinished_refill(schema)
     if rebuilding is not None and (other := rebuilding["field"].get("name")) != collection.embedding_field:
         raise Refused(
@@ -223,6 +220,13 @@ def plan_collection(
     )
     hazards[:0] = _first_to_know(plan, strategy, rebuilding, fingerprint(embedding, collection.template))
     return replace(plan, hazards=tuple(hazards))
+
+
+def _not_found(server: Typesense, collection: EmbeddedCollection) -> str:
+    remedy = "check TYPESENSE_HOST and TYPESENSE_PORT, or name the collections to migrate with --collections"
+    if collection.on_request:
+        remedy = "only newer versions of KAI have it; leave it out of --collections, for `all` does not ask for it"
+    return f"Collection not found: collection {collection.name!r} does not exist on {server.url}; {remedy}"
 
 
 def _refuse_recreate(
