@@ -20,6 +20,7 @@ class Entry(NamedTuple):
 COMMANDS: Final[dict[str, Entry]] = {
     "run": Entry("migration.cli.run", "Compute every document's embedding again."),
     "verify": Entry("migration.cli.verify", "Check that what stands on the server is what should."),
+    "watch": Entry("migration.cli.watch", "Show how far a run is, while it is under way."),
     "release": Entry("migration.cli.release", "Let a run go on that holds before its point of no return."),
     "tune": Entry("migration.cli.tune", "Change how fast a run goes while it is under way."),
     "rollback": Entry("migration.cli.rollback", "Put the vectors back that a run replaced."),

@@ -172,18 +172,20 @@ def execute(
     if result.rehearsed:
         ended = "rehearsed"
         states = {} if _has_written(context) else dict.fromkeys((DONE, SOME_FAILED), "rehearsed")
-    context.status.end(
-        ended,
-        done=sum(each.outcome.success for each in results if each.outcome),
-        failed=result.failed,
-        seconds=context.meter.seconds,
-    )
     try:
         totals = {each.name: each.summary() for each in results}
         context.ledger.finish_run(context.run.id, states.get(result.exit_status, "stopped"), totals)
         measures.note(context.meter, sum(each.outcome.written for each in results if each.outcome))
     except LedgerError as error:
-        result = replace(result, unnoted=str(error))
+        result, ended = replace(result, unnoted=str(error)), "stopped"
+    # The last word, once the ledger has its own: whoever watches goes by it.
+    context.status.end(
+        ended,
+        done=sum(each.outcome.success for each in results if each.outcome),
+        failed=result.failed,
+        seconds=context.meter.seconds,
+        exit_status=result.exit_status,
+    )
     return replace(result, metrics=measures.whole)
 
 

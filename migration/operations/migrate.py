@@ -24,7 +24,7 @@ from migration.operations.follow import follow
 from migration.operations.measure import Measures
 from migration.operations.moments import hooks_of, refuse_unusable_options, refuse_without_moment, with_notes
 from migration.operations.record import call_of_migration
-from migration.operations.results import DONE, RunResult
+from migration.operations.results import DONE, REFUSED, RunResult
 from migration.operations.same_model import disown, recognise
 from migration.operations.setup import (
     LOCK_PATIENCE,
@@ -182,7 +182,7 @@ def _run(session: Session, plan: Plan) -> RunResult:
         hooks = hooks_of(session, plan)
         context = stack.enter_context(running(session, ledger, names, begin, lambda: _figures(session), hooks))
         if why := context.hooks.call("before-start", phase="starting"):
-            context.status.end("refused", done=0, failed=0, seconds=0.0)
+            context.status.end("refused", done=0, failed=0, seconds=0.0, exit_status=REFUSED)
             ledger.finish_run(context.run.id, _state_before(before_it))
             raise Refused(f"--hooks: before-start failed: {why}")
         measures = Measures(ledger, context.run.id, embedding.model)

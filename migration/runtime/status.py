@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,47 @@ def status_file(home: Path, run: str) -> Path:
     return home / "runs" / run / "status.json"
 
 
-def read_status(home: Path, run: str) -> dict[str, Any] | None:
-    """What the status of a run says, if the run is under way: its file is young, and its process alive."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the status of a run says.
+
+    Attributes:
+        facts: as its file has them.
+        is_under_way: whether it has not ended, its file is young, and its process is alive.
+    """
+
+    facts: dict[str, Any]
+    is_under_way: bool
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it came to an end of its own; neither this nor under way is one that died."""
+        return bool(self.facts["ended"])
+
+
+def look_at(home: Path, run: str) -> Reading | None:
+    """What the status of a run says, whether or not it is under way; None where there is none to be read."""
     file = status_file(home, run)
     try:
-        if file.stat().st_mtime <= time.time() - _DEAD_AFTER:
-            return None
+        is_young = file.stat().st_mtime > time.time() - _DEAD_AFTER
         facts: dict[str, Any] = orjson.loads(file.read_bytes())
         is_here = facts["host"] == socket.gethostname()
-        return None if facts["ended"] or (is_here and not is_running(facts["pid"])) else facts
+        lives = is_young and not facts["ended"] and (not is_here or is_running(facts["pid"]))
+        return Reading(facts, lives)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def read_status(home: Path, run: str) -> dict[str, Any] | None:
+    """What the status of a run says, if the run is under way."""
+    reading = look_at(home, run)
+    return reading.facts if reading is not None and reading.is_under_way else None
+
+
+def runs_under_way(home: Path) -> list[str]:
+    """The names of this home's runs that are under way."""
+    names = sorted(file.parent.name for file in home.glob("runs/*/status.json"))
+    return [name for name in names if read_status(home, name) is not None]
 
 
 def is_running(pid: int) -> bool:
@@ -95,10 +126,11 @@ class Status:
             self._of_the_phase.update(facts)
         self._write()
 
-    def end(self, phase: str, *, done: int, failed: int, seconds: float) -> None:
+    def end(self, phase: str, *, done: int, failed: int, seconds: float, exit_status: int) -> None:
         """The last word: how it ended, and the totals of all collections."""
         with self._lock:
-            self._facts.update(phase=phase, collection=None, total=done + failed, done=done, failed=failed, ended=True)
+            self._facts.update(phase=phase, collection=None, total=done + failed, done=done, failed=failed)
+            self._facts.update(ended=True, exit_status=exit_status)
             self._of_the_phase = {}
             self._phase_began = time.monotonic() - seconds
         self._write()
@@ -124,7 +156,8 @@ class Status:
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
-        """Write the file while the block runs."""
+        """Write the file while the block runs: at once, for what stands there may be an earlier start's last word."""
+        self._write()
         thread = threading.Thread(target=self._keep, name="status", daemon=True)
         thread.start()
         try:
