@@ -67,6 +67,8 @@ class SettingsError(Exception):
 class TypesenseSettings:
     """Where Typesense is. `timeout` is the user's own, in seconds; imports may need longer.
 
+    `ca_file` has certificates of authorities (PEM) that are trusted beside the usual ones; None for those alone.
+
     Of a cluster, `nodes` are the base URLs of all nodes, and host, port and protocol those of the one by which the
     cluster is known: the one that TYPESENSE_HOST and TYPESENSE_PORT name, if it is one of them, else the first in
     alphabetical order. So the order in which they are written does not count, nor which of them leads.
@@ -78,6 +80,7 @@ class TypesenseSettings:
     api_key: str = field(default="", repr=False)
     timeout: float = 60.0
     nodes: tuple[str, ...] = ()
+    ca_file: Path | None = None
 
     @property
     def url(self) -> str:
@@ -279,6 +282,7 @@ def _read_typesense(reader: Reader) -> TypesenseSettings:
         protocol=reader.protocol("TYPESENSE_PROTOCOL", "http"),
         api_key=reader.key("TYPESENSE_API_KEY", required_for="Typesense"),
         timeout=reader.seconds("TYPESENSE_TIMEOUT", 60.0),
+        ca_file=reader.certificates("TYPESENSE_CA_FILE"),
     )
     nodes = reader.nodes("TYPESENSE_NODES")
     if not nodes:

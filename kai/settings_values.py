@@ -187,6 +187,23 @@ class Reader:
             self.problem(variable, f"{_quoted(value)} is in the home folder of nobody; {remedy}")
             return default
 
+    def certificates(self, variable: str) -> Path | None:
+        """A file of certificates in PEM form that can be read."""
+        remedy = "write the path of a file with the authority's certificate in PEM form"
+        value = self._printable(variable, remedy)
+        if not value:
+            return None
+        import ssl
+
+        try:
+            file = Path(value).expanduser()
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
+        except (OSError, RuntimeError) as error:  # What ssl raises is an OSError, without a file's name.
+            reason = "has no certificate in PEM form" if isinstance(error, ssl.SSLError) else "cannot be read"
+            self.problem(variable, f"{_quoted(value)} {reason}; {remedy}")
+            return None
+        return file
+
     def ledger_url(self, variable: str) -> str | None:
         remedy = "write an SQLAlchemy URL such as postgresql+psycopg://user:password@host/database"
         value = self._printable(variable, remedy)

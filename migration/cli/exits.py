@@ -59,7 +59,7 @@ def answer(
     except (CollectionsError, Held, LedgerError, CacheError, BackupError) as error:
         problems = [str(error)]
     except TypesenseError as error:
-        problems = [f"Typesense: {error}"]
+        problems = [f"{error.setting}: Typesense: {error}" if error.setting else f"Typesense: {error}"]
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         problems = [f"{where}{error.strerror or error} (see MIGRATION_HOME)"]
