@@ -10,9 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
+
+from migration.cli.completion import collection_names
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 Command = Callable[..., int]
 """Returns the exit status."""
@@ -69,6 +74,13 @@ class SeveralValues(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Repeat the option before each of its values, which is the form that click knows."""
         return super().parse_args(ctx, spread("--collections", args))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """After one name of a collection, also further ones."""
+        found = super().shell_complete(ctx, incomplete)
+        if ctx.params.get("collections") and not incomplete.startswith("-"):
+            found += collection_names(ctx, None, incomplete)
+        return found
 
 
 def spread(option: str, args: Sequence[str]) -> list[str]:

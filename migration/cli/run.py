@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from migration.cli.completion import collection_names
 from migration.cli.options import (
     ENV_FILE,
     FILE,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     "--collections",
     multiple=True,
     metavar="NAME...",
+    shell_complete=collection_names,
     help="Collections to migrate: one or several names, also comma-separated or repeated; `all` for all. "
     "[default: all]",
 )

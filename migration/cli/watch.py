@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from migration.cli.completion import run_names
 from migration.cli.layout import amount, percent, plain, seconds, usd
 from migration.cli.options import Invocation, Number, settings_options
 
@@ -25,7 +26,7 @@ _NO_BAR: Final = "{desc} [{postfix}]"
 
 
 @click.command("watch")
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=run_names)
 @click.option(
     "--interval",
     type=Number(0.2, 3600.0),

@@ -5,18 +5,28 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+import click
 from tqdm import tqdm
 from tqdm.utils import ObjectWrapper
 
 from kai.settings import redact
 
 RULE = "=" * 60
+_COLOURS: Final = (
+    (re.compile(r"\bPASS\b"), "green"),
+    (re.compile(r"\b(FAIL|died)\b"), "red"),
+    (re.compile(r"\bNOT CHECKED\b"), "yellow"),
+    (re.compile(r"^\s*(! .*|\? .*|Note:)"), "yellow"),
+    (re.compile(r"^\s*(Refused|Stopped|Failed)\b"), "red"),
+)
+"""What stands out at a terminal: verdicts wherever they stand, and the beginnings of lines that need attention."""
 
 
 def prepare_streams() -> None:
@@ -41,6 +51,20 @@ class _Lenient(ObjectWrapper):
         """Pass on what was written, if anybody takes it."""
         with contextlib.suppress(OSError, ValueError):
             self._wrapped.flush()
+
+
+def shows_colours(stream: TextIO) -> bool:
+    """Whether the stream is a terminal that has colours, or FORCE_COLOR says so; never where NO_COLOR is set."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (stream.isatty() and os.environ.get("TERM") != "dumb")
+
+
+def coloured(text: str) -> str:
+    """The line with colours in it; its letters stay as they are."""
+    for pattern, colour in _COLOURS:
+        text = pattern.sub(lambda found, colour=colour: click.style(found[0], fg=colour), text)  # type: ignore[misc]
+    return text
 
 
 def write_line(text: str, stream: TextIO) -> None:
@@ -98,7 +122,8 @@ class Console:
 
     def _write(self, text: str, stream: TextIO) -> None:
         if not self._silent:
-            write_line(redact(text, self._secrets), stream)
+            line = redact(text, self._secrets)
+            write_line(coloured(line) if shows_colours(stream) else line, stream)
 
 
 SILENT: Final = Console(silent=True)
