@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote
 
 from kai.address import canonical_address, canonical_url
 from kai.models import EmbeddingSettings, find_model, usual_model
-from kai.settings_values import DEFAULT_TASK_TYPE, ChosenStrategy, Problem, Reader
+from kai.settings_values import DEFAULT_TASK_TYPE, ChosenStrategy, LogFormat, Problem, Reader
 
 __all__ = [
     "DEFAULT_ENV_FILE",
@@ -28,6 +28,7 @@ __all__ = [
     "DEFAULT_TASK_TYPE",
     "ChosenStrategy",
     "EmbeddingSettings",
+    "LogFormat",
     "Need",
     "Problem",
     "Settings",
@@ -109,6 +110,7 @@ class Settings:
         home: Where ledger, backups and reports live.
         ledger_url: SQLAlchemy URL of the ledger; `None` for SQLite in `home`.
         strategy: How vectors are replaced where a command does not say it.
+        log_format: How is told on standard error what is done, where a command does not say it.
     """
 
     embedding: EmbeddingSettings
@@ -121,6 +123,7 @@ class Settings:
     home: Path = DEFAULT_HOME
     ledger_url: str | None = field(default=None, repr=False)
     strategy: ChosenStrategy = "auto"
+    log_format: LogFormat = "text"
 
     @property
     def provider_server(self) -> str | None:
@@ -215,6 +218,7 @@ def load_settings(
         home=reader.folder("MIGRATION_HOME", DEFAULT_HOME),
         ledger_url=reader.ledger_url("MIGRATION_LEDGER_URL"),
         strategy=reader.strategy("MIGRATION_STRATEGY"),
+        log_format=reader.log_format("MIGRATION_LOG_FORMAT"),
     )
     passed_over = tuple(prefix for need, prefixes in _VARIABLES_OF.items() if need not in needs for prefix in prefixes)
     problems = [p for p in problems if p in unread or not p.variable.startswith(passed_over)]

@@ -14,6 +14,8 @@ from kai.models import FAMILIES, GOOGLE_TASK_TYPES
 
 ChosenStrategy = Literal["auto", "recreate", "rebuild", "alter", "into", "alias"]
 """What a user may ask for; `auto` is in place, or recreate where the dimensions change and the application rests."""
+LogFormat = Literal["text", "json"]
+"""How a program tells on standard error what it does: to a person, or one JSON object a line."""
 DEFAULT_TASK_TYPE: Final = "RETRIEVAL_QUERY"
 MAX_DIMENSIONS: Final = 100_000
 MAX_TIMEOUT_S: Final = 86_400.0
@@ -83,6 +85,12 @@ class Reader:
                 return cast(ChosenStrategy, known)
         self.problem(variable, f"{_quoted(value)} is no strategy; {remedy}")
         return "auto"
+
+    def log_format(self, variable: str) -> LogFormat:
+        value = (self._stripped(variable) or "text").lower()
+        if value not in get_args(LogFormat):
+            self.problem(variable, f"{_quoted(value)} is no format; write {' or '.join(get_args(LogFormat))}")
+        return "json" if value == "json" else "text"
 
     def task_type(self, variable: str, family: str) -> str | None:
         if family != "google":

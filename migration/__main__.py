@@ -94,15 +94,20 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool)
 )
 @click.option("-v", "--verbose", is_flag=True, help="Say more on standard error. May also follow the command.")
 @click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    help="json: what is told on standard error as one JSON object a line. [default: MIGRATION_LOG_FORMAT, or text]",
+)
+@click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="The version."
 )
 @click.pass_context
-def cli(ctx: click.Context, env_file: Path | None, verbose: bool) -> None:
+def cli(ctx: click.Context, env_file: Path | None, verbose: bool, log_format: str | None) -> None:
     """Re-embed the documents of a Typesense server when the embedding model changes.
 
     `kai-migrate COMMAND --help` tells everything about a command.
     """
-    shared: dict[str, Any] = {"env_file": env_file, "verbose": verbose}
+    shared: dict[str, Any] = {"env_file": env_file, "verbose": verbose, "log_format": log_format}
     ctx.default_map = dict.fromkeys(COMMANDS, shared)
     ctx.obj = _place_of_ledger(env_file)
 

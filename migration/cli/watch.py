@@ -60,8 +60,8 @@ def _shown(console: Console, secrets: tuple[str, ...], *, as_lines: bool) -> Ite
     """What shows an update: as JSON, in a bar where somebody sits before it, else as a line."""
     if as_lines:
         yield lambda update: console.line(json.dumps(plain(_facts(update), secrets), ensure_ascii=False))
-    elif sys.stdout.isatty() and sys.stderr.isatty():
-        with console.progress("", 0) as bar:
+    elif sys.stdout.isatty() and sys.stderr.isatty() and not console.is_for_programs:
+        with console.bar("", 0) as bar:
             yield lambda update: _show(update, console, bar)
     else:
         yield lambda update: console.line(_line(update))

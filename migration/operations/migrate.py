@@ -41,6 +41,7 @@ from migration.runtime import memory
 from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control
 from migration.runtime.hooks import HookName
+from migration.runtime.log import Level
 from migration.runtime.status import wrote_lately
 from migration.strategies.by_strategy import by_strategy
 from migration.strategies.context import MigrationOptions, Outcome, RunContext
@@ -55,6 +56,7 @@ _PROVIDER_PATIENCE: Final = 2.5
 """How much longer than for Typesense a run waits for the provider, whose outages last longer."""
 _LOOKED_AT_FOR_PACE: Final = 20
 """Runs that are asked how fast this server is."""
+_LEVELS: Final[dict[str, Level]] = {"PASS": "info", "FAIL": "error", "NOT CHECKED": "warning"}
 _COPYING: Final = {"recreate": "recreating", "alias": "copying"}
 """What the strategies do that copy what is on disk."""
 
@@ -122,7 +124,7 @@ def _planned(options: MigrationOptions, settings: Settings | None, console: Cons
     collections = selected_collections(options.collections, options.collections_file)
     if options.alias == LATEST:
         raise Refused(f"--alias: {LATEST!r} always names the latest run; choose another")
-    control = Control(pause_file=settings.home / "pause", pace=options.pace, announce=console.warn)
+    control = Control(pause_file=settings.home / "pause", pace=options.pace, announce=console.tell)
     with control.signals(), open_server(settings, console, options.patience, stopped=control.stopped) as server:
         plan = make_plan(server, settings.embedding, collections, options, wrote_lately=wrote_lately(settings.home))
         _refuse_what_loses(plan, options)
@@ -233,7 +235,7 @@ class _Migration:
 
     def tell_completed(self, console: Console, outcome: Outcome) -> None:
         if outcome.success and not outcome.written:
-            console.warn(f"  All {outcome.success} were current already; nothing was written.")
+            console.tell(f"  All {outcome.success} were current already; nothing was written.")
         console.line(f"  Migration complete: {outcome.success} succeeded, {len(outcome.failures)} failed")
 
     def source(self, context: RunContext, _stack: contextlib.ExitStack) -> Embedded:
@@ -253,7 +255,7 @@ class _Migration:
         context.status.phase("verifying", collection=plan.name)
         checks = check_run(context, self.embedder, plan, _schema_of(context, plan), outcome)
         outcome.verdict = record_verdict(context.ledger, context.run, plan.name, checks).verdict
-        context.console.warn(f"  Verification: {outcome.verdict}")
+        context.console.warn(f"  Verification: {outcome.verdict}", level=_LEVELS[outcome.verdict])
         for check in checks:
             tell = context.console.detail if check.passed else context.console.warn
             tell(f"    {told(check)}")

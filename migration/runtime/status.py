@@ -96,11 +96,18 @@ class Status:
     Args:
         path: the file; its folder is made. None writes nothing.
         figures: called for the numbers that are to go in beside the phase (requests, tokens, spent, …).
+        told: called with `phase` and its facts at each change of phase, with `ended` and the totals at the end.
     """
 
-    def __init__(self, path: Path | None, figures: Callable[[], dict[str, Any]] = dict) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        figures: Callable[[], dict[str, Any]] = dict,
+        told: Callable[..., object] = lambda _event, **_facts: None,
+    ) -> None:
         self._path = path
         self._figures = figures
+        self._told = told
         self._facts: dict[str, Any] = {
             "phase": "starting",
             "pid": os.getpid(),
@@ -119,6 +126,7 @@ class Status:
             self._of_the_phase = {}
             self._phase_began = time.monotonic()
         self._write()
+        self._told("phase", phase=phase, collection=collection, total=total)
 
     def say(self, **facts: Any) -> None:
         """Facts of this phase alone, beside those that every phase has."""
@@ -134,6 +142,8 @@ class Status:
             self._of_the_phase = {}
             self._phase_began = time.monotonic() - seconds
         self._write()
+        totals = {"done": done, "failed": failed, "seconds": round(seconds, 3), "exit_status": exit_status}
+        self._told("ended", phase=phase, collection=None, **totals)
 
     def add(self, done: int = 0, failed: int = 0) -> None:
         """Count documents of the phase."""
