@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from migration.operations.backup import back_up, prune_backups
     from migration.operations.compare import compare
+    from migration.operations.discover import discover
     from migration.operations.explain import explain
     from migration.operations.finish import finish
     from migration.operations.history import describe_run, list_models, list_runs
@@ -24,19 +25,21 @@ if TYPE_CHECKING:
     from migration.operations.under_way import release, tune
     from migration.operations.unfinished import list_unfinished
     from migration.operations.verify import verify
+    from migration.operations.watch import watch
     from migration.strategies.context import MigrationOptions
     from migration.strategies.plan import Plan
     from migration.strategies.refusals import Refused
 
 __all__ = [
-    "MigrationOptions", "Plan", "Refused", "RunResult", "back_up", "compare", "describe_run", "explain", "finish",
-    "label_run", "list_models", "list_runs", "list_unfinished", "migrate", "preview", "prune_backups", "release",
-    "restore", "rollback", "search", "tune", "verify",
+    "MigrationOptions", "Plan", "Refused", "RunResult", "back_up", "compare", "describe_run", "discover", "explain",
+    "finish", "label_run", "list_models", "list_runs", "list_unfinished", "migrate", "preview", "prune_backups",
+    "release", "restore", "rollback", "search", "tune", "verify", "watch",
 ]  # fmt: skip
 
 _PLACES = {
     "operations.backup": ("back_up", "prune_backups"),
     "operations.compare": ("compare",),
+    "operations.discover": ("discover",),
     "operations.results": ("RunResult",),
     "operations.explain": ("explain",),
     "operations.finish": ("finish",),
@@ -48,6 +51,7 @@ _PLACES = {
     "operations.under_way": ("release", "tune"),
     "operations.unfinished": ("list_unfinished",),
     "operations.verify": ("verify",),
+    "operations.watch": ("watch",),
     "strategies.context": ("MigrationOptions",),
     "strategies.plan": ("Plan",),
     "strategies.refusals": ("Refused",),

@@ -130,6 +130,15 @@ def test_also_the_providers_own_address_is_recorded_for_another_may_be_set_by_th
     assert environment["EMBEDDING_TASK_TYPE"] == "CLUSTERING"
 
 
+def test_the_file_of_an_authority_is_recorded_by_its_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(EmbeddingSettings("local", "m", 64), replace(TYPESENSE, ca_file=Path("ours.pem")))
+    environment = call_of_migration(MigrationOptions(), settings).environment or {}
+    assert environment["TYPESENSE_CA_FILE"] == str(tmp_path / "ours.pem")
+
+
 def test_a_cluster_is_recorded_by_its_nodes() -> None:
     nodes = ("http://a:8108", "http://b:8108")
     settings = Settings(EmbeddingSettings("local", "m", 64), replace(TYPESENSE, nodes=nodes))
