@@ -76,23 +76,21 @@ def write_new(file: Path, text: str, *, force: bool) -> None:
     """Write a file, whole or not at all.
 
     Raises:
-        Refused: there is one already, and it is not to be replaced.
-        OSError: it cannot be written.
+        Refused: there is one already, and it is not to be replaced, or it cannot be written.
     """
-    if force:
-        temporary = file.with_name(f".{file.name}.tmp")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(file)
-        return
+    temporary = file.with_name(f".{file.name}.tmp")
     try:
-        with file.open("x", encoding="utf-8") as stream:
-            stream.write(text)
+        temporary.write_text(text, encoding="utf-8")
+        if not force:
+            file.touch(exist_ok=False)  # What has come meanwhile is not replaced either.
+        temporary.replace(file)
     except FileExistsError as error:
         raise Refused(f"--output: {file} is there already; name another file, or replace it with --force") from error
-    except BaseException:
+    except OSError as error:
+        raise Refused(f"--output: {file} cannot be written: {error.strerror or error}") from error
+    finally:
         with contextlib.suppress(OSError):
-            file.unlink()
-        raise
+            temporary.unlink(missing_ok=True)
 
 
 def _part(proposal: Proposal) -> str:

@@ -76,9 +76,9 @@ def discover(
 
     Raises:
         SettingsError: the settings cannot be used.
-        Refused: Typesense cannot be read, has no embedding field, or the file is there already.
+        Refused: Typesense cannot be read, has no embedding field, or the file is there already or cannot be
+            written.
         LedgerError: the ledger cannot be read.
-        OSError: the file cannot be written.
     """
     settings = settings or load_settings(needs=TYPESENSE_ONLY)
     if output is not None and output.exists() and not force:
@@ -128,9 +128,7 @@ def _proposals(
     """What a collection's embedding fields may be, the likeliest first and the others left out beside it."""
     name, names = str(schema["name"]), {str(each["name"]) for each in everything}
     leading = sorted(alias for alias, target in aliases.items() if target == name and alias not in names)
-    kai = described_as({each.name: each for each in KAI_COLLECTIONS}, name, aliases)
-    if kai is not None:
-        kai = replace(kai, embedding_field=serving_field(schema, kai.embedding_field))
+    kai = _as_kai_has_it(schema, aliases)
     next_ = next_of(schema)
     leaving = "" if next_ is None else next_.of if next_.phase == "contracting" else next_.field
     candidates = [field for field in _embedding_fields(schema, kai) if field["name"] != leaving]
@@ -150,6 +148,14 @@ def _proposals(
     ]
     found.sort(key=lambda each: (bool(each.left_out), each.is_guess))
     return [found[0], *(_beside(each, found[0]) for each in found[1:])] if found else []
+
+
+def _as_kai_has_it(schema: Schema, aliases: Mapping[str, str]) -> EmbeddedCollection | None:
+    """KAI's description of a collection, by the field that serves now; None for another's of the same name."""
+    known = described_as({each.name: each for each in KAI_COLLECTIONS}, str(schema["name"]), aliases)
+    if known is None or not {field["name"] for field in schema["fields"]}.issuperset(known.text_fields):
+        return None
+    return replace(known, embedding_field=serving_field(schema, known.embedding_field))
 
 
 def _embedding_fields(schema: Schema, kai: EmbeddedCollection | None) -> list[dict[str, Any]]:

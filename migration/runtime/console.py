@@ -24,7 +24,7 @@ from migration.runtime.log import Level, Log
 RULE = "=" * 60
 _COLOURS: Final = (
     (re.compile(r"\bPASS\b"), "green"),
-    (re.compile(r"\b(FAIL|died)\b"), "red"),
+    (re.compile(r"\bFAIL\b"), "red"),
     (re.compile(r"\bNOT CHECKED\b"), "yellow"),
     (re.compile(r"^\s*(! .*|\? .*|Note:)"), "yellow"),
     (re.compile(r"^\s*(Refused|Stopped|Failed)\b"), "red"),

@@ -152,6 +152,22 @@ def test_a_file_that_is_there_is_replaced_only_if_told_to(ask: Invoke, world: Wo
     assert file.read_text() == "mine"
     assert ask("--output", str(file), "--force").status == 0
     assert list(load_collections(file)) == ["articles_1"]
+    assert [each.name for each in tmp_path.glob("*mine*")] == ["mine.toml"]
+
+
+def test_a_file_in_a_folder_that_is_not_there_is_refused(ask: Invoke, world: World, tmp_path: Path) -> None:
+    create(world, articles(), [written(1)])
+    answer = ask("--output", str(tmp_path / "nowhere" / "mine.toml"))
+    assert answer.status == 2
+    assert "mine.toml cannot be written: No such file or directory" in answer.text
+
+
+def test_a_collection_that_has_only_the_name_of_kais_is_looked_at_like_any_other(ask: Invoke, world: World) -> None:
+    fields = [field("label"), field("skill_embedding", "float[]", num_dim=4)]
+    world.http.post("/collections", json={"name": "skills", "fields": fields}).raise_for_status()
+    world.import_("skills", [{"id": "1", "label": "can sail a boat", "skill_embedding": VECTOR}])
+    (proposal,) = ask("--json").json["proposals"]
+    assert (proposal["template"], proposal["known_by"]) == ("{label}", "")
 
 
 def test_a_server_without_embeddings_is_told(ask: Invoke, world: World) -> None:
