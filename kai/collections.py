@@ -76,7 +76,8 @@ KAI_COLLECTIONS: Final = (
 )
 """What KAI embeds. Default instructions never get an embedding; the application lists them unconditionally.
 
-The last two came later and not every KAI has them. Skills that are not active are embedded like the others: one that
+The last two came later, and not every KAI has them. Their templates are taken from KAI's schemas, not from its code, so
+that whoever migrates them is told to compare. Skills that are not active are embedded like the others: one that
 is switched on again keeps the vector that it has.
 """
 

@@ -199,6 +199,8 @@ def _proposal(
     )
     if kai is not None and kai.embedding_field == field_name:
         known = replace(proposal, template=kai.template, filter_by=kai.filter_by, filter_guess="", left_out=kai.skipped)
+        if kai.on_request:
+            return replace(known, reason="it is taken from KAI's schema, not from its code")
         return replace(known, known_by="KAI embeds it so")
     if embed := field.get("embed"):
         template = " ".join(f"{{{source}}}" for source in embed.get("from", ()))

@@ -170,6 +170,14 @@ def test_a_collection_that_has_only_the_name_of_kais_is_looked_at_like_any_other
     assert (proposal["template"], proposal["known_by"]) == ("{label}", "")
 
 
+def test_the_templates_of_kais_newer_collections_are_marked_as_guesses(ask: Invoke, world: World) -> None:
+    fields = [field("content_text"), field("memory_embedding", "float[]", num_dim=4)]
+    world.http.post("/collections", json={"name": "kai_memories", "fields": fields}).raise_for_status()
+    text = ask().text
+    assert "# GUESS, the template: it is taken from KAI's schema, not from its code" in text
+    assert 'template = "{content_text}" # GUESS' in text
+
+
 def test_a_server_without_embeddings_is_told(ask: Invoke, world: World) -> None:
     create(world, {"name": "plain", "fields": [field("title")]}, [])
     answer = ask()

@@ -30,6 +30,7 @@ def test_they_are_migrated_when_they_are_named_and_not_with_all(world: World, pr
     assert world.state(VECTORS) == before
     done = world.run("--collections", "skills", "kai_memories", **openai(provider, 8))
     assert done.status == 0, done.text
+    assert "the template '{content_text}' is taken from KAI's schema of 'kai_memories'" in done.err
     for name, embedding in VECTORS.items():
         stored = world.documents(name)["1"]
         wanted = provider.vector_for(TEXTS[name], dimensions=8)
