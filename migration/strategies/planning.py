@@ -296,8 +296,8 @@ def _first_to_know(
     mark, old = plan.leftover, plan.old_dimensions
     if plan.collection.on_request:
         yield (
-            f"the template {plan.collection.template!r} is taken from KAI's schema of {plan.collection.name!r}: compare "
-            "it with what your version of KAI embeds, and name another in a collections file where it differs"
+            f"the template {plan.collection.template!r} is taken from KAI's schema of {plan.collection.name!r}; "
+            "compare it with what your version of KAI embeds, and name another in a collections file where it differs"
         )
     if mark is not None:
         is_wanted = plan.strategy == "recreate" and mark.fingerprint == target
