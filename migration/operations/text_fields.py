@@ -25,7 +25,7 @@ _OF_TEXTS: Final = frozenset({
     "paragraph", "article", "note", "notes", "transcript",
 })
 # fmt: on
-_UNWRITABLE: Final = frozenset("{}:!")
+_UNWRITABLE: Final = frozenset("{}[]:!")
 """Characters that mean something else in a template."""
 _DEEPEST: Final = 3
 _CATEGORY: Final = 20

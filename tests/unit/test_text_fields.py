@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kai.collections import EmbeddedCollection
@@ -71,6 +71,7 @@ def test_without_documents_names_alone_speak() -> None:
         max_size=6,
     )
 )
+@example([{"[": "two words"}, {"a]": "two words"}])
 def test_whatever_is_found_is_a_template_by_which_a_document_has_a_text(sample: list[dict[str, Any]]) -> None:
     for found in text_fields(schema(), "vector", sample):
         collection = EmbeddedCollection("x", "vector", f"{{{found.name}}}")
