@@ -20,13 +20,14 @@ from urllib.parse import quote, unquote
 from kai.address import canonical_address, canonical_url
 from kai.families import FAMILIES, Family, RequestLimits, Variable, family_of, find_family
 from kai.models import EmbeddingSettings, find_model, request_limits, usual_model
-from kai.settings_values import ChosenStrategy, Problem, Reader
+from kai.settings_values import ChosenStrategy, LogFormat, Problem, Reader
 
 __all__ = [
     "DEFAULT_ENV_FILE",
     "DEFAULT_HOME",
     "ChosenStrategy",
     "EmbeddingSettings",
+    "LogFormat",
     "Need",
     "Problem",
     "Settings",
@@ -64,6 +65,8 @@ class SettingsError(Exception):
 class TypesenseSettings:
     """Where Typesense is. `timeout` is the user's own, in seconds; imports may need longer.
 
+    `ca_file` has certificates of authorities (PEM) that are trusted beside the usual ones; None for those alone.
+
     Of a cluster, `nodes` are the base URLs of all nodes, and host, port and protocol those of the one by which the
     cluster is known: the one that TYPESENSE_HOST and TYPESENSE_PORT name, if it is one of them, else the first in
     alphabetical order. So the order in which they are written does not count, nor which of them leads.
@@ -75,6 +78,7 @@ class TypesenseSettings:
     api_key: str = field(default="", repr=False)
     timeout: float = 60.0
     nodes: tuple[str, ...] = ()
+    ca_file: Path | None = None
 
     @property
     def url(self) -> str:
@@ -101,6 +105,7 @@ class Settings:
         home: Where ledger, backups and reports live.
         ledger_url: SQLAlchemy URL of the ledger; `None` for SQLite in `home`.
         strategy: How vectors are replaced where a command does not say it.
+        log_format: How is told on standard error what is done, where a command does not say it.
     """
 
     embedding: EmbeddingSettings
@@ -110,6 +115,7 @@ class Settings:
     home: Path = DEFAULT_HOME
     ledger_url: str | None = field(default=None, repr=False)
     strategy: ChosenStrategy = "auto"
+    log_format: LogFormat = "text"
 
     @property
     def family(self) -> Family:
@@ -238,6 +244,7 @@ def load_settings(
         home=reader.folder("MIGRATION_HOME", DEFAULT_HOME),
         ledger_url=reader.ledger_url("MIGRATION_LEDGER_URL"),
         strategy=reader.strategy("MIGRATION_STRATEGY"),
+        log_format=reader.log_format("MIGRATION_LOG_FORMAT"),
     )
     passed_over = tuple(prefix for need, prefixes in _PREFIXES_OF.items() if need not in needs for prefix in prefixes)
     problems = [p for p in problems if p in unread or not p.variable.startswith(passed_over)]
@@ -329,6 +336,7 @@ def _read_typesense(reader: Reader) -> TypesenseSettings:
         protocol=reader.protocol("TYPESENSE_PROTOCOL", "http"),
         api_key=reader.key("TYPESENSE_API_KEY", required_for="Typesense"),
         timeout=reader.seconds("TYPESENSE_TIMEOUT", 60.0),
+        ca_file=reader.certificates("TYPESENSE_CA_FILE"),
     )
     nodes = reader.nodes("TYPESENSE_NODES")
     if not nodes:

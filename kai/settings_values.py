@@ -14,6 +14,8 @@ from kai.families import CUSTOM_PREFIX, FAMILIES, Family, Variable, find_family
 
 ChosenStrategy = Literal["auto", "recreate", "rebuild", "alter", "into", "alias"]
 """What a user may ask for; `auto` is in place, or recreate where the dimensions change and the application rests."""
+LogFormat = Literal["text", "json"]
+"""How a program tells on standard error what it does: to a person, or one JSON object a line."""
 MAX_DIMENSIONS: Final = 100_000
 MAX_TIMEOUT_S: Final = 86_400.0
 _HOST: Final = r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?"
@@ -84,6 +86,12 @@ class Reader:
                 return cast(ChosenStrategy, known)
         self.problem(variable, f"{_quoted(value)} is no strategy; {remedy}")
         return "auto"
+
+    def log_format(self, variable: str) -> LogFormat:
+        value = (self._stripped(variable) or "text").lower()
+        if value not in get_args(LogFormat):
+            self.problem(variable, f"{_quoted(value)} is no format; write {' or '.join(get_args(LogFormat))}")
+        return "json" if value == "json" else "text"
 
     def task_type(self, variable: str, family: Family) -> str | None:
         """As what texts are embedded, in the provider's spelling; None where the family knows no difference."""
@@ -221,6 +229,23 @@ class Reader:
         except RuntimeError:
             self.problem(variable, f"{_quoted(value)} is in the home folder of nobody; {remedy}")
             return default
+
+    def certificates(self, variable: str) -> Path | None:
+        """A file of certificates in PEM form that can be read."""
+        remedy = "write the path of a file with the authority's certificate in PEM form"
+        value = self._printable(variable, remedy)
+        if not value:
+            return None
+        import ssl
+
+        try:
+            file = Path(value).expanduser()
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
+        except (OSError, RuntimeError) as error:  # What ssl raises is an OSError, without a file's name.
+            reason = "has no certificate in PEM form" if isinstance(error, ssl.SSLError) else "cannot be read"
+            self.problem(variable, f"{_quoted(value)} {reason}; {remedy}")
+            return None
+        return file
 
     def ledger_url(self, variable: str) -> str | None:
         remedy = "write an SQLAlchemy URL such as postgresql+psycopg://user:password@host/database"

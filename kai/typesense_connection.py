@@ -11,16 +11,20 @@ from __future__ import annotations
 
 import contextlib
 import math
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final, Self
 from urllib.parse import quote, unquote
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 import tenacity
 import typesense
 
+from kai.address import canonical_url
 from kai.settings import TypesenseSettings
 from kai.typesense_answers import T, TypesenseError, raise_for_status, read_json, translated
 from kai.typesense_nodes import Nodes, NodeSeen
@@ -77,6 +81,7 @@ class Connection:
             base_url=self.url,
             headers={"X-TYPESENSE-API-KEY": settings.api_key},
             timeout=httpx.Timeout(self._timeout, connect=max(settings.timeout, 5.0)),
+            verify=_trusted(settings.ca_file),
             event_hooks={
                 "request": [lambda request: self._nodes.route(request), self._note],
                 "response": [lambda response: self._note(response.request), raise_for_status],
@@ -191,6 +196,16 @@ class Connection:
         return None
 
     @property
+    def proxy(self) -> str:
+        """The proxy that requests go through, as the environment has it, without its login; empty for none."""
+        url = httpx.URL(self.url)
+        proxies = getproxies()
+        proxy = proxies.get(url.scheme) or proxies.get("all")
+        if not proxy or proxy_bypass(url.host):
+            return ""
+        return canonical_url(proxy if "://" in proxy else f"http://{proxy}")
+
+    @property
     def lags(self) -> bool:
         """Whether reads may not show yet what was written: a follower, or a load balancer before several nodes."""
         if self._in_doubt:
@@ -280,3 +295,12 @@ class Connection:
                 yield response
 
         return opened()
+
+
+def _trusted(ca_file: Path | None) -> ssl.SSLContext | bool:
+    """The usual authorities, those of SSL_CERT_FILE or SSL_CERT_DIR where they are set, and those of a file."""
+    if ca_file is None:
+        return True
+    context = httpx.create_ssl_context()
+    context.load_verify_locations(cafile=ca_file)
+    return context

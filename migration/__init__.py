@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from migration.operations.backup import back_up, prune_backups
     from migration.operations.batches import batch_status, cancel_batches, collect_batches
     from migration.operations.compare import compare
+    from migration.operations.discover import discover
     from migration.operations.doctor import doctor
     from migration.operations.embed import EmbedResult, embed
     from migration.operations.evaluate import evaluate
@@ -30,15 +31,16 @@ if TYPE_CHECKING:
     from migration.operations.under_way import release, tune
     from migration.operations.unfinished import list_unfinished
     from migration.operations.verify import verify
+    from migration.operations.watch import watch
     from migration.strategies.context import MigrationOptions
     from migration.strategies.plan import Plan
     from migration.strategies.refusals import Refused
 
 __all__ = [
     "EmbedOptions", "EmbedResult", "MigrationOptions", "Plan", "Refused", "Rule", "RunResult", "back_up",
-    "batch_status", "cancel_batches", "collect_batches", "compare", "describe_run", "doctor", "embed", "evaluate",
-    "explain", "finish", "label_run", "list_evaluations", "list_models", "list_runs", "list_unfinished", "migrate",
-    "preview", "prune_backups", "release", "restore", "rollback", "search", "tune", "verify",
+    "batch_status", "cancel_batches", "collect_batches", "compare", "describe_run", "discover", "doctor", "embed",
+    "evaluate", "explain", "finish", "label_run", "list_evaluations", "list_models", "list_runs", "list_unfinished",
+    "migrate", "preview", "prune_backups", "release", "restore", "rollback", "search", "tune", "verify", "watch",
 ]  # fmt: skip
 
 _PLACES = {
@@ -47,6 +49,7 @@ _PLACES = {
     "operations.backup": ("back_up", "prune_backups"),
     "operations.batches": ("batch_status", "cancel_batches", "collect_batches"),
     "operations.compare": ("compare",),
+    "operations.discover": ("discover",),
     "operations.doctor": ("doctor",),
     "operations.embed": ("EmbedResult", "embed"),
     "operations.evaluate": ("evaluate",),
@@ -61,6 +64,7 @@ _PLACES = {
     "operations.under_way": ("release", "tune"),
     "operations.unfinished": ("list_unfinished",),
     "operations.verify": ("verify",),
+    "operations.watch": ("watch",),
     "strategies.context": ("MigrationOptions",),
     "strategies.plan": ("Plan",),
     "strategies.refusals": ("Refused",),

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class Entry(NamedTuple):
@@ -23,10 +26,12 @@ COMMANDS: Final[dict[str, Entry]] = {
     "evaluate": Entry("migration.cli.evaluate", "Is another model better, before paying for all of it?"),
     "embed": Entry("migration.cli.embed", "Embed ahead: fill the vector cache for the migration that follows."),
     "verify": Entry("migration.cli.verify", "Check that what stands on the server is what should."),
+    "watch": Entry("migration.cli.watch", "Show how far a run is, while it is under way."),
     "release": Entry("migration.cli.release", "Let a run go on that holds before its point of no return."),
     "tune": Entry("migration.cli.tune", "Change how fast a run goes while it is under way."),
     "rollback": Entry("migration.cli.rollback", "Put the vectors back that a run replaced."),
     "finish": Entry("migration.cli.finish", "Take out what a run has replaced, once the application uses the new."),
+    "discover": Entry("migration.cli.discover", "Propose a collections file from the schemas on the server."),
     "list": Entry("migration.cli.list", "List what is unfinished on the server, and what ends it."),
     "history": Entry("migration.cli.history", "List the runs, and whether they get better."),
     "show": Entry("migration.cli.show", "Everything about one run."),
@@ -57,6 +62,14 @@ class LazyGroup(click.Group):
         command: click.Command = import_module(COMMANDS[cmd_name].module).command
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands that begin so, without loading any of them, and the program's own options."""
+        from click.shell_completion import CompletionItem
+
+        found = [CompletionItem(name, help=entry.help) for name, entry in COMMANDS.items()]
+        own = click.Command.shell_complete(self, ctx, incomplete)
+        return [item for item in found if item.value.startswith(incomplete)] + own
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands in the help, without loading any of them."""
         with formatter.section("Commands"):
@@ -84,15 +97,20 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool)
 )
 @click.option("-v", "--verbose", is_flag=True, help="Say more on standard error. May also follow the command.")
 @click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    help="json: what is told on standard error as one JSON object a line. [default: MIGRATION_LOG_FORMAT, or text]",
+)
+@click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="The version."
 )
 @click.pass_context
-def cli(ctx: click.Context, env_file: Path | None, verbose: bool) -> None:
+def cli(ctx: click.Context, env_file: Path | None, verbose: bool, log_format: str | None) -> None:
     """Re-embed the documents of a Typesense server when the embedding model changes.
 
     `kai-migrate COMMAND --help` tells everything about a command.
     """
-    shared: dict[str, Any] = {"env_file": env_file, "verbose": verbose}
+    shared: dict[str, Any] = {"env_file": env_file, "verbose": verbose, "log_format": log_format}
     ctx.default_map = dict.fromkeys(COMMANDS, shared)
     ctx.obj = _place_of_ledger(env_file)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from migration.cli.completion import run_names
 from migration.cli.layout import EVALUATIONS, amount, percent, seconds, section, text, usd
 from migration.cli.options import OWN_COLLECTIONS, Invocation, common_options
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @click.command("compare")
-@click.argument("first", metavar="RUN")
-@click.argument("second", metavar="RUN")
+@click.argument("first", metavar="RUN", shell_complete=run_names)
+@click.argument("second", metavar="RUN", shell_complete=run_names)
 @click.option(
     "--sample",
     type=click.IntRange(1, 10_000),

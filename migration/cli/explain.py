@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from migration.cli.completion import collection_names
 from migration.cli.layout import moment, text
 from migration.cli.options import OWN_COLLECTIONS, Invocation, common_options
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("explain")
-@click.argument("collection", metavar="COLLECTION")
+@click.argument("collection", metavar="COLLECTION", shell_complete=collection_names)
 @click.argument("document_id", metavar="DOCUMENT_ID")
 @click.option("--field", metavar="FIELD", help="The embedding field. [default: the one that serves]")
 @OWN_COLLECTIONS

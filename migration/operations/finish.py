@@ -82,7 +82,7 @@ def finish(
         if not confirmed("\n".join([f"Finish run {name}, once the application uses {made}:", *goes, "Go on?"])):
             raise Refused("not confirmed; give --yes to finish without being asked")
         let_go(server, chosen)
-        control = Control(pause_file=settings.home / "pause", announce=console.warn)
+        control = Control(pause_file=settings.home / "pause", announce=console.tell)
         session = Session(settings=settings, server=server, console=console, control=control)
         server.patience = session.options.patience
 

@@ -25,7 +25,7 @@ from migration.operations.follow import follow
 from migration.operations.measure import Measures
 from migration.operations.moments import hooks_of, refuse_unusable_options, refuse_without_moment, with_notes
 from migration.operations.record import call_of_migration
-from migration.operations.results import DONE, RunResult
+from migration.operations.results import DONE, REFUSED, RunResult
 from migration.operations.same_model import disown, recognise
 from migration.operations.setup import (
     LOCK_PATIENCE,
@@ -43,6 +43,7 @@ from migration.runtime import memory
 from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control
 from migration.runtime.hooks import HookName
+from migration.runtime.log import Level
 from migration.runtime.status import wrote_lately
 from migration.strategies.by_strategy import by_strategy
 from migration.strategies.context import MigrationOptions, Outcome, RunContext
@@ -57,6 +58,7 @@ _PROVIDER_PATIENCE: Final = 2.5
 """How much longer than for Typesense a run waits for the provider, whose outages last longer."""
 _LOOKED_AT_FOR_PACE: Final = 20
 """Runs that are asked how fast this server is."""
+_LEVELS: Final[dict[str, Level]] = {"PASS": "info", "FAIL": "error", "NOT CHECKED": "warning"}
 _COPYING: Final = {"recreate": "recreating", "alias": "copying"}
 """What the strategies do that copy what is on disk."""
 
@@ -126,7 +128,7 @@ def _planned(options: MigrationOptions, settings: Settings | None, console: Cons
     collections = selected_collections(options.collections, options.collections_file)
     if options.alias == LATEST:
         raise Refused(f"--alias: {LATEST!r} always names the latest run; choose another")
-    control = Control(pause_file=settings.home / "pause", pace=options.pace, announce=console.warn)
+    control = Control(pause_file=settings.home / "pause", pace=options.pace, announce=console.tell)
     with control.signals(), open_server(settings, console, options.patience, stopped=control.stopped) as server:
         plan = make_plan(server, settings.embedding, collections, options, wrote_lately=wrote_lately(settings.home))
         _refuse_what_loses(plan, options)
@@ -187,7 +189,7 @@ def _run(session: Session, plan: Plan) -> RunResult:
         hooks = hooks_of(session, plan)
         context = stack.enter_context(running(session, ledger, names, begin, lambda: _figures(session), hooks))
         if why := context.hooks.call("before-start", phase="starting"):
-            context.status.end("refused", done=0, failed=0, seconds=0.0)
+            context.status.end("refused", done=0, failed=0, seconds=0.0, exit_status=REFUSED)
             ledger.finish_run(context.run.id, _state_before(before_it))
             raise Refused(f"--hooks: before-start failed: {why}")
         measures = Measures(ledger, context.run.id, embedding.model)
@@ -238,7 +240,7 @@ class _Migration:
 
     def tell_completed(self, console: Console, outcome: Outcome) -> None:
         if outcome.success and not outcome.written:
-            console.warn(f"  All {outcome.success} were current already; nothing was written.")
+            console.tell(f"  All {outcome.success} were current already; nothing was written.")
         console.line(f"  Migration complete: {outcome.success} succeeded, {len(outcome.failures)} failed")
 
     def source(self, context: RunContext, _stack: contextlib.ExitStack) -> Embedded:
@@ -258,7 +260,7 @@ class _Migration:
         context.status.phase("verifying", collection=plan.name)
         checks = check_run(context, self.embedder, plan, _schema_of(context, plan), outcome)
         outcome.verdict = record_verdict(context.ledger, context.run, plan.name, checks).verdict
-        context.console.warn(f"  Verification: {outcome.verdict}")
+        context.console.warn(f"  Verification: {outcome.verdict}", level=_LEVELS[outcome.verdict])
         for check in checks:
             tell = context.console.detail if check.passed else context.console.warn
             tell(f"    {told(check)}")

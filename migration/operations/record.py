@@ -96,6 +96,8 @@ def environment_of(settings: Settings, *, embeds: bool) -> dict[str, str]:
     }
     if typesense.nodes:
         variables["TYPESENSE_NODES"] = ",".join(typesense.nodes)
+    if typesense.ca_file is not None:
+        variables["TYPESENSE_CA_FILE"] = str(typesense.ca_file.absolute())
     if not embeds:
         return variables
     family = settings.family

@@ -49,7 +49,7 @@ def took(console: Console, whole: MetricsRecord) -> None:
     if whole.requests or whole.cost_usd is not None:
         requests, tokens = whole.requests or 0, whole.tokens or 0
         figures = [f"requests: {requests}", f"tokens: about {tokens}", f"cost: {price(whole.cost_usd)}", *figures]
-    console.warn(", ".join(figures).capitalize())
+    console.tell(", ".join(figures).capitalize())
 
 
 def duration(seconds: float) -> str:

@@ -126,7 +126,7 @@ def restore(
 def _opened(settings: Settings | None, console: Console) -> Iterator[tuple[Session, Ledger]]:
     settings = settings or load_settings(needs=TYPESENSE_ONLY)
     with open_server(settings, console) as server, open_ledger(settings) as ledger:
-        control = Control(pause_file=settings.home / "pause", announce=console.warn)
+        control = Control(pause_file=settings.home / "pause", announce=console.tell)
         yield Session(settings=settings, server=server, console=console, control=control), ledger
 
 

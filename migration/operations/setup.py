@@ -256,6 +256,11 @@ def probe(embedder: Embedder, settings: Settings, text: str = PROBE_TEXT) -> Vec
             "model_missing": f"EMBEDDING_MODEL: there is no model {embedding.model!r}{hint} ({fault.message})",
             "refused": f"EMBEDDING_MODEL, EMBEDDING_DIMENSIONS: the provider refuses the {what}{hint}: {fault.message}",
         }
+        if "certificate verify failed" in fault.message.lower():
+            raise Refused(
+                f"SSL_CERT_FILE, {where}: the certificate of the provider is refused: {fault.message}; where an "
+                "authority of your own issued it, set SSL_CERT_FILE to a file with its certificate (PEM)"
+            ) from error
         hint = ""
         if fault.kind == "not_found" and fault.status and family.where in _ENDS_IN_V1:
             hint = "; the address usually ends in /v1"

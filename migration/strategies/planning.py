@@ -151,10 +151,7 @@ def plan_collection(
     # A dead run dropped the original: the shadow is the full copy, whatever has its name.
     schema = shadow if is_dropped else schema
     if schema is None:
-        raise Refused(
-            f"Collection not found: collection {collection.name!r} does not exist on {server.url}; "
-            "check TYPESENSE_HOST and TYPESENSE_PORT, or name the collections to migrate with --collections"
-        )
+        raise Refused(_not_found(server, collection))
     rebuilding = unfinished_refill(schema)
     if rebuilding is not None and (other := rebuilding["field"].get("name")) != collection.embedding_field:
         raise Refused(
@@ -225,6 +222,13 @@ def plan_collection(
     return replace(plan, hazards=tuple(hazards))
 
 
+def _not_found(server: Typesense, collection: EmbeddedCollection) -> str:
+    remedy = "check TYPESENSE_HOST and TYPESENSE_PORT, or name the collections to migrate with --collections"
+    if collection.on_request:
+        remedy = "only newer versions of KAI have it; leave it out of --collections, for `all` does not ask for it"
+    return f"Collection not found: collection {collection.name!r} does not exist on {server.url}; {remedy}"
+
+
 def _refuse_recreate(
     server: Typesense,
     name: str,
@@ -290,6 +294,11 @@ def _first_to_know(
 ) -> Iterator[str]:
     """What a dead run has left, and what of the options does nothing."""
     mark, old = plan.leftover, plan.old_dimensions
+    if plan.collection.on_request:
+        yield (
+            f"the template {plan.collection.template!r} is taken from KAI's schema of {plan.collection.name!r}; "
+            "compare it with what your version of KAI embeds, and name another in a collections file where it differs"
+        )
     if mark is not None:
         is_wanted = plan.strategy == "recreate" and mark.fingerprint == target
         yield _what_becomes_of(mark, is_wanted=is_wanted, is_dropped=past_the_drop(mark, plan.schema))

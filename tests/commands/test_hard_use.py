@@ -76,7 +76,7 @@ def test_a_progress_bar_outlives_its_reader(monkeypatch: pytest.MonkeyPatch, tak
     stream = io.TextIOWrapper(io.FileIO(writing, "w"), write_through=True)
     monkeypatch.setattr(sys, "stderr", stream)
     done = 0
-    with Console().progress("Migrating", 3) as bar:
+    with Console().bar("Migrating", 3) as bar:
         for _ in range(3):
             done += 1
             bar.update()

@@ -66,7 +66,8 @@ def test_what_was_given_is_given_again(names: list[str]) -> None:
     words = arguments_of("run", given(options))
     assert words[0] == "run"
     found = parsed("run", words[1:])
-    assert MigrationOptions(**{name: value for name, value in found.items() if name != "version"}) == options
+    of_no_run = ("version", "log_format")
+    assert MigrationOptions(**{name: value for name, value in found.items() if name not in of_no_run}) == options
 
 
 def test_a_run_that_held_until_it_was_released_holds_so_again() -> None:
@@ -129,6 +130,15 @@ def test_also_the_providers_own_address_is_recorded_for_another_may_be_set_by_th
     environment = call_of_migration(MigrationOptions(), settings).environment or {}
     assert environment.get(name) == base
     assert environment["EMBEDDING_TASK_TYPE"] == "CLUSTERING"
+
+
+def test_the_file_of_an_authority_is_recorded_by_its_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(EmbeddingSettings("local", "m", 64), replace(TYPESENSE, ca_file=Path("ours.pem")))
+    environment = call_of_migration(MigrationOptions(), settings).environment or {}
+    assert environment["TYPESENSE_CA_FILE"] == str(tmp_path / "ours.pem")
 
 
 def test_a_cluster_is_recorded_by_its_nodes() -> None:
