@@ -164,23 +164,30 @@ def _carry_out(work: Work, via: Via, counted: Counted | None) -> EmbedResult:
             cause = f"the bound of {work.left_out} is reached; run again to go on"
         status = "interrupted" if interrupted else "stopped" if cause else "completed"
         seconds = session.meter.seconds
-        work.status.end(status, done=work.embedded, failed=len(work.failures), seconds=seconds)
-    tokens, cost = _spent(work, began)
-    return EmbedResult(
-        work.model_name,
-        work.options.via,
-        status,
-        counted,
-        work.documents,
-        work.embedded,
-        work.cached,
-        failed,
-        work.without,
-        tokens,
-        cost,
-        round(seconds, 1),
-        cause,
-    )
+        tokens, cost = _spent(work, began)
+        result = EmbedResult(
+            work.model_name,
+            work.options.via,
+            status,
+            counted,
+            work.documents,
+            work.embedded,
+            work.cached,
+            failed,
+            work.without,
+            tokens,
+            cost,
+            round(seconds, 1),
+            cause,
+        )
+        work.status.end(
+            status,
+            done=work.embedded,
+            failed=len(work.failures),
+            seconds=seconds,
+            exit_status=result.exit_status,
+        )
+    return result
 
 
 def _named(work: Work) -> Iterator[FailedDocument]:

@@ -258,7 +258,7 @@ def probe(embedder: Embedder, settings: Settings, text: str = PROBE_TEXT) -> Vec
         }
         if "certificate verify failed" in fault.message.lower():
             raise Refused(
-                f"SSL_CERT_FILE, {where}: the certificate of the provider is refused: {fault.message}; where an "
+                f"SSL_CERT_FILE, {settings.family.where}: the certificate of the provider is refused: {fault.message}; where an "
                 "authority of your own issued it, set SSL_CERT_FILE to a file with its certificate (PEM)"
             ) from error
         hint = ""
