@@ -68,6 +68,8 @@ class Model:
         token_limit: Tokens a single text may have; `None` where there is no limit or the server decides.
         usd_per_million_tokens: List price of input tokens; 0 for models that run on one's own machine.
         takes_dimensions: Whether a request may name `dimensions`. OpenAI refuses it for ada-002 with 400.
+        nests: Whether the first numbers of a vector are the model's vector of fewer dimensions, but for its length
+            (Matryoshka).
     """
 
     family: str
@@ -77,6 +79,7 @@ class Model:
     token_limit: int | None
     usd_per_million_tokens: float
     takes_dimensions: bool = True
+    nests: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +91,10 @@ class RequestLimits:
 
 
 CATALOGUE: Final = (
-    Model("openai", "text-embedding-3-small", Dimensions(1, 1536), 1536, 8192, 0.02),
-    Model("openai", "text-embedding-3-large", Dimensions(1, 3072), 3072, 8192, 0.13),
+    Model("openai", "text-embedding-3-small", Dimensions(1, 1536), 1536, 8192, 0.02, nests=True),
+    Model("openai", "text-embedding-3-large", Dimensions(1, 3072), 3072, 8192, 0.13, nests=True),
     Model("openai", "text-embedding-ada-002", Dimensions(1536, 1536), 1536, 8192, 0.10, takes_dimensions=False),
-    Model("google", "gemini-embedding-001", Dimensions(128, 3072), 768, 2048, 0.15),
+    Model("google", "gemini-embedding-001", Dimensions(128, 3072), 768, 2048, 0.15, nests=True),
     Model("google", "gemini-embedding-2", Dimensions(128, 3072), 768, 8192, 0.20),
     Model("google", "gemini-embedding-2-preview", Dimensions(128, 3072), 768, 8192, 0.20),
     # Ollama serves a model in the length it has, and how long a text may be is the server's setting.
@@ -100,7 +103,7 @@ CATALOGUE: Final = (
     Model("ollama", "mxbai-embed-large", None, 1024, None, 0.0),
     Model("ollama", "bge-m3", None, 1024, None, 0.0),
     Model("ollama", "all-minilm", None, 384, None, 0.0),
-    Model("local", "l2_supercat", Dimensions(64, 256, only=(64, 128, 256)), 256, None, 0.0),
+    Model("local", "l2_supercat", Dimensions(64, 256, only=(64, 128, 256)), 256, None, 0.0, nests=True),
 )
 """The known models. The first of a family is the one that remedies suggest."""
 

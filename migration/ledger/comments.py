@@ -157,7 +157,16 @@ COMMENTS_0006: Final[Comments] = {
     "document_collections": {"field": "Embedding field; empty where an older version, which did not note it, knew one"},
 }
 
-COMMENTS: Final[Comments] = {name: words | COMMENTS_0006.get(name, {}) for name, words in COMMENTS_0005.items()}
+COMMENTS_0009: Final[Comments] = {
+    "document_embeddings": {
+        "cut_from": "Length of the same model's vector that this one was cut from; NULL where it was embedded, "
+        "or where that is not known",
+    },
+}
+
+COMMENTS: Final[Comments] = {
+    name: words | COMMENTS_0006.get(name, {}) | COMMENTS_0009.get(name, {}) for name, words in COMMENTS_0005.items()
+}
 """As the newest revision leaves them."""
 
 

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from kai.models import EmbeddingSettings, estimate_cost, fingerprint
@@ -20,6 +21,7 @@ from migration.ledger.runs import LATEST
 from migration.operations import report
 from migration.operations.checks import TARGET, WORTH_PAYING_FOR, check_run, record_verdict, told, told_wrong
 from migration.operations.execute import execute, running, unfinished
+from migration.operations.fewer_dimensions import offer_cuts
 from migration.operations.follow import follow
 from migration.operations.measure import Measures
 from migration.operations.moments import hooks_of, refuse_unusable_options, refuse_without_moment, with_notes
@@ -45,6 +47,7 @@ from migration.runtime.status import wrote_lately
 from migration.strategies.by_strategy import by_strategy
 from migration.strategies.context import MigrationOptions, Outcome, RunContext
 from migration.strategies.curation import refuse_unusable
+from migration.strategies.cut import cut_ahead, expected
 from migration.strategies.plan import CollectionPlan, Plan
 from migration.strategies.planning import compare_ways, look_at_texts, make_plan, plan_collection, refuse_unwritable
 from migration.strategies.refusals import Refused
@@ -80,14 +83,19 @@ def preview(options: MigrationOptions, settings: Settings | None = None, console
             probe(embedder, session.settings)
             cache = stack.enter_context(VectorCache(home)) if VectorCache.is_in(home) else None
             same = recognise(session, embedder, plan, ledger, cache)
+            offered = offer_cuts(session, embedder, same.told(plan), ledger)
             paces = _paces(session, ledger)
-        memory.loaded()
-        session.server.patience = session.options.patience
-        embedding, stopped = session.settings.embedding, session.control.stopped
-        looked_at = [look_at_texts(session.server, item, embedding, stopped) for item in plan.collections]
-        everything = session.server.collections()
-        compared = [compare_ways(session.server, item, everything, paces) for item in looked_at]
-        return same.told(replace(plan, collections=tuple(compared)))
+            memory.loaded()
+            server = session.server
+            server.patience = session.options.patience
+            embedding, stopped = session.settings.embedding, session.control.stopped
+            looked_at = [
+                look_at_texts(server, item, embedding, stopped, partial(expected, server, ledger, item))
+                for item in offered.collections
+            ]
+        everything = server.collections()
+        compared = [compare_ways(server, item, everything, paces) for item in looked_at]
+        return replace(offered, collections=tuple(compared))
 
 
 def migrate(options: MigrationOptions, settings: Settings | None = None, console: Console = SILENT) -> RunResult:
@@ -147,6 +155,7 @@ def _run(session: Session, plan: Plan) -> RunResult:
         )
         probe(embedder, settings)
         same = recognise(session, embedder, plan, ledger, cache)
+        plan = offer_cuts(session, embedder, plan, ledger, keeps=cache.keeps)
         memory.loaded()
         session.server.patience = options.patience
         provider = {"provider_server": same.server, "model_digest": same.digest}
@@ -240,6 +249,8 @@ class _Migration:
         return Embedded(context, self.plan.collection, self.embedder, self.embedding, self.model)
 
     def carry_out(self, task: Task) -> CollectionPlan:
+        if self.plan.cut is not None:
+            cut_ahead(task, self.plan.cut, self.embedder)
         return by_strategy(task, self._plan_anew)
 
     def _plan_anew(self, context: RunContext) -> CollectionPlan:

@@ -206,6 +206,9 @@ def make_embedder(
         raise Refused(f"EMBEDDING_MODEL: {error}") from error
     except (ImportError, OSError, ValueError) as error:
         raise Refused(f"{_NETWORK}: no connection can be made as these ask for: {error}") from error
+    space = fingerprint(settings.embedding, "")
+    if cache is not None:
+        cache.name(space, settings.embedding)
     throttle = Throttle(options.concurrency, max_rpm=options.max_rpm, max_tpm=options.max_tpm, stopped=stopped)
     session.control.follow(lambda pace: throttle.change(pace.concurrency, max_rpm=pace.rpm, max_tpm=pace.tpm))
     provider = Provider(
@@ -220,10 +223,11 @@ def make_embedder(
     return Embedder(
         provider,
         limits=request_limits(settings.embedding.family),
-        space=fingerprint(settings.embedding, ""),
+        space=space,
         cache=cache,
         meter=session.meter,
         most_tokens=most_tokens,
+        takes_cut=options.from_old is not False,
     )
 
 
