@@ -33,7 +33,7 @@ T = TypeVar("T")
 _FILE: Final = "vectors.sqlite"
 _PAGE: Final = 250
 """Rows read or written at once, which bounds memory."""
-_LITTLE_ENDIAN: Final = np.dtype("<f4")  # the file may move to another machine
+LITTLE_ENDIAN: Final = np.dtype("<f4")  # the file may move to another machine
 
 
 class VectorCache:
@@ -47,13 +47,16 @@ class VectorCache:
     Args:
         home: the folder of the file.
         patience: seconds to wait for a lock of another process.
+
+    Attributes:
+        store: where the rows are.
     """
 
     def __init__(self, home: Path, *, patience: float = 30.0) -> None:
-        self._store = CacheFile(home / _FILE, patience)
+        self.store = CacheFile(home / _FILE, patience)
         self._lock = threading.Lock()
         self._hits: Counter[str] = Counter()
-        self._attempt(lambda _: None, None)
+        self.attempt(lambda _: None, None)
 
     @staticmethod
     def is_in(home: Path) -> bool:
@@ -63,7 +66,7 @@ class VectorCache:
     @property
     def keeps(self) -> bool:
         """Whether it keeps anything: not where there is no place for it."""
-        return not self._store.is_useless
+        return not self.store.is_useless
 
     def close(self) -> None:
         """Note the hits, and close the file. A closed cache that is used again opens it again."""
@@ -71,11 +74,11 @@ class VectorCache:
             hits, self._hits = self._hits, Counter()
             try:
                 if hits:
-                    self._store.attempt(partial(self._note_hits, hits), None, writes=True)
+                    self.store.attempt(partial(self._note_hits, hits), None, writes=True)
             except CacheError:
                 pass  # Nice to know, and nothing to wait or to stop for.
             finally:
-                self._store.close()
+                self.store.close()
 
     def __enter__(self) -> Self:
         return self
@@ -91,7 +94,7 @@ class VectorCache:
         """
         found: dict[bytes, Vector] = {}
         for some in _parts(text_hashes):
-            rows: list[Row] = self._attempt(partial(self._select, "dimensions, vector", space, some, ""), [])
+            rows: list[Row] = self.attempt(partial(self._select, "dimensions, vector", space, some, ""), [])
             stored = [
                 (text_hash, blob)
                 for text_hash, length, blob in rows
@@ -102,12 +105,12 @@ class VectorCache:
 
     def cut_from(self, space: str, text_hashes: Sequence[bytes]) -> dict[bytes, int]:
         """Of vectors that no provider gave, by hash: the length of those of the same model that they were cut from."""
-        query = f"SELECT has_cut FROM {self._store.spaces} WHERE space = {self._store.parameter}"  # noqa: S608
+        query = f"SELECT has_cut FROM {self.store.spaces} WHERE space = {self.store.parameter}"  # noqa: S608
         # Asked first, for it is 2 ms less a page where none is cut, as in nearly every space.
-        has_cut = self._attempt(lambda cursor: cursor.execute(query, [space]).fetchone(), None)
+        has_cut = self.attempt(lambda cursor: cursor.execute(query, [space]).fetchone(), None)
         found: dict[bytes, int] = {}
         for some in _parts(text_hashes) if has_cut is not None and has_cut[0] else ():
-            found.update(self._attempt(partial(self._select, "cut_from", space, some, " AND cut_from IS NOT NULL"), []))
+            found.update(self.attempt(partial(self._select, "cut_from", space, some, " AND cut_from IS NOT NULL"), []))
         return found
 
     def put_many(
@@ -128,70 +131,71 @@ class VectorCache:
         remaining = iter(pairs)
         now = int(time.time())
         while some := list(islice(remaining, _PAGE)):
-            stored = [(text_hash, np.asarray(vector, _LITTLE_ENDIAN).tobytes()) for text_hash, vector in some]
+            stored = [(text_hash, np.asarray(vector, LITTLE_ENDIAN).tobytes()) for text_hash, vector in some]
             # In one order, so that no two machines each wait for a row that the other one holds.
             rows = [
                 (space, text_hash, len(vector), vector.tobytes(), cut_from, now)
                 for text_hash, vector in sorted(_sound(stored), key=lambda pair: pair[0])
             ]
             if rows:
-                self._attempt(partial(self._insert, rows, replaces), None, writes=True)
+                self.attempt(partial(self._insert, rows, replaces), None, writes=True)
 
     def has(self, space: str) -> bool:
         """Whether there is any vector of the space."""
-        query = f"SELECT 1 FROM {self._store.vectors} WHERE space = {self._store.parameter} LIMIT 1"  # noqa: S608
-        return self._attempt(lambda cursor: cursor.execute(query, [space]).fetchone() is not None, False)
+        query = f"SELECT 1 FROM {self.store.vectors} WHERE space = {self.store.parameter} LIMIT 1"  # noqa: S608
+        return self.attempt(lambda cursor: cursor.execute(query, [space]).fetchone() is not None, False)
 
     def forget(self, space: str) -> None:
         """Forget every vector of a space. Raises CacheError as `put_many` does."""
-        query = f"DELETE FROM {self._store.vectors} WHERE space = {self._store.parameter}"  # noqa: S608
-        self._attempt(lambda cursor: cursor.execute(query, [space]), None, writes=True)
+        query = f"DELETE FROM {self.store.vectors} WHERE space = {self.store.parameter}"  # noqa: S608
+        self.attempt(lambda cursor: cursor.execute(query, [space]), None, writes=True)
 
     def name(self, space: str, embedding: EmbeddingSettings) -> None:
         """Say which model a space is of, for those who look into the cache."""
-        mark = self._store.parameter
+        mark = self.store.parameter
         query = (
-            f"INSERT INTO {self._store.spaces} (space, family, model, dimensions, task_type) "  # noqa: S608
+            f"INSERT INTO {self.store.spaces} (space, family, model, dimensions, task_type) "  # noqa: S608
             f"VALUES ({mark}, {mark}, {mark}, {mark}, {mark}) ON CONFLICT (space) DO NOTHING"
         )
         values = [space, embedding.family, embedding.model, embedding.dimensions, embedding.task_type]
-        self._attempt(lambda cursor: cursor.execute(query, values), None, writes=True)
+        self.attempt(lambda cursor: cursor.execute(query, values), None, writes=True)
 
     def count_hits(self, space: str, hits: int) -> None:
         """So many texts found their vectors here; noted when the cache is closed."""
         self._hits[space] += hits
 
-    def _attempt(self, work: Callable[[Any], T], otherwise: T, *, writes: bool = False) -> T:
+    def attempt(self, work: Callable[[Any], T], otherwise: T, *, writes: bool = False) -> T:
+        """Do some work with a cursor of the store, while no other thread does; see `CacheFile.attempt`."""
         with self._lock:
-            return self._store.attempt(work, otherwise, writes=writes)
+            return self.store.attempt(work, otherwise, writes=writes)
 
     # -- statements ------------------------------------------------------------------------------------
 
     def _select(self, columns: str, space: str, hashes: Sequence[bytes], further: str, cursor: Any) -> Any:
-        mark = self._store.parameter
+        mark = self.store.parameter
         marks = ", ".join([mark] * len(hashes))
         query = (
-            f"SELECT text_hash, {columns} FROM {self._store.vectors} "  # noqa: S608
+            f"SELECT text_hash, {columns} FROM {self.store.vectors} "  # noqa: S608
             f"WHERE space = {mark} AND text_hash IN ({marks}){further}"
         )
         return cursor.execute(query, [space, *hashes]).fetchall()
 
     def _insert(self, rows: Sequence[tuple[Any, ...]], replaces: bool, cursor: Any) -> None:
-        marks = ", ".join([self._store.parameter] * 6)
+        marks = ", ".join([self.store.parameter] * 6)
         columns = ("dimensions", "vector", "cut_from", "added_at")
         changes = ", ".join(f"{name} = excluded.{name}" for name in columns)
         query = (
-            f"INSERT INTO {self._store.vectors} (space, text_hash, {', '.join(columns)}) VALUES ({marks}) "  # noqa: S608
+            f"INSERT INTO {self.store.vectors} (space, text_hash, {', '.join(columns)}) VALUES ({marks}) "  # noqa: S608
             f"ON CONFLICT (space, text_hash) DO {f'UPDATE SET {changes}' if replaces else 'NOTHING'}"
         )
         cursor.executemany(query, rows)
         for space in {row[0] for row in rows if row[4] is not None}:
-            mark = self._store.parameter
-            cursor.execute(f"UPDATE {self._store.spaces} SET has_cut = 1 WHERE space = {mark}", [space])  # noqa: S608
+            mark = self.store.parameter
+            cursor.execute(f"UPDATE {self.store.spaces} SET has_cut = 1 WHERE space = {mark}", [space])  # noqa: S608
 
     def _note_hits(self, hits: Counter[str], cursor: Any) -> None:
-        mark = self._store.parameter
-        query = f"UPDATE {self._store.spaces} SET hits = hits + {mark} WHERE space = {mark}"  # noqa: S608
+        mark = self.store.parameter
+        query = f"UPDATE {self.store.spaces} SET hits = hits + {mark} WHERE space = {mark}"  # noqa: S608
         cursor.executemany(query, [(count, space) for space, count in hits.items()])
 
 
@@ -206,7 +210,7 @@ def _sound(stored: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, Vecto
         by_size[len(blob)].append((text_hash, blob))
     by_size.pop(0, None)
     for entries in by_size.values():
-        vectors = np.frombuffer(b"".join(blob for _, blob in entries), dtype=_LITTLE_ENDIAN).reshape(len(entries), -1)
+        vectors = np.frombuffer(b"".join(blob for _, blob in entries), dtype=LITTLE_ENDIAN).reshape(len(entries), -1)
         sound = np.logical_and(np.isfinite(vectors).all(axis=1), vectors.any(axis=1))
         for row in np.flatnonzero(sound).tolist():
             yield entries[row][0], vectors[row]

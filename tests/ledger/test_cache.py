@@ -197,7 +197,7 @@ def test_without_a_place_the_cache_finds_and_keeps_nothing(tmp_path: Path, caplo
 def test_a_full_disk_is_an_error_that_says_so(tmp_path: Path) -> None:
     with VectorCache(tmp_path) as cache:
         cache.put_many("s", pairs(10))
-        connection = cache._store.connection
+        connection = cache.store.connection
         assert connection is not None
         connection.execute("PRAGMA max_page_count=1")
         with pytest.raises(CacheError, match=r"cannot grow.*free some space.*MIGRATION_HOME"):
