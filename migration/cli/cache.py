@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import click
 
 from migration.cli.layout import moment, rows_of, text
-from migration.cli.options import ENV_FILE, VERBOSE, YES, Invocation, age, ask, common_options, size
+from migration.cli.options import ENV_FILE, FILE, VERBOSE, YES, Invocation, age, ask, common_options, size
 
 if TYPE_CHECKING:
     from migration.embedding.cache_upkeep import Space
     from migration.operations.cache import CacheContents, Removed
+    from migration.operations.cache_exchange import Exported, Imported
     from migration.runtime.console import Console
 
 
@@ -73,6 +74,55 @@ def prune_command(
     )
 
 
+@command.command("export")
+@click.argument("file", metavar="FILE.parquet", type=FILE)
+@click.option("--model", metavar="MODEL", help="Only of this model, as for `cache prune`.")
+@common_options
+def export_command(file: Path, model: str | None, invocation: Invocation) -> int:
+    """Write the cache to a Parquet file: model, hash of the text, vector. No text is in it.
+
+    The columns are those that `cache import` reads; see docs/cache.md. Needs the extra `parquet`.
+    """
+    from migration.cli.exits import answer
+    from migration.operations.cache_exchange import export_cache
+
+    return answer(
+        invocation,
+        lambda settings, _: export_cache(file, model=model, settings=settings),
+        _lay_out_exported,
+        needs=(),
+    )
+
+
+@command.command("import")
+@click.argument("file", metavar="FILE.parquet", type=FILE)
+@click.option(
+    "--check",
+    type=click.IntRange(0, 2000),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Embed N of the texts again first, and import nothing if one has another vector. Costs that much.",
+)
+@common_options
+def import_command(file: Path, check: int, invocation: Invocation) -> int:
+    """Bring vectors that were computed elsewhere into the cache, from a Parquet file.
+
+    Each row has a model, a text or its hash, and a vector (docs/cache.md). A vector is checked as one that comes
+    from a provider: length, finite, not zero. Rows that are refused are named, and the exit status is 1. Where the
+    cache has a vector of the text already, that one stays. Needs the extra `parquet`.
+    """
+    from migration.cli.exits import answer
+    from migration.operations.cache_exchange import import_cache
+
+    return answer(
+        invocation,
+        lambda settings, _: import_cache(file, check=check, settings=settings),
+        _lay_out_imported,
+        needs=["embedding"] if check else [],
+    )
+
+
 def _show(invocation: Invocation) -> int:
     from migration.cli.exits import answer
     from migration.operations.cache import cache_contents
@@ -97,6 +147,22 @@ def _lay_out_removed(found: Removed, console: Console) -> None:
     console.line(f"Would remove {what}." if found.is_dry else f"Removed {what}.")
     if not found.is_dry and not found.given_back:
         console.warn("Their room is not given back to the disk; what comes next fills it.")
+
+
+def _lay_out_exported(found: Exported, console: Console) -> None:
+    console.line(f"Wrote {found.entries:,} vectors to {found.file}.")
+    if found.unnamed:
+        console.warn(f"Left out {found.unnamed:,} vectors, because nobody knows which model they are of.")
+
+
+def _lay_out_imported(found: Imported, console: Console) -> None:
+    if found.compared:
+        console.line(f"Compared {found.compared:,} of them with the provider's: the same.")
+    console.line(f"Read {found.rows:,} rows: {found.kept:,} vectors are in the cache, {found.refused:,} refused.")
+    for refused in found.first_refused:
+        console.warn(f"  Refused: row {refused.row}: {refused.reason}")
+    if (more := found.refused - len(found.first_refused)) > 0:
+        console.warn(f"  … and {more:,} more")
 
 
 def _when(value: int) -> str:

@@ -193,7 +193,33 @@ def make_embedder(
     Raises:
         Refused: the family's package is missing, or it has no such model.
     """
-    settings, options, stopped = session.settings, session.options, session.control.stopped
+    return embedder_of(
+        session.settings,
+        session.options,
+        session.control,
+        session.meter,
+        cache=cache,
+        patience=patience,
+        most_tokens=most_tokens,
+    )
+
+
+def embedder_of(
+    settings: Settings,
+    options: MigrationOptions,
+    control: Control,
+    meter: Meter,
+    *,
+    cache: VectorCache | None = None,
+    patience: float = 300.0,
+    most_tokens: int | None = None,
+) -> Embedder:
+    """The same for an operation that asks no Typesense.
+
+    Raises:
+        Refused: the family's package is missing, or it has no such model.
+    """
+    stopped = control.stopped
     if settings.embedding.family == "google" and os.environ.get("GOOGLE_GENAI_USE_VERTEXAI", "").lower() in _TRUE:
         raise Refused(
             "GOOGLE_GENAI_USE_VERTEXAI: Vertex AI is not supported; unset it, the Gemini API takes GOOGLE_API_KEY"
@@ -210,12 +236,12 @@ def make_embedder(
     if cache is not None:
         cache.name(space, settings.embedding)
     throttle = Throttle(options.concurrency, max_rpm=options.max_rpm, max_tpm=options.max_tpm, stopped=stopped)
-    session.control.follow(lambda pace: throttle.change(pace.concurrency, max_rpm=pace.rpm, max_tpm=pace.tpm))
+    control.follow(lambda pace: throttle.change(pace.concurrency, max_rpm=pace.rpm, max_tpm=pace.tpm))
     provider = Provider(
         embeddings,
         settings.embedding.dimensions,
         throttle=throttle,
-        meter=session.meter,
+        meter=meter,
         patience=patience,
         stopped=stopped,
         secrets=settings.secrets,
@@ -225,7 +251,7 @@ def make_embedder(
         limits=request_limits(settings.embedding.family),
         space=space,
         cache=cache,
-        meter=session.meter,
+        meter=meter,
         most_tokens=most_tokens,
         takes_cut=options.from_old is not False,
     )
