@@ -105,6 +105,7 @@ class Settings:
         ollama_api_base: Base URL of the Ollama server; may carry `user:password@`.
         home: Where ledger, backups and reports live.
         ledger_url: SQLAlchemy URL of the ledger; `None` for SQLite in `home`.
+        cache_url: SQLAlchemy URL of the vector cache on PostgreSQL; `None` for SQLite in `home`.
         strategy: How vectors are replaced where a command does not say it.
     """
 
@@ -117,6 +118,7 @@ class Settings:
     ollama_api_base: str = field(default=DEFAULT_OLLAMA_API_BASE, repr=False)
     home: Path = DEFAULT_HOME
     ledger_url: str | None = field(default=None, repr=False)
+    cache_url: str | None = field(default=None, repr=False)
     strategy: ChosenStrategy = "auto"
 
     @property
@@ -133,7 +135,7 @@ class Settings:
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every key and every password in a URL, for `redact`."""
-        urls = (self.ledger_url, self.openai_api_base, self.google_api_base, self.ollama_api_base)
+        urls = (self.ledger_url, self.cache_url, self.openai_api_base, self.google_api_base, self.ollama_api_base)
         keys = (self.typesense.api_key, self.openai_api_key, self.google_api_key)
         passwords = [password for url in urls if url for password in _url_passwords(url)]
         return tuple(dict.fromkeys(secret for secret in (*keys, *passwords) if secret))
@@ -211,6 +213,7 @@ def load_settings(
         ollama_api_base=reader.url("OLLAMA_API_BASE", example=DEFAULT_OLLAMA_API_BASE) or DEFAULT_OLLAMA_API_BASE,
         home=reader.folder("MIGRATION_HOME", DEFAULT_HOME),
         ledger_url=reader.ledger_url("MIGRATION_LEDGER_URL"),
+        cache_url=reader.cache_url("MIGRATION_CACHE_URL"),
         strategy=reader.strategy("MIGRATION_STRATEGY"),
     )
     passed_over = tuple(prefix for need, prefixes in _VARIABLES_OF.items() if need not in needs for prefix in prefixes)

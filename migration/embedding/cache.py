@@ -2,13 +2,15 @@
 
 A vector that was bought but not yet written to Typesense survives a crash here, and a text that turns up
 again, in another document, collection or run, finds its vector. Rows are keyed by the fingerprint of the
-embedding space and the SHA-256 of the text; the text itself is not kept. The rows are in a file of this machine.
+embedding space and the SHA-256 of the text; the text itself is not kept. The rows are in a file of this machine, or
+on a server that several machines share.
 
 The cache is worth money but never correctness: a file that is damaged is set aside and begun anew.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter, defaultdict
@@ -24,6 +26,7 @@ from kai.models import EmbeddingSettings
 from kai.vectors import Vector
 from migration.embedding.cache_errors import CacheError
 from migration.embedding.cache_file import CacheFile
+from migration.embedding.cache_server import CacheServer
 
 __all__ = ["CacheError", "VectorCache"]
 
@@ -37,9 +40,9 @@ LITTLE_ENDIAN: Final = np.dtype("<f4")  # the file may move to another machine
 
 
 class VectorCache:
-    """A cache of vectors in one SQLite file, `vectors.sqlite` in the folder `home`, mode 0600.
+    """A cache of vectors in one SQLite file, `vectors.sqlite` in the folder `home`, mode 0600; or on PostgreSQL.
 
-    Every method may be called from any thread; processes may share the file.
+    Every method may be called from any thread; processes may share the file, and machines the server.
 
     A file that is damaged or cannot be read is renamed to `vectors.sqlite.damaged-<time>` with a warning.
     Where even that fails, the cache finds nothing and keeps nothing, with a warning.
@@ -47,21 +50,25 @@ class VectorCache:
     Args:
         home: the folder of the file.
         patience: seconds to wait for a lock of another process.
+        url: SQLAlchemy URL of a PostgreSQL server; None for the file.
 
     Attributes:
         store: where the rows are.
     """
 
-    def __init__(self, home: Path, *, patience: float = 30.0) -> None:
-        self.store = CacheFile(home / _FILE, patience)
+    def __init__(self, home: Path, *, patience: float = 30.0, url: str | None = None) -> None:
+        self.store: CacheFile | CacheServer = CacheServer(url, patience) if url else CacheFile(home / _FILE, patience)
         self._lock = threading.Lock()
         self._hits: Counter[str] = Counter()
         self.attempt(lambda _: None, None)
 
     @staticmethod
-    def is_in(home: Path) -> bool:
-        """Whether there is a cache already; opening one makes it."""
-        return (home / _FILE).exists()
+    def is_in(home: Path, url: str | None = None) -> bool:
+        """Whether there is a cache already; opening one makes it. Raises CacheError where that cannot be asked."""
+        if not url:
+            return (home / _FILE).exists()
+        with contextlib.closing(CacheServer(url, 0.0)) as server:
+            return server.is_there()
 
     @property
     def keeps(self) -> bool:

@@ -73,7 +73,7 @@ class CacheFile:
         """Where it is, for a person."""
         return str(self.path)
 
-    def bytes(self) -> int:
+    def bytes(self, _cursor: object = None) -> int:
         """What it takes on the disk."""
         parts = (self.path.with_name(self.path.name + suffix) for suffix in ("", "-wal"))
         return sum(part.stat().st_size for part in parts if part.exists())

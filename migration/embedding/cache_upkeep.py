@@ -94,7 +94,7 @@ class Upkeep:
 
     def size(self) -> int:
         """What it takes on the disk, with room that was freed and is not given back yet."""
-        return self._cache.attempt(lambda _: self._store.bytes(), 0)
+        return self._cache.attempt(self._store.bytes, 0)
 
     def spaces(self) -> list[Space]:
         """What it holds, the largest first. Reads the whole cache once."""

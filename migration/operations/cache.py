@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from kai.settings import Settings, load_settings
-from migration.embedding.cache import VectorCache
 from migration.embedding.cache_upkeep import Condition, Space, Upkeep
 from migration.ledger import Ledger
-from migration.operations.setup import ledger_if_there
+from migration.operations.setup import cache_is_there, ledger_if_there, open_cache
 from migration.strategies.refusals import Refused
 
 
@@ -116,9 +115,12 @@ def standing_cache(settings: Settings) -> Iterator[Upkeep]:
     Raises:
         Refused: there is none.
     """
-    if not VectorCache.is_in(settings.home):
-        raise Refused(f"MIGRATION_HOME: there is no vector cache in {settings.home} yet; a run makes one")
-    with VectorCache(settings.home) as cache:
+    if not cache_is_there(settings):
+        where = "MIGRATION_CACHE_URL: there is no vector cache on that server"
+        if not settings.cache_url:
+            where = f"MIGRATION_HOME: there is no vector cache in {settings.home}"
+        raise Refused(f"{where} yet; a run makes one")
+    with open_cache(settings) as cache:
         yield Upkeep(cache)
 
 

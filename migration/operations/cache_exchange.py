@@ -16,13 +16,12 @@ import numpy as np
 from kai.models import FAMILIES, GOOGLE_TASK_TYPES, EmbeddingSettings, find_model, fingerprint
 from kai.settings import Settings, load_settings
 from kai.vectors import Vector, WrongVectors, check_vectors, cosine
-from migration.embedding.cache import VectorCache
 from migration.embedding.embed import TextFailure, text_hash
 from migration.embedding.provider import ProviderStopped
 from migration.operations.cache import named_spaces, spaces_of, standing_cache
 from migration.operations.checks import LEAST_COSINE
 from migration.operations.results import DONE, SOME_FAILED
-from migration.operations.setup import BASES, embedder_of
+from migration.operations.setup import BASES, embedder_of, open_cache
 from migration.runtime.control import Control
 from migration.runtime.meter import Meter
 from migration.strategies.context import MigrationOptions
@@ -171,7 +170,7 @@ def import_cache(file: Path, *, check: int = 0, settings: Settings | None = None
     refused: list[RefusedRow] = []
     count_refused = 0
     named: set[str] = set()
-    with VectorCache(settings.home) as cache:
+    with open_cache(settings) as cache:
         if not cache.keeps:
             raise Refused("MIGRATION_HOME: there is no place for the vector cache; see the warning above")
         for batch in _read(file):

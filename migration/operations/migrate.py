@@ -13,7 +13,6 @@ from kai.models import EmbeddingSettings, estimate_cost, fingerprint
 from kai.settings import Settings, load_settings
 from kai.typesense import Schema, TypesenseError
 from kai.typesense_schemas import signature_of, signed
-from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder
 from migration.ledger import Ledger, MetricsRecord, ModelRecord, RunRecord
 from migration.ledger.records import RunState
@@ -29,10 +28,11 @@ from migration.operations.record import call_of_migration
 from migration.operations.results import DONE, RunResult
 from migration.operations.same_model import disown, recognise
 from migration.operations.setup import (
-    LOCK_PATIENCE,
     Session,
+    cache_is_there,
     ledger_if_there,
     make_embedder,
+    open_cache,
     open_ledger,
     open_server,
     probe,
@@ -74,14 +74,14 @@ def preview(options: MigrationOptions, settings: Settings | None = None, console
         Refused: what the run itself would refuse.
     """
     with _planned(options, settings, console) as (session, plan):
-        embedder, home = make_embedder(session), session.settings.home
+        embedder = make_embedder(session)
         with ledger_if_there(session.settings, session.options.patience) as ledger, contextlib.ExitStack() as stack:
             earlier = _earlier(session, ledger, plan) if ledger is not None else None
             refuse_without_moment(plan, options, resumes=earlier is not None)
             if ledger is not None and options.alias is not None and earlier is None:
                 ledger.refuse_taken(options.alias)
             probe(embedder, session.settings)
-            cache = stack.enter_context(VectorCache(home)) if VectorCache.is_in(home) else None
+            cache = stack.enter_context(open_cache(session.settings)) if cache_is_there(session.settings) else None
             same = recognise(session, embedder, plan, ledger, cache)
             offered = offer_cuts(session, embedder, same.told(plan), ledger)
             paces = _paces(session, ledger)
@@ -146,7 +146,7 @@ def _run(session: Session, plan: Plan) -> RunResult:
     with contextlib.ExitStack() as stack:
         ledger = stack.enter_context(open_ledger(settings, options.patience))
         refuse_without_moment(plan, options, resumes=_earlier(session, ledger, plan) is not None)
-        cache = stack.enter_context(VectorCache(settings.home, patience=min(options.patience, LOCK_PATIENCE)))
+        cache = stack.enter_context(open_cache(settings, options.patience))
         embedder = make_embedder(
             session,
             cache=cache,

@@ -185,6 +185,24 @@ def ledger_if_there(settings: Settings, patience: float = LOCK_PATIENCE) -> Iter
         yield ledger
 
 
+def open_cache(settings: Settings, patience: float = LOCK_PATIENCE) -> VectorCache:
+    """The vector cache; a lock of another process is waited for as long as patience lasts.
+
+    Raises:
+        CacheError: it is on a server that cannot be used.
+    """
+    return VectorCache(settings.home, patience=min(patience, LOCK_PATIENCE), url=settings.cache_url)
+
+
+def cache_is_there(settings: Settings) -> bool:
+    """Whether there is a vector cache already: whoever only looks makes none.
+
+    Raises:
+        CacheError: it is on a server that cannot be asked.
+    """
+    return VectorCache.is_in(settings.home, settings.cache_url)
+
+
 def make_embedder(
     session: Session, *, cache: VectorCache | None = None, patience: float = 300.0, most_tokens: int | None = None
 ) -> Embedder:

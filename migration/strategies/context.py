@@ -124,6 +124,7 @@ class RunContext:
         status: what a script reads.
         hooks: what is carried out at the moments of the run.
         given: collections whose moment was given: they neither hold nor call a hook for it again.
+        cache_url: where the vector cache is; None for `home`.
     """
 
     server: Typesense
@@ -137,6 +138,7 @@ class RunContext:
     status: Status
     hooks: Hooks = field(default_factory=Hooks)
     given: set[str] = field(default_factory=set)
+    cache_url: str | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
