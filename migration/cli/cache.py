@@ -54,7 +54,7 @@ def prune_command(
     """Remove vectors from the cache for good; asks first.
 
     What is removed has to be paid for again where it is needed. Needs at least one of --older-than, --model and
-    --keep-size; given several, all must be met. Not while a run is under way: what it has ready would go too.
+    --keep-size; given several, all must be met. Refused while a run is under way: what it has at hand would go too.
     """
     from migration.cli.exits import answer
     from migration.operations.cache import prune_cache

@@ -12,6 +12,7 @@ from kai.settings import Settings, load_settings
 from migration.embedding.cache_upkeep import Condition, Space, Upkeep
 from migration.ledger import Ledger
 from migration.operations.setup import cache_is_there, ledger_if_there, open_cache
+from migration.runtime.status import read_status
 from migration.strategies.refusals import Refused
 
 
@@ -84,7 +85,7 @@ def prune_cache(
         settings: where it is; None reads `.env` and the environment.
 
     Raises:
-        Refused: there is no condition, no such model, or no cache; or it was not confirmed.
+        Refused: there is no condition, no such model, or no cache; a run is under way; or it was not confirmed.
         CacheError: it cannot be written.
     """
     if older_than is None and model is None and keep_bytes is None:
@@ -102,6 +103,8 @@ def prune_cache(
         if dry_run or not entries:
             return Removed(entries, size, by_model, is_dry=dry_run, given_back=False)
         told = ", ".join(f"{count:,} of {name}" for name, count in by_model.items())
+        if (run := _under_way(settings)) is not None:
+            raise Refused(f"run {run} is under way, and what it has at hand would go too; wait until it has ended")
         if not confirmed(f"Remove {entries:,} vectors ({told}), which would have to be paid for again?"):
             raise Refused("not confirmed; give --yes to go on without being asked")
         removed = cache.prune(condition)
@@ -144,6 +147,12 @@ def spaces_of(spaces: list[Space], words: str) -> list[Space]:
         there = ", ".join(space.name for space in spaces) or "nothing"
         raise Refused(f"--model: the cache holds no vectors of {words!r}; it holds {there}")
     return found
+
+
+def _under_way(settings: Settings) -> str | None:
+    """The name of a run of this home that is under way."""
+    runs = (file.parent.name for file in settings.home.glob("runs/*/status.json"))
+    return next((run for run in runs if read_status(settings.home, run) is not None), None)
 
 
 def _named(space: Space, ledger: Ledger | None) -> Space:

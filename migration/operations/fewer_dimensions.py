@@ -25,6 +25,7 @@ from migration.embedding.provider import ProviderStopped
 from migration.ledger import Ledger
 from migration.operations.setup import BASES, Session
 from migration.strategies.cut import cut_vectors, shortened
+from migration.strategies.next_field import next_of
 from migration.strategies.plan import CollectionPlan, Cut, Plan
 from migration.strategies.refusals import Refused
 from migration.strategies.shadow_state import past_the_drop, unfinished_refill
@@ -126,6 +127,8 @@ def _shrinks(plan: CollectionPlan) -> bool:
     """Whether longer vectors stand there whole; not where a dead run has taken them out."""
     if plan.strategy in ("skipped", "create") or plan.is_swapped or past_the_drop(plan.leftover, plan.schema):
         return False
+    if (beside := next_of(plan.schema)) is not None and beside.phase != "filling":
+        return False  # The second field is filled already.
     return (plan.old_dimensions or 0) > plan.new_dimensions and unfinished_refill(plan.schema) is None
 
 

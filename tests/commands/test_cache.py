@@ -16,6 +16,7 @@ from kai.models import EmbeddingSettings, fingerprint
 from migration.__main__ import cli
 from migration.embedding.cache import VectorCache
 from migration.ledger import Ledger
+from migration.runtime.status import Status, status_file
 from tests.ledger.test_cache import pairs
 
 SMALL = EmbeddingSettings("openai", "text-embedding-3-small", 64)
@@ -167,3 +168,14 @@ def test_a_file_of_an_older_program_gets_what_it_lacks_and_keeps_its_vectors(tmp
             assert all(np.array_equal(found[key], vector) for key, vector in stored)
             assert cache.cut_from("s", [key for key, _ in stored]) == {}
     assert not list(tmp_path.glob("*.damaged-*"))
+
+
+def test_what_a_run_that_is_under_way_has_at_hand_is_not_removed(call: Call, home: Path) -> None:
+    status = Status(status_file(home, "a-run"))
+    with status.kept():
+        status.phase("embedding")
+        done = call("prune", "--model", "text-embedding-3-small", "--yes")
+        assert done.exit_code == 2
+        assert "run a-run is under way, and what it has at hand would go too" in done.stderr
+        assert call("prune", "--model", "text-embedding-3-small", "--dry-run").exit_code == 0
+    assert sum(held(home).values()) == 400
