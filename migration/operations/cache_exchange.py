@@ -276,7 +276,7 @@ def _read(file: Path) -> Iterator[list[_Row | RefusedRow]]:
                 yield rows
     except FileNotFoundError as error:
         raise Refused(f"FILE: there is no file {file}") from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise Refused(f"FILE: {file} cannot be read as Parquet: {reason}") from error
 

@@ -67,7 +67,9 @@ def offer_cuts(session: Session, embedder: Embedder, plan: Plan, ledger: Ledger 
             f"--from-old: of {embedding.model} it is not known that the first numbers of a vector are its vector of "
             "fewer dimensions; leave --from-old out"
         )
-    if options.from_old is False or options.force or model is None or not model.nests:
+    if options.from_old and not keeps:
+        raise Refused("MIGRATION_HOME: the vector cache, which is to keep what is cut, has no place; see the warning")
+    if options.from_old is False or options.force or model is None or not model.nests or not keeps:
         return plan
     if options.from_old and (grown := [item for item in plan.collections if _grows(item)]):
         raise Refused(
@@ -93,8 +95,6 @@ def offer_cuts(session: Session, embedder: Embedder, plan: Plan, ledger: Ledger 
             )
     if not proposed:
         return replace(plan, collections=tuple(collections))
-    if not keeps:
-        raise Refused("MIGRATION_HOME: the vector cache has no place for what is to be cut; give --no-from-old")
     try:
         # Anew, for the cache may have vectors that were cut; what is bought here is kept.
         again = embedder.embed(_texts(plan, proposed), cache="refresh")

@@ -181,6 +181,11 @@ def test_a_file_that_lacks_what_is_needed_is_refused(
 def test_what_is_no_parquet_file_is_refused(call: Call, tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_text("id,vector\n")
     assert "cannot be read as Parquet" in call("import", "x.parquet").stderr
+    no_text = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff"))
+    write(tmp_path / "y.parquet", [GOOD])
+    table = pq.read_table(tmp_path / "y.parquet")
+    pq.write_table(table.set_column(table.column_names.index("text"), "text", [no_text]), tmp_path / "y.parquet")
+    assert "cannot be read as Parquet" in call("import", "y.parquet").stderr
     assert "there is no file nowhere.parquet" in call("import", "nowhere.parquet").stderr
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -14,8 +17,9 @@ from kai.models import CATALOGUE
 from migration.documents.fetch import Document
 from migration.embedding.embed import TextFailure, text_hash
 from migration.ledger import DocumentRecord, vector_hash
-from migration.operations.fewer_dimensions import _compared, _judged
+from migration.operations.fewer_dimensions import _compared, _judged, _shrinks
 from migration.strategies.cut import is_vouched, shortened
+from migration.strategies.next_field import NEXT
 from migration.strategies.plan import CollectionPlan, Cut
 from migration.strategies.refusals import Refused
 
@@ -108,3 +112,26 @@ def test_where_nothing_could_be_compared_nothing_is_cut() -> None:
 def test_the_models_that_nest_are_those_whose_makers_say_so() -> None:
     nesting = {model.name for model in CATALOGUE if model.nests}
     assert nesting == {"text-embedding-3-small", "text-embedding-3-large", "gemini-embedding-001", "l2_supercat"}
+
+
+WAITING = {"field": "vector_v2", "of": "vector", "run": "r", "phase": "waiting", "fingerprint": "f", "kind": "migrate"}
+REFILLING = {"kai_migration": {"role": "rebuilding", "phase": "filling", "field": {"name": "vector"}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "shrinks"),
+    [
+        ({}, True),
+        ({"old_dimensions": 2}, False),
+        ({"old_dimensions": 1}, False),
+        ({"old_dimensions": None}, False),
+        ({"strategy": "skipped"}, False),
+        ({"is_swapped": True}, False),
+        ({"schema": {"metadata": REFILLING}}, False),
+        ({"schema": {"metadata": {NEXT: WAITING}}}, False),
+        ({"schema": {"metadata": {NEXT: WAITING | {"phase": "filling"}}}}, True),
+    ],
+    ids=str,
+)
+def test_only_where_longer_vectors_stand_whole_can_shorter_ones_be_cut(changes: dict[str, Any], shrinks: bool) -> None:
+    assert _shrinks(replace(plan(), **changes)) is shrinks
