@@ -56,6 +56,8 @@ class Model:
             it is not known.
         takes_dimensions: Whether a request may name `dimensions`. OpenAI refuses it for ada-002 with 400.
         limits: What one request may carry, where that is another amount than the family's.
+        nests: Whether the first numbers of a vector are the model's vector of fewer dimensions, but for its length
+            (Matryoshka).
     """
 
     family: str
@@ -66,6 +68,7 @@ class Model:
     usd_per_million_tokens: float | None
     takes_dimensions: bool = True
     limits: RequestLimits | None = None
+    nests: bool = False
 
 
 def _exactly(dimensions: int) -> Dimensions:
@@ -73,8 +76,8 @@ def _exactly(dimensions: int) -> Dimensions:
 
 
 _OPENAI: Final = (
-    Model("openai", "text-embedding-3-small", Dimensions(1, 1536), 1536, 8192, 0.02),
-    Model("openai", "text-embedding-3-large", Dimensions(1, 3072), 3072, 8192, 0.13),
+    Model("openai", "text-embedding-3-small", Dimensions(1, 1536), 1536, 8192, 0.02, nests=True),
+    Model("openai", "text-embedding-3-large", Dimensions(1, 3072), 3072, 8192, 0.13, nests=True),
     Model("openai", "text-embedding-ada-002", _exactly(1536), 1536, 8192, 0.10, takes_dimensions=False),
 )
 _ONE_TEXT: Final = RequestLimits(1, 20_000)
@@ -83,11 +86,11 @@ _VOYAGE: Final = Dimensions(256, 2048, only=(256, 512, 1024, 2048))
 CATALOGUE: Final = (
     *_OPENAI,
     *(replace(model, family="azure") for model in _OPENAI),
-    Model("google", "gemini-embedding-001", Dimensions(128, 3072), 768, 2048, 0.15),
+    Model("google", "gemini-embedding-001", Dimensions(128, 3072), 768, 2048, 0.15, nests=True),
     Model("google", "gemini-embedding-2", Dimensions(128, 3072), 768, 8192, 0.20),
     Model("google", "gemini-embedding-2-preview", Dimensions(128, 3072), 768, 8192, 0.20),
     # Vertex AI takes one text a request for the Gemini models; the older ones are priced by the character.
-    Model("vertex", "gemini-embedding-001", Dimensions(128, 3072), 768, 2048, 0.15, limits=_ONE_TEXT),
+    Model("vertex", "gemini-embedding-001", Dimensions(128, 3072), 768, 2048, 0.15, limits=_ONE_TEXT, nests=True),
     Model("vertex", "gemini-embedding-2", Dimensions(128, 3072), 768, 8192, 0.20, limits=_ONE_TEXT),
     Model("vertex", "text-embedding-005", Dimensions(1, 768), 768, 2048, None),
     Model("vertex", "text-multilingual-embedding-002", Dimensions(1, 768), 768, 2048, None),
@@ -97,7 +100,7 @@ CATALOGUE: Final = (
     Model("ollama", "mxbai-embed-large", None, 1024, None, 0.0),
     Model("ollama", "bge-m3", None, 1024, None, 0.0),
     Model("ollama", "all-minilm", None, 384, None, 0.0),
-    Model("local", "l2_supercat", Dimensions(64, 256, only=(64, 128, 256)), 256, None, 0.0),
+    Model("local", "l2_supercat", Dimensions(64, 256, only=(64, 128, 256)), 256, None, 0.0, nests=True),
     # LangChain's class for Cohere cannot name a length, so each model gives its own.
     Model("cohere", "embed-v4.0", _exactly(1536), 1536, 128_000, 0.12, takes_dimensions=False),
     Model("cohere", "embed-english-v3.0", _exactly(1024), 1024, 512, 0.10, takes_dimensions=False),

@@ -104,6 +104,7 @@ class Settings:
         limits: What one request may carry, where the family's own bounds are not to count; 0 leaves one of them.
         home: Where ledger, backups and reports live.
         ledger_url: SQLAlchemy URL of the ledger; `None` for SQLite in `home`.
+        cache_url: SQLAlchemy URL of the vector cache on PostgreSQL; `None` for SQLite in `home`.
         strategy: How vectors are replaced where a command does not say it.
         log_format: How is told on standard error what is done, where a command does not say it.
     """
@@ -114,6 +115,7 @@ class Settings:
     limits: RequestLimits = field(default_factory=lambda: RequestLimits(0, 0))
     home: Path = DEFAULT_HOME
     ledger_url: str | None = field(default=None, repr=False)
+    cache_url: str | None = field(default=None, repr=False)
     strategy: ChosenStrategy = "auto"
     log_format: LogFormat = "text"
 
@@ -174,7 +176,8 @@ class Settings:
     def secrets(self) -> tuple[str, ...]:
         """Every key and every password in a URL, for `redact`."""
         keys = [value for name, value in self.provider.items() if _VARIABLES[name].kind == "key"]
-        urls = [self.ledger_url or "", *(value for name, value in self.provider.items() if _is_url(_VARIABLES[name]))]
+        urls = [value for name, value in self.provider.items() if _is_url(_VARIABLES[name])]
+        urls += [self.ledger_url or "", self.cache_url or ""]
         passwords = [password for url in urls for one in url.split(",") for password in _url_passwords(one)]
         return tuple(dict.fromkeys(secret for secret in (self.typesense.api_key, *keys, *passwords) if secret))
 
@@ -243,6 +246,7 @@ def load_settings(
         ),
         home=reader.folder("MIGRATION_HOME", DEFAULT_HOME),
         ledger_url=reader.ledger_url("MIGRATION_LEDGER_URL"),
+        cache_url=reader.cache_url("MIGRATION_CACHE_URL"),
         strategy=reader.strategy("MIGRATION_STRATEGY"),
         log_format=reader.log_format("MIGRATION_LOG_FORMAT"),
     )

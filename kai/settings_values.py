@@ -257,6 +257,20 @@ class Reader:
             self.problem(variable, f"is not a URL of SQLite or PostgreSQL; {remedy}, or leave it out")
         return value
 
+    def cache_url(self, variable: str) -> str | None:
+        """A URL of PostgreSQL."""
+        remedy = "write one of PostgreSQL such as postgresql://user:password@host/database"
+        value = self._printable(variable, remedy)
+        if not value:
+            return None
+        if value.startswith("sqlite"):
+            self.problem(
+                variable, f"leave it out: without it the cache is a SQLite file in MIGRATION_HOME; or {remedy}"
+            )
+        elif not re.match(r"postgres(ql)?(\+psycopg)?://", value):
+            self.problem(variable, f"is not a URL of PostgreSQL; {remedy}, or leave it out")
+        return value
+
 
 def _is_http_url(value: str) -> bool:
     if not (value.isascii() and value.isprintable() and " " not in value):

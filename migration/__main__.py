@@ -43,6 +43,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "backup": Entry("migration.cli.backup", "Back up a collection by hand."),
     "restore": Entry("migration.cli.restore", "Restore a collection from a backup."),
     "backups": Entry("migration.cli.backups", "List and prune backups."),
+    "cache": Entry("migration.cli.cache", "Show and look after the vectors that were paid for."),
     "ledger": Entry("migration.cli.ledger", "Look after the ledger: its schema, and what is in it."),
 }
 """Every command in the order of the help."""

@@ -63,6 +63,7 @@ def _lay_out(found: Explanation, console: Console) -> None:
     if record is not None:
         facts += [
             ("Model", f"{model.family}/{model.model}/{model.dimensions}" if model else "unknown to the ledger"),
+            *([("Cut from", f"{record.cut_from} dimensions of the same model")] if record.cut_from else []),
             ("Run", found.run or "unknown to the ledger"),
             ("Embedded", moment(record.embedded_at)),
             ("From text", _compared(record.text_hash, found.text_hash)),

@@ -130,6 +130,16 @@ def age(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> 
     return timedelta(hours=int(found[1])) if found[2] == "h" else timedelta(days=int(found[1]))
 
 
+def size(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
+    """`500MB` as 500,000,000 bytes; a number alone is bytes."""
+    if value is None:
+        return None
+    if (found := re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?(kb|mb|gb|tb|b)?", value.strip().lower())) is None:
+        raise click.BadParameter(f"{value!r} is no size; write one such as 500MB or 2GB")
+    factor = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}.get(found[2], 1)
+    return round(float(found[1]) * factor)
+
+
 def moment_since(ctx: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
     """`30d` as that long ago; a date or time as it is, in UTC unless it says otherwise."""
     if value is None:

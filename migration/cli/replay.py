@@ -87,6 +87,8 @@ def _words(param: click.Parameter, value: Any) -> list[str]:
     if not isinstance(param, click.Option):
         return [str(value)]
     option = param.opts[0]
+    if param.is_flag and value is False and param.secondary_opts:
+        return [param.secondary_opts[0]]
     if param.is_flag:
         return [option]  # Only what differs from the default is on record.
     if param.name == "hold":

@@ -120,6 +120,13 @@ if TYPE_CHECKING:
 @click.option("--no-backup", "backup", flag_value=False, default=True, help="Overwrite old vectors without a backup.")
 @click.option("--force", is_flag=True, help="Embed every document again, also the ones that are current.")
 @click.option(
+    "--from-old/--no-from-old",
+    default=None,
+    help="Where the same model is to have fewer dimensions: cut the new vectors from the old ones, although nothing "
+    "says that these are the model's, if a sample agrees; or never cut them. [default: cut where ledger or metadata "
+    "say whose the old ones are, and a sample agrees]",
+)
+@click.option(
     "--allow-partial",
     is_flag=True,
     help="Recreate even if documents cannot be copied; they go to a file in the run's folder.",

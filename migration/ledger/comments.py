@@ -202,7 +202,14 @@ COMMENTS_0008: Final[Comments] = {
     },
 }
 
-_ALL: Final = (COMMENTS_0005, COMMENTS_0006, COMMENTS_0007, COMMENTS_0008)
+COMMENTS_0009: Final[Comments] = {
+    "document_embeddings": {
+        "cut_from": "Length of the same model's vector that this one was cut from; NULL where it was embedded, "
+        "or where that is not known",
+    },
+}
+
+_ALL: Final = (COMMENTS_0005, COMMENTS_0006, COMMENTS_0007, COMMENTS_0008, COMMENTS_0009)
 COMMENTS: Final[Comments] = {
     table: {column: words for each in _ALL for column, words in each.get(table, {}).items()}
     for table in dict.fromkeys(table for each in _ALL for table in each)

@@ -201,7 +201,8 @@ class DocumentRecord:
 
     `text_hash` is over the embedded text, `vector_hash` over the vector's float32 bytes, `content_hash` over
     the other fields where that was taken. `tenant` is the document's `db_connection_id` where it has one.
-    `embedded_at` None means now when it is recorded.
+    `embedded_at` None means now when it is recorded. `cut_from` is the length of the model's vector that this one was
+    cut from; None where it was embedded.
     """
 
     document_id: str
@@ -212,6 +213,7 @@ class DocumentRecord:
     tenant: str | None = None
     content_hash: bytes | None = None
     embedded_at: datetime | None = None
+    cut_from: int | None = None
 
     def has_vector(self, stored: bytes | None) -> bool:
         """Whether a vector, as float32 bytes, is the one that the document is known to carry; none never is."""

@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql import UUID
 
 from migration.ledger.comments import describe
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
 """All revisions, oldest first: opening a ledger that is current need not load Alembic to know that it is."""
 
 VERSION_TABLE = "ledger_version"
@@ -211,6 +211,7 @@ document_embeddings = Table(
     _reference("run_number", "runs.number", index=True),
     Column("embedded_at", Moment, nullable=False),
     Column("content_hash", LargeBinary),
+    Column("cut_from", Integer),
     # Counting a model's documents by collection reads this index and nothing else.
     Index(None, "model_number", "collection_id"),
 )

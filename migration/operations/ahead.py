@@ -21,11 +21,12 @@ from migration.operations.batches import BATCH_PRICE, alone, batch_cost, target_
 from migration.operations.report import price
 from migration.operations.same_model import recognise
 from migration.operations.setup import (
-    LOCK_PATIENCE,
     Session,
     affordable_tokens,
+    cache_is_there,
     ledger_if_there,
     make_embedder,
+    open_cache,
     open_ledger,
     open_server,
     probe,
@@ -214,12 +215,11 @@ def open_work(stack: contextlib.ExitStack, options: EmbedOptions, settings: Sett
     ledger: Ledger | None
     if options.dry_run:
         ledger = stack.enter_context(ledger_if_there(settings, options.patience))
-        there = VectorCache.is_in(settings.home)
-        cache = stack.enter_context(VectorCache(settings.home)) if there else None
+        cache = stack.enter_context(open_cache(settings)) if cache_is_there(settings) else None
     else:
         ledger = stack.enter_context(open_ledger(settings, options.patience))
         stack.enter_context(alone(settings.home))
-        cache = stack.enter_context(VectorCache(settings.home, patience=min(options.patience, LOCK_PATIENCE)))
+        cache = stack.enter_context(open_cache(settings, options.patience))
     embedder = make_embedder(session, cache=cache, patience=options.patience * _PROVIDER_PATIENCE)
     probe(embedder, settings)
     same = recognise(session, embedder, plan, ledger, cache)

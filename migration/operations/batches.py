@@ -18,11 +18,10 @@ from migration.embedding.ahead.patience import Waiting
 from migration.embedding.ahead.service import BatchService, NoBatches
 from migration.embedding.ahead.services import make_service
 from migration.embedding.ahead.target import Target
-from migration.embedding.cache import VectorCache
 from migration.embedding.provider import ProviderStopped
 from migration.ledger import BatchRecord, Ledger
 from migration.operations.results import DONE, SOME_FAILED, STOPPED
-from migration.operations.setup import ledger_if_there, open_ledger
+from migration.operations.setup import ledger_if_there, open_cache, open_ledger
 from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control
 from migration.runtime.status import read_status_file
@@ -189,7 +188,7 @@ def _looked_after(
         target = target_of(settings)
         before = {row.name for row in ledger.batches(target.fingerprint, only_open=True)}
         if before or any(target.folder.glob(f"{target.prefix}*")):
-            cache = stack.enter_context(VectorCache(settings.home))
+            cache = stack.enter_context(open_cache(settings))
             waiting = Waiting(stopped=control.stopped)
             batches = Batches(service_of(settings), target, ledger, cache, waiting=waiting, announce=console.line)
             try:

@@ -23,13 +23,13 @@ from migration.diagnosis.findings import SEVERITIES, Check, Finding, worst
 from migration.diagnosis.rights import check_rights
 from migration.diagnosis.server import check_changes, check_lag, check_nodes, check_room, check_version
 from migration.diagnosis.surroundings import check_home, check_settings, ledger_as_it_is
-from migration.embedding.cache import VectorCache
 from migration.operations.results import DONE, SOME_FAILED
 from migration.operations.setup import (
     TYPESENSE_ONLY,
     Session,
     configured_target,
     make_embedder,
+    open_cache,
     open_server,
     probe,
     selected_collections,
@@ -241,7 +241,7 @@ def _provider(stack: ExitStack, session: Session, why_not: str) -> tuple[Buyer |
         return why_not, Check("provider", "EMBEDDING_*", why_not, is_made=False)
     try:
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        cache = stack.enter_context(VectorCache(settings.home))
+        cache = stack.enter_context(open_cache(settings))
         embedder = make_embedder(session, cache=cache, patience=_PROVIDER_PATIENCE)
         length = float(np.linalg.norm(probe(embedder, settings)))
     except Refused as refused:

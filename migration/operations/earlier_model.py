@@ -61,7 +61,7 @@ def _has_key(settings: Settings) -> bool:
 def readable_cache(context: RunContext, stack: ExitStack) -> VectorCache | None:
     """The vector cache; None where it cannot be read, which keeps nobody from going back."""
     try:
-        return stack.enter_context(VectorCache(context.home))
+        return stack.enter_context(VectorCache(context.home, url=context.cache_url))
     except (CacheError, OSError) as error:
         context.console.detail(f"The vector cache cannot be read: {error}")
         return None

@@ -18,7 +18,6 @@ from kai.collections import EmbeddedCollection
 from kai.models import estimate_cost
 from kai.settings import Settings, load_settings
 from kai.typesense import Schema, embedding_field
-from migration.embedding.cache import VectorCache
 from migration.evaluation.built import NothingBuilt, find_built
 from migration.evaluation.metrics import Scores, scores
 from migration.evaluation.model import Model
@@ -29,7 +28,7 @@ from migration.evaluation.verdict import Rule, best_of
 from migration.ledger import EvaluationRecord
 from migration.operations.evaluated_models import Bench
 from migration.operations.evaluated_search import Asked, Searched, search_here, search_there
-from migration.operations.setup import TYPESENSE_ONLY, described_collection, open_ledger, open_server
+from migration.operations.setup import TYPESENSE_ONLY, described_collection, open_cache, open_ledger, open_server
 from migration.runtime.console import SILENT, Console
 from migration.strategies.refusals import Refused, decide, field_problem
 from migration.strategies.shadow_state import unfinished
@@ -103,7 +102,7 @@ def evaluate(
         everything = server.collections()
         server.patience = _PATIENCE
         ledger = stack.enter_context(open_ledger(settings))
-        cache = stack.enter_context(VectorCache(settings.home))
+        cache = stack.enter_context(open_cache(settings))
         bench = Bench(settings, env_file, server, ledger, cache, console)
         run = ""
         if against:

@@ -115,6 +115,7 @@ def running(
             console=console,
             status=status,
             hooks=(hooks or Hooks()).knowing(run=run.name, status_file=file.absolute()),
+            cache_url=session.settings.cache_url,
         )
 
 

@@ -6,13 +6,13 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from kai.models import EmbeddingSettings, estimate_cost, fingerprint
 from kai.settings import Settings, load_settings
 from kai.typesense import Schema, TypesenseError
 from kai.typesense_schemas import signature_of, signed
-from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder
 from migration.ledger import Ledger, MetricsRecord, ModelRecord, RunRecord
 from migration.ledger.records import RunState
@@ -21,6 +21,7 @@ from migration.operations import report
 from migration.operations.batches import told_of_batches
 from migration.operations.checks import TARGET, WORTH_PAYING_FOR, check_run, record_verdict, told, told_wrong
 from migration.operations.execute import execute, running, unfinished
+from migration.operations.fewer_dimensions import offer_cuts
 from migration.operations.follow import follow
 from migration.operations.measure import Measures
 from migration.operations.moments import hooks_of, refuse_unusable_options, refuse_without_moment, with_notes
@@ -28,11 +29,12 @@ from migration.operations.record import call_of_migration
 from migration.operations.results import DONE, REFUSED, RunResult
 from migration.operations.same_model import disown, recognise
 from migration.operations.setup import (
-    LOCK_PATIENCE,
     Session,
     affordable_tokens,
+    cache_is_there,
     ledger_if_there,
     make_embedder,
+    open_cache,
     open_ledger,
     open_server,
     probe,
@@ -48,6 +50,7 @@ from migration.runtime.status import wrote_lately
 from migration.strategies.by_strategy import by_strategy
 from migration.strategies.context import MigrationOptions, Outcome, RunContext
 from migration.strategies.curation import refuse_unusable
+from migration.strategies.cut import cut_ahead, expected
 from migration.strategies.plan import CollectionPlan, Plan
 from migration.strategies.planning import compare_ways, look_at_texts, make_plan, plan_collection, refuse_unwritable
 from migration.strategies.refusals import Refused
@@ -75,25 +78,28 @@ def preview(options: MigrationOptions, settings: Settings | None = None, console
         Refused: what the run itself would refuse.
     """
     with _planned(options, settings, console) as (session, plan):
-        embedder, home = make_embedder(session), session.settings.home
+        embedder = make_embedder(session)
         with ledger_if_there(session.settings, session.options.patience) as ledger, contextlib.ExitStack() as stack:
             earlier = _earlier(session, ledger, plan) if ledger is not None else None
             refuse_without_moment(plan, options, resumes=earlier is not None)
             if ledger is not None and options.alias is not None and earlier is None:
                 ledger.refuse_taken(options.alias)
             probe(embedder, session.settings)
-            cache = stack.enter_context(VectorCache(home)) if VectorCache.is_in(home) else None
+            cache = stack.enter_context(open_cache(session.settings)) if cache_is_there(session.settings) else None
             same = recognise(session, embedder, plan, ledger, cache)
-            told_plan = told_of_batches(plan, ledger)
+            offered = offer_cuts(session, embedder, same.told(told_of_batches(plan, ledger)), ledger)
             paces = _paces(session, ledger)
-        memory.loaded()
-        session.server.patience = session.options.patience
-        embedding, stopped = session.settings.embedding, session.control.stopped
-        looked_at = [look_at_texts(session.server, item, embedding, stopped) for item in plan.collections]
-        everything = session.server.collections()
-        compared = [compare_ways(session.server, item, everything, paces) for item in looked_at]
-        limits = session.settings.request_limits
-        return same.told(replace(told_plan, collections=tuple(compared), limits=limits))
+            memory.loaded()
+            server = session.server
+            server.patience = session.options.patience
+            embedding, stopped = session.settings.embedding, session.control.stopped
+            looked_at = [
+                look_at_texts(server, item, embedding, stopped, partial(expected, server, ledger, item))
+                for item in offered.collections
+            ]
+        everything = server.collections()
+        compared = [compare_ways(server, item, everything, paces) for item in looked_at]
+        return replace(offered, collections=tuple(compared), limits=session.settings.request_limits)
 
 
 def migrate(options: MigrationOptions, settings: Settings | None = None, console: Console = SILENT) -> RunResult:
@@ -144,7 +150,7 @@ def _run(session: Session, plan: Plan) -> RunResult:
     with contextlib.ExitStack() as stack:
         ledger = stack.enter_context(open_ledger(settings, options.patience))
         refuse_without_moment(plan, options, resumes=_earlier(session, ledger, plan) is not None)
-        cache = stack.enter_context(VectorCache(settings.home, patience=min(options.patience, LOCK_PATIENCE)))
+        cache = stack.enter_context(open_cache(settings, options.patience))
         embedder = make_embedder(
             session,
             cache=cache,
@@ -153,7 +159,7 @@ def _run(session: Session, plan: Plan) -> RunResult:
         )
         probe(embedder, settings)
         same = recognise(session, embedder, plan, ledger, cache)
-        plan = told_of_batches(plan, ledger)
+        plan = offer_cuts(session, embedder, told_of_batches(plan, ledger), ledger, keeps=cache.keeps)
         memory.loaded()
         session.server.patience = options.patience
         provider = {"provider_server": same.server, "model_digest": same.digest}
@@ -247,6 +253,8 @@ class _Migration:
         return Embedded(context, self.plan.collection, self.embedder, self.embedding, self.model)
 
     def carry_out(self, task: Task) -> CollectionPlan:
+        if self.plan.cut is not None:
+            cut_ahead(task, self.plan.cut, self.embedder)
         return by_strategy(task, self._plan_anew)
 
     def _plan_anew(self, context: RunContext) -> CollectionPlan:

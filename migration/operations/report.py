@@ -81,6 +81,11 @@ def _preview_collection(console: Console, plan: CollectionPlan, limits: RequestL
         cost = price(plan.texts.cost_usd)
         requests = requests_needed(plan, limits)
         console.line(f"  - Embedding: about {plan.texts.tokens} tokens in {requests} requests, {cost}")
+        if plan.cut is not None:
+            console.line(
+                f"  - Cut from {plan.cut.dimensions} dimensions: {plan.texts.cut} texts, which saves about "
+                f"{plan.texts.saved_tokens} tokens, {price(plan.texts.saved_usd)}"
+            )
     old = "none" if plan.old_dimensions is None else plan.old_dimensions
     console.line(f"  - Dimensions: {old} -> {plan.new_dimensions}")
     console.line(f"  - Strategy: {plan.strategy}")

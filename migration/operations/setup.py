@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, cast
@@ -183,6 +183,24 @@ def ledger_if_there(settings: Settings, patience: float = LOCK_PATIENCE) -> Iter
         yield ledger
 
 
+def open_cache(settings: Settings, patience: float = LOCK_PATIENCE) -> VectorCache:
+    """The vector cache; a lock of another process is waited for as long as patience lasts.
+
+    Raises:
+        CacheError: it is on a server that cannot be used.
+    """
+    return VectorCache(settings.home, patience=min(patience, LOCK_PATIENCE), url=settings.cache_url)
+
+
+def cache_is_there(settings: Settings) -> bool:
+    """Whether there is a vector cache already: whoever only looks makes none.
+
+    Raises:
+        CacheError: it is on a server that cannot be asked.
+    """
+    return VectorCache.is_in(settings.home, settings.cache_url)
+
+
 def make_embedder(
     session: Session, *, cache: VectorCache | None = None, patience: float = 300.0, most_tokens: int | None = None
 ) -> Embedder:
@@ -191,16 +209,42 @@ def make_embedder(
     Raises:
         Refused: the family's package is missing, or it has no such model.
     """
-    settings, options, stopped = session.settings, session.options, session.control.stopped
+    return embedder_of(
+        session.settings,
+        session.options,
+        session.control,
+        session.meter,
+        cache=cache,
+        patience=patience,
+        most_tokens=most_tokens,
+        tell=session.console.warn,
+    )
+
+
+def embedder_of(
+    settings: Settings,
+    options: MigrationOptions,
+    control: Control,
+    meter: Meter,
+    *,
+    cache: VectorCache | None = None,
+    patience: float = 300.0,
+    most_tokens: int | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Embedder:
+    """The same for an operation that asks no Typesense.
+
+    Raises:
+        Refused: the family's package is missing, or it has no such model.
+    """
+    stopped = control.stopped
     if settings.embedding.family == "google" and os.environ.get("GOOGLE_GENAI_USE_VERTEXAI", "").lower() in _TRUE:
         raise Refused(
             "GOOGLE_GENAI_USE_VERTEXAI: family google is the Gemini API, which takes GOOGLE_API_KEY; unset it, or set "
             "EMBEDDING_FAMILY=vertex"
         )
     try:
-        embeddings = cast(
-            ArrayEmbeddings, make_embeddings(settings, timeout=PROVIDER_TIMEOUT, tell=session.console.warn)
-        )
+        embeddings = cast(ArrayEmbeddings, make_embeddings(settings, timeout=PROVIDER_TIMEOUT, tell=tell))
     except (MissingPackageError, CustomClassError) as error:
         raise Refused(f"EMBEDDING_FAMILY: {error}") from error
     except CredentialsError as error:
@@ -209,13 +253,16 @@ def make_embedder(
         raise Refused(f"EMBEDDING_MODEL: {error}") from error
     except (ImportError, OSError, ValueError) as error:
         raise Refused(f"{_NETWORK}: no connection can be made as these ask for: {error}") from error
+    space = fingerprint(settings.embedding, "")
+    if cache is not None:
+        cache.name(space, settings.embedding)
     throttle = Throttle(options.concurrency, max_rpm=options.max_rpm, max_tpm=options.max_tpm, stopped=stopped)
-    session.control.follow(lambda pace: throttle.change(pace.concurrency, max_rpm=pace.rpm, max_tpm=pace.tpm))
+    control.follow(lambda pace: throttle.change(pace.concurrency, max_rpm=pace.rpm, max_tpm=pace.tpm))
     provider = Provider(
         embeddings,
         settings.embedding.dimensions,
         throttle=throttle,
-        meter=session.meter,
+        meter=meter,
         patience=patience,
         stopped=stopped,
         secrets=settings.secrets,
@@ -223,10 +270,11 @@ def make_embedder(
     return Embedder(
         provider,
         limits=settings.request_limits,
-        space=fingerprint(settings.embedding, ""),
+        space=space,
         cache=cache,
-        meter=session.meter,
+        meter=meter,
         most_tokens=most_tokens,
+        takes_cut=options.from_old is not False,
     )
 
 
@@ -258,8 +306,8 @@ def probe(embedder: Embedder, settings: Settings, text: str = PROBE_TEXT) -> Vec
         }
         if "certificate verify failed" in fault.message.lower():
             raise Refused(
-                f"SSL_CERT_FILE, {settings.family.where}: the certificate of the provider is refused: {fault.message}; where an "
-                "authority of your own issued it, set SSL_CERT_FILE to a file with its certificate (PEM)"
+                f"SSL_CERT_FILE, {settings.family.where}: the certificate of the provider is refused: {fault.message}; "
+                "where an authority of your own issued it, set SSL_CERT_FILE to a file with its certificate (PEM)"
             ) from error
         hint = ""
         if fault.kind == "not_found" and fault.status and family.where in _ENDS_IN_V1:

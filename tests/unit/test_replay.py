@@ -38,6 +38,7 @@ OTHERWISE: dict[str, Any] = {
     "until": 0.07,
     "max_cost": 0.05,
     "force": True,
+    "from_old": False,
     "backup": False,
     "allow_partial": True,
     "allow_lag": True,
@@ -75,6 +76,10 @@ def test_a_run_that_held_until_it_was_released_holds_so_again() -> None:
     recorded = orjson.loads(orjson.dumps(given(options)))
     found = parsed("run", arguments_of("run", recorded)[1:])
     assert (found["hold"], found["rehearse"]) == (math.inf, True)
+
+
+def test_cutting_that_was_insisted_on_is_insisted_on_again() -> None:
+    assert arguments_of("run", given(MigrationOptions(from_old=True))) == ["run", "--from-old"]
 
 
 def test_the_alias_is_not_given_again_for_it_belongs_to_the_run() -> None:

@@ -36,6 +36,7 @@ VARIABLES = [
     "TYPESENSE_NODES",
     "MIGRATION_HOME",
     "MIGRATION_LEDGER_URL",
+    "MIGRATION_CACHE_URL",
 ]
 
 
@@ -165,6 +166,8 @@ def test_a_length_that_the_model_cannot_give_names_what_it_can(
         ("OLLAMA_API_BASE", "http://host:port", "http://localhost:11434"),
         ("EMBEDDING_TASK_TYPE", "SEARCH", "RETRIEVAL_QUERY"),
         ("MIGRATION_LEDGER_URL", "ledger.db", "SQLAlchemy URL"),
+        ("MIGRATION_CACHE_URL", "mysql://user:password@host/database", "is not a URL of PostgreSQL"),
+        ("MIGRATION_CACHE_URL", "sqlite:////tmp/vectors.sqlite", "leave it out"),
         ("MIGRATION_HOME", "~nobody-has-this-name/x", "folder"),
     ],
 )

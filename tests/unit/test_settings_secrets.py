@@ -19,6 +19,7 @@ SECRETS = {
     "GOOGLE_API_KEY": "AIza-google-0123456789",
     "TYPESENSE_API_KEY": "typesense-0123456789",
     "MIGRATION_LEDGER_URL": "postgresql+psycopg://kai:p%40ss-w%2Frd-0123@db.example.org/ledger",
+    "MIGRATION_CACHE_URL": "postgresql://kai:cache-0123456789@db.example.org/vectors",
     "OLLAMA_API_BASE": "http://kai:ollama-0123456789@ollama.example.org",
 }
 
@@ -36,6 +37,7 @@ def test_all_keys_and_passwords_are_known_as_secrets() -> None:
         "typesense-0123456789",
         "p%40ss-w%2Frd-0123",
         "p@ss-w/rd-0123",
+        "cache-0123456789",
         "ollama-0123456789",
     }
 
