@@ -90,7 +90,7 @@ def prune(
     removed = remove_backups(home, runs=names) if names else []
     ledger.delete_runs([run.id for run in runs])
     for run in runs:
-        _remove_status(home, run.name)
+        _remove_folder(home, run.name)
     return Prunable(tuple(runs), tuple(removed), now.spared)
 
 
@@ -168,10 +168,11 @@ def _needed_records(ledger: Ledger, every: Sequence[RunRecord], rest: Sequence[R
     return records
 
 
-def _remove_status(home: Path, run: str) -> None:
-    """The run's folder, unless there is more in it than its status, such as documents that could not be copied."""
-    file = status_file(home, run)
+def _remove_folder(home: Path, run: str) -> None:
+    """The run's folder, unless there is more in it than what tells of the run, as documents that were not copied."""
+    folder = status_file(home, run).parent
     with contextlib.suppress(OSError):
-        if [path.name for path in file.parent.iterdir()] == [file.name]:
-            file.unlink()
-            file.parent.rmdir()
+        if {path.name for path in folder.iterdir()} <= _TELLING:
+            for name in _TELLING:
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()

@@ -65,11 +65,19 @@ class Status:
     Args:
         path: the file; its folder is made. None writes nothing.
         figures: called for the numbers that are to go in beside the phase (requests, tokens, spent, …).
+        changing: called before a phase ends, and after another has begun.
     """
 
-    def __init__(self, path: Path | None, figures: Callable[[], dict[str, Any]] = dict) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        figures: Callable[[], dict[str, Any]] = dict,
+        changing: Callable[[], object] = lambda: None,
+    ) -> None:
         self._path = path
         self._figures = figures
+        self._changing = changing
+        self._documents = 0
         self._facts: dict[str, Any] = {
             "phase": "starting",
             "pid": os.getpid(),
@@ -83,10 +91,12 @@ class Status:
 
     def phase(self, phase: str, *, collection: str | None = None, total: int | None = None) -> None:
         """Enter a phase (`copying`, `cut-over`, `checking`, …) of so many documents."""
+        self._changing()
         with self._lock:
             self._facts.update(phase=phase, collection=collection, total=total, done=0, failed=0)
             self._of_the_phase = {}
             self._phase_began = time.monotonic()
+        self._changing()
         self._write()
 
     def say(self, **facts: Any) -> None:
@@ -97,10 +107,12 @@ class Status:
 
     def end(self, phase: str, *, done: int, failed: int, seconds: float) -> None:
         """The last word: how it ended, and the totals of all collections."""
+        self._changing()
         with self._lock:
             self._facts.update(phase=phase, collection=None, total=done + failed, done=done, failed=failed, ended=True)
             self._of_the_phase = {}
             self._phase_began = time.monotonic() - seconds
+        self._changing()
         self._write()
 
     def add(self, done: int = 0, failed: int = 0) -> None:
@@ -108,6 +120,13 @@ class Status:
         with self._lock:
             self._facts["done"] = self._facts.get("done", 0) + done
             self._facts["failed"] = self._facts.get("failed", 0) + failed
+            self._documents += done + failed
+
+    def counts(self) -> dict[str, Any]:
+        """The phase, what it is about, and the documents of all phases so far."""
+        with self._lock:
+            facts = self._facts
+            return {"phase": facts["phase"], "collection": facts.get("collection"), "documents": self._documents}
 
     def facts(self) -> dict[str, Any]:
         """Everything known at this moment; times in seconds."""
