@@ -18,7 +18,9 @@ from migration.backup import BackupSummary, list_backups
 from migration.backup import prune as remove_backups
 from migration.ledger import Ledger, ModelRecord, RunRecord
 from migration.ledger.records import UNFINISHED
+from migration.reporting.files import HTML, JSON
 from migration.runtime.status import status_file
+from migration.runtime.timeline import timeline_file
 from migration.strategies.refusals import Refused
 
 
@@ -170,9 +172,10 @@ def _needed_records(ledger: Ledger, every: Sequence[RunRecord], rest: Sequence[R
 
 def _remove_folder(home: Path, run: str) -> None:
     """The run's folder, unless there is more in it than what tells of the run, as documents that were not copied."""
-    folder = status_file(home, run).parent
+    status = status_file(home, run)
+    telling = {status.name, timeline_file(home, run).name, HTML, JSON}
     with contextlib.suppress(OSError):
-        if {path.name for path in folder.iterdir()} <= _TELLING:
-            for name in _TELLING:
-                (folder / name).unlink(missing_ok=True)
-            folder.rmdir()
+        if {path.name for path in status.parent.iterdir()} <= telling:
+            for name in telling:
+                (status.parent / name).unlink(missing_ok=True)
+            status.parent.rmdir()

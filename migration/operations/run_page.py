@@ -1,0 +1,417 @@
+"""A run's report in words and plots."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Final
+
+from migration.ledger.records import CollectionRunRecord, StartRecord
+from migration.operations.history import RunDetails, RunLine
+from migration.operations.neighbours import KeptNeighbours
+from migration.operations.run_report import RunReport, Step
+from migration.reporting.page import (
+    Bar,
+    BarPlot,
+    Commands,
+    Facts,
+    Line,
+    LinePlot,
+    Notes,
+    Page,
+    Plots,
+    Section,
+    Table,
+    Tone,
+    Verdict,
+)
+from migration.runtime.timeline import Sample
+from migration.runtime.values import NOTHING, amount, moment, percent, seconds, text, usd
+from migration.runtime.version import program_version
+
+_SUBJECTS: Final = {"migrate": "Migration", "rollback": "Rollback", "restore": "Restore", "backup": "Backup"}
+_REASONS: Final = "ABCDEFGHIJ"
+"""Letters for reasons, whose words are too long for an axis; what has none is counted together."""
+_CHANGED_MOST: Final = 10
+"""Documents that are named because they kept fewest of their neighbours."""
+_GRAINS: Final = 100
+"""Stretches of a run for each of which a plot shows a value, at most."""
+
+
+def page_of(report: RunReport) -> Page:
+    """What is shown of a run."""
+    run, details = report.run.run, report.run
+    verdict = verdict_of(report)
+    steps = _commands("What to do now", report.next_steps)
+    sections: list[Section] = []
+    if verdict.tone != "good":
+        sections += steps
+    if report.told:
+        sections.append(Notes("What the run said", report.told))
+    sections += _collections(report)
+    sections += _course(report.timeline)
+    sections += _neighbours(report.neighbours)
+    sections += _failures(details)
+    sections += _checks(details)
+    if verdict.tone == "good":
+        sections += steps
+    sections += _commands("How to go back", report.ways_back)
+    sections += _environment(report)
+    return Page(
+        subject=_SUBJECTS.get(run.kind, run.kind.capitalize()),
+        title=run.name,
+        summary=_summary(report),
+        verdict=verdict,
+        highlights=tuple(_highlights(run)),
+        sections=[section for section in sections if _has_content(section)],
+        footer=f"Written {moment(report.written_at)} by kai-migrate {program_version()} on Python "
+        f"{platform.python_version()}, {platform.system()}. `{_again(run.name)}` writes it anew.",
+    )
+
+
+def _again(name: str) -> str:
+    return f"kai-migrate report {name}"
+
+
+def _has_content(section: Section) -> bool:
+    content = {"plots": "plots", "facts": "facts", "table": "rows", "commands": "steps", "notes": "sentences"}
+    return bool(getattr(section, content[section.kind]))
+
+
+# -- the head --------------------------------------------------------------------------------------------
+
+
+def verdict_of(report: RunReport) -> Verdict:
+    """What a run came to, in a word and a sentence."""
+    run, total = report.run.run, report.run.failures_total
+    ended = {
+        "running": Verdict("Not ended", "Its process is gone. Nothing is lost; the same command goes on.", "warning"),
+        "stopped": Verdict("Stopped", "It stopped before its end. Nothing is lost; it can be gone on with.", "warning"),
+        "interrupted": Verdict("Interrupted", "It ended early, as asked. Nothing is lost; go on any time.", "warning"),
+        "refused": Verdict("Refused", "It was refused before it changed anything.", "warning"),
+        "rehearsed": Verdict("Rehearsed", "Everything is built, and nothing that serves was changed.", "good"),
+    }
+    if report.under_way:
+        return Verdict("Under way", "This is how far it was when the report was written.", "unknown")
+    if run.state in ended:
+        return ended[run.state]
+    if run.verdict == "FAIL":
+        return Verdict("Check failed", "It came to its end, and a check of the result failed: see Checks.", "bad")
+    if run.failed or total:
+        count = max(run.failed, total)
+        return Verdict("Some failed", f"It came to its end, but {amount(count)} documents failed: see Failures.", "bad")
+    if run.state == "partial":
+        return Verdict("Not all right", "It came to its end, but something is not as it should be.", "bad")
+    if run.verdict == "NOT CHECKED":
+        return Verdict("Not checked", "Every document was done; a check of the result could not be made.", "warning")
+    if run.state == "waiting":
+        return Verdict("Filled", "Every document has its new vector, beside what serves until it is finished.", "good")
+    if run.kind == "migrate":
+        checked = "and the checks at the end passed" if run.verdict == "PASS" else "and nothing failed"
+        return Verdict("Done", f"Every eligible document carries the new model's vector, {checked}.", "good")
+    return Verdict("Done", "Everything stands as it stood before.", "good")
+
+
+def _summary(report: RunReport) -> str:
+    run, details = report.run.run, report.run
+    told = []
+    if run.model is not None:
+        before = sorted({name for name in report.models_before.values() if name})
+        target = f"{run.model.family}/{run.model.model}, {run.model.dimensions} dimensions"
+        told.append(f"{', '.join(before)} → {target}" if before else target)
+    if details.reverts:
+        told.append(f"takes back {details.reverts}")
+    told += [", ".join(run.collections), moment(run.started_at)]
+    return " · ".join(part for part in (run.description, *told) if part)
+
+
+def _highlights(run: RunLine) -> Iterator[tuple[str, str]]:
+    yield "Documents", f"{amount(run.documents)} of {amount(run.eligible)}"
+    yield "Failed", amount(run.failed)
+    yield "Time", seconds(run.seconds)
+    if run.documents_per_second:
+        yield "Documents a second", amount(run.documents_per_second)
+    if run.model is not None:
+        yield "Embedding cost", usd(run.cost_usd)
+        yield "Tokens, about", amount(run.metrics.tokens)
+    if run.verdict is not None:
+        yield "Verification", run.verdict
+
+
+# -- what was done ---------------------------------------------------------------------------------------
+
+
+def _collections(report: RunReport) -> Iterator[Section]:
+    columns = ("Collection", "Strategy", "Dimensions", "#Eligible", "#Done", "#Failed", "State", "#Pause", "#Partial")
+    rows = report.run.collections
+    yield Table(
+        "What was done",
+        columns,
+        tuple(_collection(row) for row in rows),
+        note="Pause: how long a collection, or its vector field, was not there for searches. "
+        "Partial: how long a vector search told only a part of the documents.",
+    )
+    phases = _phases(report.timeline)
+    yield Table(
+        "Where the time went",
+        ("Phase", "Collection", "#Time", "#Documents"),
+        tuple((phase, text(name), seconds(taken), amount(documents)) for phase, name, taken, documents in phases),
+    )
+
+
+def _collection(row: CollectionRunRecord) -> tuple[str, ...]:
+    pauses = (row.downtime_seconds, row.incomplete_seconds)
+    return (
+        row.collection,
+        row.strategy,
+        f"{text(row.old_dimensions)} → {text(row.new_dimensions)}",
+        amount(row.eligible),
+        amount(row.done),
+        amount(row.failed),
+        row.state,
+        *(NOTHING if pause is None else f"{pause:.2f} s" for pause in pauses),
+    )
+
+
+def _phases(samples: Sequence[Sample]) -> list[tuple[str, str | None, float, int]]:
+    """Seconds and documents by phase and collection, in the order in which they began."""
+    taken: dict[tuple[str, str | None], tuple[float, int]] = {}
+    for before, after in pairwise(samples):
+        if before.leg == after.leg:
+            key = before.phase, before.collection
+            time, documents = taken.get(key, (0.0, 0))
+            taken[key] = time + after.seconds - before.seconds, documents + after.documents - before.documents
+    return [(*key, time, documents) for key, (time, documents) in taken.items() if time >= 0.05 or documents]
+
+
+# -- over time -------------------------------------------------------------------------------------------
+
+
+def _course(samples: Sequence[Sample]) -> Iterator[Section]:
+    names = list(dict.fromkeys(sample.phase for sample in samples))
+    speeds = [Line(name, _rates(samples, lambda s: s.documents, lambda s: s.seconds, phase=name)) for name in names]
+    latencies = [
+        Line(name, _rates(samples, spent, count, scale=1000.0))
+        for name, spent, count in (
+            ("embedding request", lambda s: s.embedding_seconds, lambda s: s.requests),
+            ("import request", lambda s: s.import_seconds, lambda s: s.imports),
+        )
+    ]
+    searched = tuple((sample.seconds, sample.search_ms) for sample in samples if sample.search_ms is not None)
+    plots = [
+        LinePlot("Documents a second", "", _shown(speeds), "What the run has gone through, by phase."),
+        LinePlot("Time of a request", "ms", _shown(latencies), "The mean of the requests answered at about that time."),
+        LinePlot(
+            "Speed of searches meanwhile",
+            "ms",
+            _shown([Line("a search", searched)]),
+            "Of the searches that others made, by Typesense's own figures, over ten seconds each.",
+        ),
+    ]
+    yield Plots("How it went", tuple(plot for plot in plots if plot.lines))
+
+
+def _shown(lines: Sequence[Line]) -> tuple[Line, ...]:
+    return tuple(line for line in lines if any(value for _, value in line.points))
+
+
+def _rates(
+    samples: Sequence[Sample],
+    of: Callable[[Sample], float],
+    per: Callable[[Sample], float],
+    *,
+    phase: str | None = None,
+    scale: float = 1.0,
+) -> tuple[tuple[float, float | None], ...]:
+    """How much a count grew for each that another one did, stretch by stretch; interrupted where legs or phases end."""
+    if not samples:
+        return ()
+    grain = samples[-1].seconds / _GRAINS
+    points: list[tuple[float, float | None]] = []
+    start = samples[0]
+
+    def close(end: Sample, least: float) -> bool:
+        grown, passed = of(end) - of(start), per(end) - per(start)
+        if end.seconds - start.seconds < least or passed <= 0:
+            return False
+        points.append(((start.seconds + end.seconds) / 2, scale * grown / passed))
+        return True
+
+    for before, after in pairwise(samples):
+        changes = phase is not None and after.phase != before.phase
+        if before.leg != after.leg:
+            close(before, grain / 2)
+            points.append((before.seconds, None))
+            start = after
+            continue
+        if phase is not None and before.phase != phase:
+            start = after
+            continue
+        if close(after, grain / 2 if changes else grain):
+            start = after
+        if changes:
+            points.append((after.seconds, None))
+    if phase in (None, samples[-1].phase):
+        close(samples[-1], grain / 2)
+    return tuple(points)
+
+
+# -- neighbours, failures, checks ------------------------------------------------------------------------
+
+
+def _neighbours(every: Sequence[KeptNeighbours]) -> Iterator[Section]:
+    plots: list[BarPlot] = []
+    rows: list[tuple[str, ...]] = []
+    told: list[str] = []
+    for each in every:
+        if (found := each.overlap) is None:
+            told.append(f"{each.collection}: not compared, {each.reason}.")
+            continue
+        kept = [round(document.share * found.neighbours) for document in each.documents]
+        counts = tuple(Bar(kept.count(number)) for number in range(found.neighbours + 1))
+        plots.append(
+            BarPlot(
+                f"{each.collection}: texts by how many of {found.neighbours} neighbours they kept",
+                "",
+                tuple(map(str, range(found.neighbours + 1))),
+                (("texts", counts),),
+                f"{percent(found.mean)} kept on average, by chance it would be {percent(found.by_chance)}; the nearest "
+                f"is the same for {percent(found.same_nearest)}. {amount(found.sample)} texts among "
+                f"{amount(found.corpus)} documents.",
+            )
+        )
+        fewest = sorted(each.documents, key=lambda document: (document.share, document.document_id))[:_CHANGED_MOST]
+        rows += [
+            (
+                each.collection,
+                document.document_id,
+                f"{round(document.share * found.neighbours)} of {found.neighbours}",
+                "yes" if document.same_nearest else "no",
+            )
+            for document in fewest
+        ]
+    if told and not plots:
+        yield Notes("Old and new neighbours", tuple(told))
+    yield Plots("Old and new neighbours", tuple(plots), " ".join(told))
+    yield Table(
+        "Texts whose neighbours changed most",
+        ("Collection", "Document", "#Kept", "Same nearest"),
+        tuple(rows),
+        note="Worth a look by eye: `kai-migrate search COLLECTION TEXT` shows what stands next to a text now.",
+    )
+
+
+def _failures(details: RunDetails) -> Iterator[Section]:
+    reasons = details.run.failure_reasons
+    named, rest = reasons[: len(_REASONS)], reasons[len(_REASONS) :]
+    labels = [*_REASONS[: len(named)], *(["…"] if rest else [])]
+    counts = [*(each.documents for each in named), *([sum(each.documents for each in rest)] if rest else [])]
+    legend = [f"{each.stage}: {each.reason} ({amount(each.documents)})" for each in named]
+    legend += [f"{len(rest)} further reasons ({amount(counts[-1])})"] if rest else []
+    if reasons:
+        bars = tuple(Bar(count) for count in counts)
+        plot = BarPlot("Documents by reason", "", tuple(labels), (("documents", bars),), legend=tuple(legend))
+        yield Plots("Why documents failed", (plot,))
+    more = details.failures_total - len(details.failures)
+    yield Table(
+        "Failures",
+        ("Collection", "Document", "Stage", "Reason"),
+        tuple((each.collection, each.document_id, each.stage, each.reason) for each in details.failures),
+        note=f"{amount(more)} more are not listed here; this lists all of them:" if more > 0 else "",
+        command=f"kai-migrate show {details.run.name} --all-failures" if more > 0 else "",
+    )
+
+
+def _checks(details: RunDetails) -> Iterator[Section]:
+    told: dict[bool | None, tuple[str, Tone]] = {
+        True: ("passed", "good"),
+        False: ("failed", "bad"),
+        None: ("not made", "warning"),
+    }
+    checks = [(record, check) for record in details.verifications for check in record.checks]
+    yield Table(
+        "Checks",
+        ("Result", "Collection", "Check", "#Looked at", "#Wrong", "#Confidence", "Detail"),
+        tuple(
+            (
+                told[check.passed][0],
+                record.collection,
+                check.name,
+                amount(check.count),
+                amount(check.failed),
+                percent(check.confidence),
+                text(check.detail),
+            )
+            for record, check in checks
+        ),
+        tuple(told[check.passed][1] for _, check in checks),
+    )
+    wrong = [(record, check, document) for record, check in checks for document in check.wrong_documents]
+    more = sum(record.wrong_total for record in details.verifications) - len(wrong)
+    yield Table(
+        "Documents that failed a check",
+        ("Collection", "Document", "Check", "Expected", "Found"),
+        tuple(
+            (record.collection, each.document_id, check.name, each.expected, each.found)
+            for record, check, each in wrong
+        ),
+        note=f"{amount(more)} more are not listed here; this lists all of them:" if more > 0 else "",
+        command=f"kai-migrate show {details.run.name} --all-failures" if more > 0 else "",
+    )
+
+
+# -- what to type, and what it ran on --------------------------------------------------------------------
+
+
+def _commands(title: str, steps: Sequence[Step]) -> list[Section]:
+    return [Commands(title, tuple((step.purpose, step.command) for step in steps))]
+
+
+def _environment(report: RunReport) -> Iterator[Section]:
+    details, run = report.run, report.run.run
+    metrics = run.metrics
+    last = details.starts[-1] if details.starts else None
+    provider = ", ".join(filter(None, (details.provider_server, details.model_digest)))
+    legs = len(details.starts)
+    facts = [
+        ("Run", run.name),
+        ("Alias", text(run.alias)),
+        ("State", run.state),
+        ("Started", moment(run.started_at)),
+        ("Finished", moment(run.finished_at)),
+        ("Starts", amount(legs) if legs > 1 else NOTHING),
+        ("Typesense", f"{text(details.parameters.get('typesense'))} at {text(details.source.get('server'))}"),
+        ("Program", text(last and last.program_version and f"kai-migrate {last.program_version}")),
+        ("Vectors computed by", text(_tool(last))),
+        ("Provider", text(provider)),
+        ("Model", text(run.model.name if run.model else None)),
+        ("Task type", text(run.model.task_type if run.model else None)),
+        ("Fingerprint", text(run.model.fingerprint if run.model else None)),
+        ("Embedding requests", _requests(report)),
+        ("Time of a request", _latency(report)),
+        ("Sent to Typesense", f"{amount(metrics.bytes_sent / 1e6)} MB" if metrics.bytes_sent else NOTHING),
+        ("Options", ", ".join(f"{name}={value}" for name, value in (last.options or {}).items()) if last else NOTHING),
+    ]
+    facts += [
+        (f"Backup of {row.collection}", row.backup_path) for row in details.collections if row.backup_path is not None
+    ]
+    yield Facts("What it ran on", tuple((name, value) for name, value in facts if value not in (NOTHING, "")))
+
+
+def _tool(start: StartRecord | None) -> str:
+    return f"{start.tool_source} {start.tool_version}" if start is not None and start.tool_source else ""
+
+
+def _requests(report: RunReport) -> str:
+    metrics = report.run.run.metrics
+    if not metrics.requests:
+        return NOTHING
+    return f"{amount(metrics.requests)}, {amount(metrics.retries)} repeated, {amount(metrics.failures)} failed"
+
+
+def _latency(report: RunReport) -> str:
+    metrics = report.run.run.metrics
+    if metrics.latency_p50_ms is None:
+        return NOTHING
+    return f"{amount(metrics.latency_p50_ms)} ms for half of them, {amount(metrics.latency_p95_ms)} ms for 95 %"
