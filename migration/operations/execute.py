@@ -100,7 +100,9 @@ def running(
         control, console, file = session.control, session.console, status_file(home, run.name)
         meter, server = session.meter, session.server
         timeline = Timeline(
-            timeline_file(home, run.name), lambda: status.counts() | meter.counts(), lambda: server.stats(patiently=False)
+            timeline_file(home, run.name),
+            lambda: status.counts() | meter.counts(),
+            lambda: server.stats(patiently=False),
         )
         status = Status(file, lambda: control.facts() | figures(), timeline.note)
         stack.enter_context(timeline.kept())

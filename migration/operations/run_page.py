@@ -33,8 +33,8 @@ from migration.runtime.version import program_version
 _SUBJECTS: Final = {"migrate": "Migration", "rollback": "Rollback", "restore": "Restore", "backup": "Backup"}
 _REASONS: Final = "ABCDEFGHIJ"
 """Letters for reasons, whose words are too long for an axis; what has none is counted together."""
-_CHANGED_MOST: Final = 10
-"""Documents that are named because they kept fewest of their neighbours."""
+_CHANGED_MOST: Final = 5
+"""Documents of a collection that are named because they kept fewest of their neighbours."""
 _GRAINS: Final = 100
 """Stretches of a run for each of which a plot shows a value, at most."""
 
@@ -51,6 +51,7 @@ def page_of(report: RunReport) -> Page:
         sections.append(Notes("What the run said", report.told))
     sections += _collections(report)
     sections += _course(report.timeline)
+    sections += _times(report)
     sections += _neighbours(report.neighbours)
     sections += _failures(details)
     sections += _checks(details)
@@ -127,16 +128,16 @@ def _summary(report: RunReport) -> str:
 
 
 def _highlights(run: RunLine) -> Iterator[tuple[str, str]]:
-    yield "Documents", f"{amount(run.documents)} of {amount(run.eligible)}"
+    some = f" of {amount(run.eligible)}" if run.documents != run.eligible else ""
+    yield "Documents", f"{amount(run.documents)}{some}"
     yield "Failed", amount(run.failed)
     yield "Time", seconds(run.seconds)
-    if run.documents_per_second:
-        yield "Documents a second", amount(run.documents_per_second)
+    yield "Speed", f"{amount(run.documents_per_second)}/s" if run.documents_per_second else NOTHING
     if run.model is not None:
-        yield "Embedding cost", usd(run.cost_usd)
+        yield "Cost", "free" if run.cost_usd == 0 else usd(run.cost_usd)
         yield "Tokens, about", amount(run.metrics.tokens)
-    if run.verdict is not None:
-        yield "Verification", run.verdict
+        yield "Requests", amount(run.metrics.requests)
+        yield "Checks", text(run.verdict)
 
 
 # -- what was done ---------------------------------------------------------------------------------------
@@ -152,6 +153,9 @@ def _collections(report: RunReport) -> Iterator[Section]:
         note="Pause: how long a collection, or its vector field, was not there for searches. "
         "Partial: how long a vector search told only a part of the documents.",
     )
+
+
+def _times(report: RunReport) -> Iterator[Section]:
     phases = _phases(report.timeline)
     yield Table(
         "Where the time went",

@@ -6,6 +6,7 @@ one for all plots, and runs no script.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, Final
@@ -15,7 +16,6 @@ import pygal
 from pygal.style import Style
 
 from migration.reporting.page import Bar, BarPlot, Line, LinePlot, Plot
-from migration.runtime.values import amount
 
 _SIZE: Final = {"width": 480, "height": 250}
 """In units of the drawing, which is scaled to the page: text of 13 has about 10 pixels on a telephone."""
@@ -46,10 +46,9 @@ def _draw_lines(plot: LinePlot) -> str:
         dots_size=2,
         allow_interruptions=True,
         xrange=(0, longest / seconds or 1),
-        x_value_formatter=lambda value: f"{amount(value) if value else 0} {unit}",
-        x_labels_major_count=4,
-        show_minor_x_labels=False,
+        x_value_formatter=lambda value: f"{_number(value)} {unit}",
     )
+    chart.x_labels = _ticks(longest / seconds)
     for line in lines:
         chart.add(line.name, [(x / seconds, y) for x, y in line.points])
     return _rendered(chart, plot.title)
@@ -65,7 +64,7 @@ def _draw_bars(plot: BarPlot) -> str:
 
 
 def _common(most: float, unit: str) -> dict[str, Any]:
-    behind = f" {unit}" if unit else ""
+    behind, ticks = f" {unit}" if unit else "", _ticks(most)
     return {
         **_SIZE,
         "style": _STYLE,
@@ -77,10 +76,23 @@ def _common(most: float, unit: str) -> dict[str, Any]:
         "margin": 6,
         "margin_right": 18,
         "spacing": 6,
-        "max_scale": 6,
-        "range": (0, most * 1.05 or 1),
-        "value_formatter": lambda value: f"{amount(value) if value else 0}{behind}",
+        "y_labels": ticks,
+        "range": (0, max(most * 1.05, ticks[-1])),
+        "value_formatter": lambda value: f"{_number(value)}{behind}",
     }
+
+
+def _ticks(most: float) -> list[float]:
+    """Round numbers from 0 up to this one, three to six of them."""
+    if most <= 0:
+        return [0.0, 1.0]
+    power = 10.0 ** math.floor(math.log10(most))
+    step = next(part * power for part in (0.2, 0.5, 1.0, 2.0) if most / (part * power) <= 5)
+    return [step * number for number in range(int(most / step * (1 + 1e-9)) + 1)]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.6g}" if value < 1000 else f"{value:,.0f}"
 
 
 def _value(bar: Bar) -> Any:
@@ -95,9 +107,7 @@ def _is_alone(line: Line) -> bool:
     return any(here and not before and not after for before, here, after in zip(there, there[1:], there[2:]))
 
 
-def _coarser(
-    points: Sequence[tuple[float, float | None]], longest: float
-) -> tuple[tuple[float, float | None], ...]:
+def _coarser(points: Sequence[tuple[float, float | None]], longest: float) -> tuple[tuple[float, float | None], ...]:
     """The means of neighbouring points, where there are more than can be seen."""
     if len(points) <= _MOST_POINTS:
         return tuple(points)

@@ -123,10 +123,10 @@ class Status:
             self._documents += done + failed
 
     def counts(self) -> dict[str, Any]:
-        """The phase, what it is about, and the documents of all phases so far."""
+        """The phase, what it is about, whether it is the last, and the documents of all phases so far."""
         with self._lock:
-            facts = self._facts
-            return {"phase": facts["phase"], "collection": facts.get("collection"), "documents": self._documents}
+            facts = {name: self._facts.get(name) for name in ("phase", "collection", "ended")}
+            return {**facts, "documents": self._documents}
 
     def facts(self) -> dict[str, Any]:
         """Everything known at this moment; times in seconds."""

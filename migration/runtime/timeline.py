@@ -98,7 +98,7 @@ class Timeline:
 
     Args:
         path: the file; its folder is made. None writes nothing.
-        counts: called for the entries of a sample beside its time.
+        counts: called for the entries of a sample beside its time; `ended` among them, if true, makes it the last one.
         look: the server's figures (`/stats.json`); may raise `TypesenseError`. None does not look.
     """
 
@@ -116,6 +116,7 @@ class Timeline:
         self._began = time.monotonic()
         self._last = -_EVERY
         self._looked = self._began
+        self._is_over = False
         self._lock = threading.Lock()
         self._ended = threading.Event()
 
@@ -168,13 +169,12 @@ class Timeline:
             return
         # What a report shows is no reason to end a run that can go on.
         with self._lock, contextlib.suppress(OSError):
-            age = time.monotonic() - self._began
+            if self._is_over:
+                return
+            age, counts = time.monotonic() - self._began, dict(self._counts())
+            self._is_over = counts.pop("ended", False)
             sample = Sample(
-                leg=self._leg,
-                at=round(time.time(), 3),
-                seconds=round(self._before + age, 3),
-                **self._counts(),
-                **figures,
+                leg=self._leg, at=round(time.time(), 3), seconds=round(self._before + age, 3), **counts, **figures
             )
             self._last = age
             if self._lines >= _MOST_LINES:
@@ -209,9 +209,7 @@ def thinned(samples: Sequence[Sample], stretches: int) -> list[Sample]:
             of_place.append(sample)
         elif sample.search_ms is None:
             before = of_place[1]
-            of_place[1] = replace(
-                sample, searches_per_second=before.searches_per_second, search_ms=before.search_ms
-            )
+            of_place[1] = replace(sample, searches_per_second=before.searches_per_second, search_ms=before.search_ms)
         else:
             of_place[1] = sample
     return [sample for of_place in places.values() for sample in of_place]
