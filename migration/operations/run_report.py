@@ -15,7 +15,7 @@ import orjson
 from kai.settings import Settings, load_settings
 from migration.backup import Backup, BackupError
 from migration.backup.manifest import MANIFEST
-from migration.ledger import CollectionRunRecord, Ledger, LedgerError, RunRecord
+from migration.ledger import CollectionRunRecord, Ledger, RunRecord
 from migration.operations.compare import readable_server
 from migration.operations.history import RunDetails, details_of, find_run
 from migration.operations.neighbours import KeptNeighbours, kept_neighbours

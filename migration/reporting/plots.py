@@ -27,6 +27,8 @@ _STYLE: Final = Style(
 )
 _UNITS: Final = ((300.0, 1.0, "s"), (3 * 3600.0, 60.0, "min"), (3 * 86400.0, 3600.0, "h"), (float("inf"), 86400.0, "d"))
 """Up to so many seconds: the seconds of a unit, and the unit."""
+_OF_THE_SCRIPT: Final = ("tooltip", "plot text-overlay", "plot tooltip-overlay")
+"""Parts that only the script would show, which is left out."""
 _LONG_NUMBER: Final = re.compile(r"(\d+\.\d)\d+")
 
 
@@ -104,7 +106,9 @@ def _value(bar: Bar) -> Any:
 def _is_alone(line: Line) -> bool:
     """Whether a point of the line has no neighbour, so that no line would show it."""
     there = [False, *(y is not None for _, y in line.points), False]
-    return any(here and not before and not after for before, here, after in zip(there, there[1:], there[2:]))
+    return any(
+        here and not before and not after for before, here, after in zip(there, there[1:], there[2:], strict=False)
+    )
 
 
 def _coarser(points: Sequence[tuple[float, float | None]], longest: float) -> tuple[tuple[float, float | None], ...]:
@@ -133,15 +137,15 @@ def _coarser(points: Sequence[tuple[float, float | None]], longest: float) -> tu
 
 def _rendered(chart: Any, title: str) -> str:
     def bare(root: Element) -> Element:
-        for child in list(root):
-            if not isinstance(child.tag, str) or child.tag in ("defs", "title"):
-                root.remove(child)
         for parent in list(root.iter()):
             for child in list(parent):
-                if child.tag == "desc" and child.get("class") == "value":
+                kind = child.get("class", "")
+                if child.tag == "desc" and kind == "value":
                     child.tag = "title"  # Which a browser shows of itself.
-                elif child.tag == "desc" or "overlay" in child.get("class", ""):
+                elif not isinstance(child.tag, str) or child.tag in ("defs", "desc") or kind in _OF_THE_SCRIPT:
                     parent.remove(child)
+        for name in root.findall("title"):
+            root.remove(name)
         root.attrib.pop("id", None)
         root.set("role", "img")
         root.set("aria-label", title)
