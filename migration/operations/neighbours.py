@@ -77,8 +77,8 @@ def _before(
     Raises:
         NotAvailable: nothing has them.
     """
-    if row.backup_path and (places.home / row.backup_path).is_dir():
-        return lambda ids: _in_backup(Backup.load(places.home / row.backup_path), ids)
+    if row.backup_path and (folder := places.home / row.backup_path).is_dir():
+        return lambda ids: _in_backup(Backup.load(folder), ids)
     server = places.server
     if row.strategy in ("into", "alias"):
         if server is None or server.address != run.source.get("server"):

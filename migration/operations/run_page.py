@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Final
 
 from migration.ledger.records import CollectionRunRecord, StartRecord
+from migration.operations.checks import TARGET
 from migration.operations.history import RunDetails, RunLine
 from migration.operations.neighbours import KeptNeighbours
 from migration.operations.run_report import RunReport, Step
@@ -97,11 +98,15 @@ def verdict_of(report: RunReport) -> Verdict:
         return Verdict("Under way", "This is how far it was when the report was written.", "unknown")
     if run.state in ended:
         return ended[run.state]
+    if run.failed or total:
+        checks = (check for record in report.run.verifications for check in record.checks)
+        # Documents that failed lack the target's vector, which is a check by itself.
+        more = any(check.passed is False and check.name != TARGET for check in checks)
+        also = ", and a check of the result failed: see Checks" if more else ""
+        count = max(run.failed, total)
+        return Verdict("Some failed", f"It ended, but {amount(count)} documents failed: see Failures{also}.", "bad")
     if run.verdict == "FAIL":
         return Verdict("Check failed", "It came to its end, and a check of the result failed: see Checks.", "bad")
-    if run.failed or total:
-        count = max(run.failed, total)
-        return Verdict("Some failed", f"It came to its end, but {amount(count)} documents failed: see Failures.", "bad")
     if run.state == "partial":
         return Verdict("Not all right", "It came to its end, but something is not as it should be.", "bad")
     if run.verdict == "NOT CHECKED":

@@ -164,7 +164,7 @@ class Timeline:
             self._look = None  # No such figures; or the run has ended, and its connection is closed.
         return {}
 
-    def _note(self, figures: Mapping[str, float]) -> None:
+    def _note(self, figures: Mapping[str, Any]) -> None:
         if self._path is None:
             return
         # What a report shows is no reason to end a run that can go on.

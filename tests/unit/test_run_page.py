@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from migration.backup.manifest import MANIFEST
 from migration.ledger import Ledger
 from migration.ledger.records import Call, CheckResult, CollectionState, FailureRecord, RunRecord, RunState, Strategy
+from migration.operations.checks import TARGET
 from migration.operations.neighbours import KeptNeighbours
 from migration.operations.overlap import Kept, Overlap
 from migration.operations.results import CollectionResult, RunResult
@@ -120,8 +121,15 @@ def test_documents_that_failed_and_checks_that_failed_are_the_verdict(ledger: Le
     verdict = verdict_of(report_of(ledger, run, tmp_path))
     assert (verdict.word, verdict.tone) == ("Some failed", "bad")
     assert "3 documents failed" in verdict.sentence
+    ledger.record_verification(run.id, "notes", "FAIL", [CheckResult(TARGET, False, 10, 3)])
+    assert verdict_of(report_of(ledger, run, tmp_path)).sentence == "It ended, but 3 documents failed: see Failures."
     ledger.record_verification(run.id, "notes", "FAIL", [CheckResult("documents", False, 10, 2)])
-    assert verdict_of(report_of(ledger, run, tmp_path)).word == "Check failed"
+    assert verdict_of(report_of(ledger, run, tmp_path)).sentence.endswith(
+        ", and a check of the result failed: see Checks."
+    )
+    other = ran("other", "partial")
+    ledger.record_verification(other.id, "notes", "FAIL", [CheckResult("documents", False, 10, 2)])
+    assert verdict_of(report_of(ledger, other, tmp_path)).word == "Check failed"
 
 
 def test_a_check_that_was_not_made_is_no_pass(ledger: Ledger, ran: Ran, tmp_path: Path) -> None:
