@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from migration.operations.migrate import migrate, preview
     from migration.operations.results import RunResult
     from migration.operations.rollback import restore, rollback
+    from migration.operations.run_report import write_report
     from migration.operations.search import search
     from migration.operations.under_way import release, tune
     from migration.operations.unfinished import list_unfinished
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MigrationOptions", "Plan", "Refused", "RunResult", "back_up", "compare", "describe_run", "explain", "finish",
     "label_run", "list_models", "list_runs", "list_unfinished", "migrate", "preview", "prune_backups", "release",
-    "restore", "rollback", "search", "tune", "verify",
+    "restore", "rollback", "search", "tune", "verify", "write_report",
 ]  # fmt: skip
 
 _PLACES = {
@@ -44,6 +45,7 @@ _PLACES = {
     "operations.label": ("label_run",),
     "operations.migrate": ("migrate", "preview"),
     "operations.rollback": ("restore", "rollback"),
+    "operations.run_report": ("write_report",),
     "operations.search": ("search",),
     "operations.under_way": ("release", "tune"),
     "operations.unfinished": ("list_unfinished",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from statistics import mean
 from typing import Final
 
 from migration.ledger.records import CollectionRunRecord, StartRecord
@@ -36,7 +37,9 @@ _REASONS: Final = "ABCDEFGHIJ"
 """Letters for reasons, whose words are too long for an axis; what has none is counted together."""
 _CHANGED_MOST: Final = 5
 """Documents of a collection that are named because they kept fewest of their neighbours."""
-_GRAINS: Final = 100
+_WIDE: Final = 5
+"""Times the slowest phase that the fastest one is, from which on a scale is logarithmic."""
+_GRAINS: Final = 40
 """Stretches of a run for each of which a plot shows a value, at most."""
 
 
@@ -48,11 +51,14 @@ def page_of(report: RunReport) -> Page:
     sections: list[Section] = []
     if verdict.tone != "good":
         sections += steps
-    if report.told:
-        sections.append(Notes("What the run said", report.told))
+    told = [Notes("What the run said", report.told)]
+    if verdict.tone != "good":
+        sections += told
     sections += _collections(report)
     sections += _course(report.timeline)
     sections += _times(report)
+    if verdict.tone == "good":
+        sections += told
     sections += _neighbours(report.neighbours)
     sections += _failures(details)
     sections += _checks(details)
@@ -140,8 +146,7 @@ def _highlights(run: RunLine) -> Iterator[tuple[str, str]]:
     yield "Speed", f"{amount(run.documents_per_second)}/s" if run.documents_per_second else NOTHING
     if run.model is not None:
         yield "Cost", "free" if run.cost_usd == 0 else usd(run.cost_usd)
-        yield "Tokens, about", amount(run.metrics.tokens)
-        yield "Requests", amount(run.metrics.requests)
+        yield "Tokens", amount(run.metrics.tokens)
         yield "Checks", text(run.verdict)
 
 
@@ -209,7 +214,7 @@ def _course(samples: Sequence[Sample]) -> Iterator[Section]:
     ]
     searched = tuple((sample.seconds, sample.search_ms) for sample in samples if sample.search_ms is not None)
     plots = [
-        LinePlot("Documents a second", "", _shown(speeds), "What the run has gone through, by phase."),
+        _speed_plot(_shown(speeds)),
         LinePlot("Time of a request", "ms", _shown(latencies), "The mean of the requests answered at about that time."),
         LinePlot(
             "Speed of searches meanwhile",
@@ -219,6 +224,14 @@ def _course(samples: Sequence[Sample]) -> Iterator[Section]:
         ),
     ]
     yield Plots("How it went", tuple(plot for plot in plots if plot.lines))
+
+
+def _speed_plot(lines: tuple[Line, ...]) -> LinePlot:
+    """On a scale that shows slow phases beside fast ones: reading is many times as fast as embedding."""
+    means = [mean([value for _, value in line.points if value]) for line in lines]
+    is_wide = bool(means) and max(means) > _WIDE * min(means)
+    note = "What the run has gone through, by phase" + (", each line ten times the one below." if is_wide else ".")
+    return LinePlot("Documents a second", "", lines, note, is_wide)
 
 
 def _shown(lines: Sequence[Line]) -> tuple[Line, ...]:
@@ -242,7 +255,8 @@ def _rates(
 
     def close(end: Sample, least: float) -> bool:
         grown, passed = of(end) - of(start), per(end) - per(start)
-        if end.seconds - start.seconds < least or passed <= 0:
+        # Pages are counted when they are done: a moment at which none was says nothing.
+        if end.seconds - start.seconds < least or passed <= 0 or grown <= 0:
             return False
         points.append(((start.seconds + end.seconds) / 2, scale * grown / passed))
         return True
@@ -398,6 +412,7 @@ def _environment(report: RunReport) -> Iterator[Section]:
         ("Task type", text(run.model.task_type if run.model else None)),
         ("Fingerprint", text(run.model.fingerprint if run.model else None)),
         ("Embedding requests", _requests(report)),
+        ("Tokens", f"about {amount(metrics.tokens)}" if metrics.tokens else NOTHING),
         ("Time of a request", _latency(report)),
         ("Sent to Typesense", f"{amount(metrics.bytes_sent / 1e6)} MB" if metrics.bytes_sent else NOTHING),
         ("Options", ", ".join(f"{name}={value}" for name, value in (last.options or {}).items()) if last else NOTHING),

@@ -39,12 +39,14 @@ class LinePlot:
         unit: of the values, as it is written behind them.
         lines: their points have seconds and values.
         note: a sentence on how to read it.
+        logarithmic: whether ten times as much is as far away everywhere; its values are all above 0.
     """
 
     title: str
     unit: str
     lines: tuple[Line, ...]
     note: str = ""
+    logarithmic: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 from xml.etree.ElementTree import Element
 
@@ -41,10 +41,13 @@ def _draw_lines(plot: LinePlot) -> str:
     longest = max((x for line in plot.lines for x, _ in line.points), default=0.0)
     _, seconds, unit = next(each for each in _UNITS if longest <= each[0])
     lines = [Line(line.name, _coarser(line.points, longest)) for line in plot.lines]
-    most = max((y for line in lines for _, y in line.points if y is not None), default=0.0)
+    values = [y for line in lines for _, y in line.points if y is not None]
+    scale, height = _common(max(values, default=0.0), plot.unit), float
+    if plot.logarithmic and values:
+        # By powers of ten. pygal's own logarithmic scale would be that of the time as well.
+        scale, height = scale | _powers(min(values), max(values), scale["value_formatter"]), math.log10
     chart = pygal.XY(
-        **_common(most, plot.unit),
-        show_dots=any(_is_alone(line) for line in lines),
+        **scale,
         dots_size=2,
         allow_interruptions=True,
         xrange=(0, longest / seconds or 1),
@@ -52,7 +55,9 @@ def _draw_lines(plot: LinePlot) -> str:
     )
     chart.x_labels = _ticks(longest / seconds)
     for line in lines:
-        chart.add(line.name, [(x / seconds, y) for x, y in line.points])
+        chart.add(
+            line.name, [(x / seconds, y if y is None else height(y)) for x, y in line.points], show_dots=_is_alone(line)
+        )
     return _rendered(chart, plot.title)
 
 
@@ -81,6 +86,17 @@ def _common(most: float, unit: str) -> dict[str, Any]:
         "y_labels": ticks,
         "range": (0, max(most * 1.05, ticks[-1])),
         "value_formatter": lambda value: f"{_number(value)}{behind}",
+    }
+
+
+def _powers(least: float, most: float, written: Callable[[float], str]) -> dict[str, Any]:
+    """A scale of the powers of ten that both lie between."""
+    first, last = math.floor(math.log10(least)), math.ceil(math.log10(most))
+    powers = list(range(first, max(last, first + 1) + 1))
+    return {
+        "y_labels": powers,
+        "range": (powers[0], powers[-1]),
+        "value_formatter": lambda power: written(10.0**power),
     }
 
 

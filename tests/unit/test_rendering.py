@@ -132,6 +132,17 @@ def test_the_axis_of_time_has_the_unit_that_suits_it(seconds: float, last: str) 
     assert last in texts
 
 
+@settings(max_examples=25)
+@given(st.floats(1e-6, 1e9), st.floats(1e-6, 1e9))
+def test_on_a_logarithmic_scale_every_value_lies_between_two_powers_of_ten(one: float, other: float) -> None:
+    drawn = draw(LinePlot("x", "", (Line("a", ((0.0, one), (9.0, other))),), logarithmic=True))
+    bottom = max(float(height) for height in re.findall(r'<g class="guides"><path d="M[\d.]+ ([\d.]+) h', drawn))
+    (line,) = re.findall(r'<path d="([^"]*)" class="line reactive nofill"', drawn)
+    heights = [float(height) for height in re.findall(r"[\d.]+ (-?[\d.]+)", line)]
+    assert len(heights) == 2
+    assert all(-0.1 <= height <= bottom + 0.1 for height in heights)
+
+
 @given(st.floats(1e-6, 1e12))
 def test_ticks_are_few_round_and_begin_at_nothing(most: float) -> None:
     ticks = _ticks(most)
