@@ -7,22 +7,26 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kai.settings import EmbeddingSettings, Settings, TypesenseSettings
 from migration.backup.manifest import MANIFEST
-from migration.ledger import Ledger
+from migration.ledger import Ledger, LedgerError
 from migration.ledger.records import Call, CheckResult, CollectionState, FailureRecord, RunRecord, RunState, Strategy
 from migration.operations.checks import TARGET
 from migration.operations.neighbours import KeptNeighbours
 from migration.operations.overlap import Kept, Overlap
 from migration.operations.results import CollectionResult, RunResult
 from migration.operations.run_page import _phases, _rates, page_of, verdict_of
-from migration.operations.run_report import RunReport, Step, _collected, _told
+from migration.operations.run_report import RunReport, Step, _collected, _told, report_run
+from migration.operations.setup import Session
 from migration.reporting.page import BarPlot, Commands, Facts, LinePlot, Notes, Page, Plots, Table
+from migration.runtime.console import Console
 from migration.runtime.timeline import Sample
 from migration.strategies.context import Outcome
 
@@ -343,3 +347,34 @@ def test_every_kind_of_section_has_a_title_and_content(ledger: Ledger, ran: Ran,
     assert all(
         isinstance(plot, LinePlot | BarPlot) for each in page.sections if isinstance(each, Plots) for plot in each.plots
     )
+
+
+class Broken(Ledger):
+    """A ledger that nothing can be read from."""
+
+    def __init__(self) -> None: ...
+
+    def find_run(self, *_: Any) -> RunRecord | None:
+        raise LedgerError("the disk is gone")
+
+
+def test_a_report_that_cannot_be_written_is_told_and_changes_nothing_else(
+    ledger: Ledger, ran: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, result = ran(kind="rollback"), RunResult("a-run", ())
+    settings = Settings(EmbeddingSettings("local", "m", 64), TypesenseSettings(), home=tmp_path / "home")
+    session = cast(Session, SimpleNamespace(settings=settings, console=Console()))
+    assert report_run(session, Broken(), run, result) == result
+    assert capsys.readouterr().err == "The report of run a-run could not be written: the disk is gone\n"
+    (tmp_path / "home").write_text("a file where the home should be")
+    assert report_run(session, ledger, run, result) == result
+    assert "The report of run a-run could not be written: " in capsys.readouterr().err
+
+
+def test_a_run_that_ended_names_its_report(ledger: Ledger, ran: Ran, tmp_path: Path) -> None:
+    run = ran(kind="rollback")
+    settings = Settings(EmbeddingSettings("local", "m", 64), TypesenseSettings(), home=tmp_path)
+    session = cast(Session, SimpleNamespace(settings=settings, console=Console()))
+    found = report_run(session, ledger, run, RunResult("a-run", ()))
+    assert found.report == str(tmp_path / "runs" / "a-run" / "report.html")
+    assert Path(found.report).exists()
