@@ -12,7 +12,7 @@ from migration.ledger.records import CollectionRunRecord, StartRecord
 from migration.operations.checks import TARGET
 from migration.operations.history import RunDetails, RunLine
 from migration.operations.neighbours import KeptNeighbours
-from migration.operations.run_report import RunReport, Step
+from migration.operations.run_report import RunReport, Step, start_of
 from migration.reporting.page import (
     Bar,
     BarPlot,
@@ -394,7 +394,7 @@ def _commands(title: str, steps: Sequence[Step]) -> list[Section]:
 def _environment(report: RunReport) -> Iterator[Section]:
     details, run = report.run, report.run.run
     metrics = run.metrics
-    last = details.starts[-1] if details.starts else None
+    last = start_of(details)
     provider = ", ".join(filter(None, (details.provider_server, details.model_digest)))
     legs = len(details.starts)
     facts = [

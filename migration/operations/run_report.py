@@ -15,7 +15,7 @@ import orjson
 from kai.settings import Settings, load_settings
 from migration.backup import Backup, BackupError
 from migration.backup.manifest import MANIFEST
-from migration.ledger import CollectionRunRecord, Ledger, RunRecord
+from migration.ledger import CollectionRunRecord, Ledger, RunRecord, StartRecord
 from migration.operations.compare import readable_server
 from migration.operations.history import RunDetails, details_of, find_run
 from migration.operations.neighbours import KeptNeighbours, kept_neighbours
@@ -123,8 +123,9 @@ def report_run(session: Session, ledger: Ledger, run: RunRecord, result: RunResu
         The result, with where the report is.
     """
     try:
-        neighbours: tuple[KeptNeighbours, ...] = ()
-        if run.kind == "migrate" and not result.stopped and not result.rehearsed:
+        # What has them already is finished now, and stays as it was compared when it was filled.
+        _, neighbours = _kept_of_earlier(_folder(session.settings.home, run.name) / JSON)
+        if run.kind == "migrate" and not (neighbours or result.stopped or result.rehearsed):
             session.server.patience = PREFLIGHT_PATIENCE
             neighbours = _compared(VectorOrigins(ledger, session.settings.home, session.server, {}), run)
         told = tuple(_told(result))
@@ -308,7 +309,12 @@ def _has_way_back(row: CollectionRunRecord) -> bool:
     return row.strategy in ("into", "alias") and row.state == "waiting"
 
 
+def start_of(details: RunDetails) -> StartRecord | None:
+    """The last start that was recorded whole; that of `finish` is not."""
+    return next((start for start in reversed(details.starts) if start.options is not None), None)
+
+
 def _line(details: RunDetails, command: str, *words: str, run: str = "") -> str:
-    options = (details.starts[-1].options if details.starts else None) or {}
+    options = start.options or {} if (start := start_of(details)) else {}
     env_file = ["--env-file", str(options["env_file"])] if options.get("env_file") else []
     return shlex.join(["kai-migrate", command, run or details.run.name, *words, *env_file])

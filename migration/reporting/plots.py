@@ -42,10 +42,12 @@ def _draw_lines(plot: LinePlot) -> str:
     _, seconds, unit = next(each for each in _UNITS if longest <= each[0])
     lines = [Line(line.name, _coarser(line.points, longest)) for line in plot.lines]
     values = [y for line in lines for _, y in line.points if y is not None]
-    scale, height = _common(max(values, default=0.0), plot.unit), float
+    scale = _common(max(values, default=0.0), plot.unit)
+    height: Callable[[float], float] = float
     if plot.logarithmic and values:
         # By powers of ten. pygal's own logarithmic scale would be that of the time as well.
-        scale, height = scale | _powers(min(values), max(values), scale["value_formatter"]), math.log10
+        scale |= _powers(min(values), max(values), scale["value_formatter"])
+        height = math.log10
     chart = pygal.XY(
         **scale,
         dots_size=2,
