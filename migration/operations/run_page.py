@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from statistics import mean
 from typing import Final
@@ -223,7 +224,8 @@ def _course(samples: Sequence[Sample]) -> Iterator[Section]:
             "Of the searches that others made, by Typesense's own figures, over ten seconds each.",
         ),
     ]
-    yield Plots("How it went", tuple(plot for plot in plots if plot.lines))
+    until = samples[-1].seconds if samples else 0.0
+    yield Plots("How it went", tuple(replace(plot, until=until) for plot in plots if plot.lines))
 
 
 def _speed_plot(lines: tuple[Line, ...]) -> LinePlot:

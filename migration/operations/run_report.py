@@ -161,6 +161,7 @@ def _collected(
     under_way = run.state == "running" and status is not None
     writers = Writers(ledger, str(run.source.get("server", "")))
     rows = _rows(ledger, run)
+    undone = sorted({by.name for row in rows if (by := writers.undone_by(run, row.collection))})
     return RunReport(
         run=replace(details, starts=starts),
         under_way=under_way,
@@ -168,8 +169,8 @@ def _collected(
         told=told,
         timeline=tuple(read_timeline(timeline_file(home, run.name))),
         neighbours=neighbours,
-        next_steps=tuple(_next_steps(details, under_way)),
-        ways_back=tuple(_ways_back(writers, run, rows, details)),
+        next_steps=tuple(_next_steps(details, under_way, undone)),
+        ways_back=tuple(_ways_back(writers, run, rows, details, undone)),
         written_at=datetime.now(UTC),
     )
 
@@ -237,7 +238,7 @@ def _model_before(ledger: Ledger, run: RunRecord, row: CollectionRunRecord) -> s
 # -- what can be done ------------------------------------------------------------------------------------
 
 
-def _next_steps(details: RunDetails, under_way: bool) -> Iterator[Step]:
+def _next_steps(details: RunDetails, under_way: bool, undone: Sequence[str]) -> Iterator[Step]:
     run, state = details.run, details.run.state
     if under_way:
         yield Step("The run is under way; write the report again when it has ended.", _line(details, "report"))
@@ -264,19 +265,19 @@ def _next_steps(details: RunDetails, under_way: bool) -> Iterator[Step]:
                 "This prints it:",
                 _line(details, "show", "--command"),
             )
-    if run.kind in ("migrate", "rollback") and state in ("completed", "partial", "waiting"):
+    if run.kind == "migrate" and state in ("completed", "partial", "waiting") and not undone:
         yield Step("Check again that what stands on the server is what should:", _line(details, "verify"))
 
 
 def _ways_back(
-    writers: Writers, run: RunRecord, rows: Sequence[CollectionRunRecord], details: RunDetails
+    writers: Writers, run: RunRecord, rows: Sequence[CollectionRunRecord], details: RunDetails, undone: Sequence[str]
 ) -> Iterator[Step]:
     """The runs that must be taken back first, then this one."""
     done = [row for row in rows if row.strategy != "skipped"]
     if run.kind not in UNDOABLE or run.state in ("rehearsed", "refused") or not done:
         return
-    if undone := {by.name for row in done if (by := writers.undone_by(run, row.collection))}:
-        yield Step(f"It was taken back already, by {', '.join(sorted(undone))}.")
+    if undone:
+        yield Step(f"It was taken back already, by {', '.join(undone)}.")
         return
     gone = [row.collection for row in done if not _has_way_back(row)]
     if len(gone) == len(done):

@@ -40,6 +40,7 @@ class LinePlot:
         lines: their points have seconds and values.
         note: a sentence on how to read it.
         logarithmic: whether ten times as much is as far away everywhere; its values are all above 0.
+        until: seconds at the end of the axis; where the last point is, if that is later.
     """
 
     title: str
@@ -47,6 +48,7 @@ class LinePlot:
     lines: tuple[Line, ...]
     note: str = ""
     logarithmic: bool = False
+    until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

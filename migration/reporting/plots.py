@@ -38,7 +38,7 @@ def draw(plot: Plot) -> str:
 
 
 def _draw_lines(plot: LinePlot) -> str:
-    longest = max((x for line in plot.lines for x, _ in line.points), default=0.0)
+    longest = max([plot.until, *(x for line in plot.lines for x, _ in line.points)])
     _, seconds, unit = next(each for each in _UNITS if longest <= each[0])
     lines = [Line(line.name, _coarser(line.points, longest)) for line in plot.lines]
     values = [y for line in lines for _, y in line.points if y is not None]

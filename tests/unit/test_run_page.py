@@ -181,7 +181,9 @@ def test_what_was_done_afterwards_is_taken_back_first(ledger: Ledger, ran: Ran, 
 def test_a_run_that_was_taken_back_says_by_which(ledger: Ledger, ran: Ran, tmp_path: Path) -> None:
     first = ran("first", backup=backed_up(tmp_path / "1"))
     ran("rollback-1", kind="rollback", reverts=first.id, backup=backed_up(tmp_path / "2"))
-    assert report_of(ledger, first, tmp_path).ways_back == (Step("It was taken back already, by rollback-1."),)
+    report = report_of(ledger, first, tmp_path)
+    assert report.ways_back == (Step("It was taken back already, by rollback-1."),)
+    assert report.next_steps == (), "what does not stand any more is not verified"
 
 
 @pytest.mark.parametrize("folder", [None, "pruned"])
