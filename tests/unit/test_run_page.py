@@ -22,7 +22,8 @@ from migration.operations.checks import TARGET
 from migration.operations.neighbours import KeptNeighbours
 from migration.operations.overlap import Kept, Overlap
 from migration.operations.results import CollectionResult, RunResult
-from migration.operations.run_page import _phases, _rates, page_of, verdict_of
+from migration.operations.run_course import _phases, _rates
+from migration.operations.run_page import page_of, verdict_of
 from migration.operations.run_report import RunReport, Step, _collected, _told, report_run
 from migration.operations.setup import Session
 from migration.reporting.page import BarPlot, Commands, Facts, LinePlot, Notes, Page, Plots, Table
