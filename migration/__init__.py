@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from migration.operations.migrate import migrate, preview
     from migration.operations.results import RunResult
     from migration.operations.rollback import restore, rollback
+    from migration.operations.run_report import write_report
     from migration.operations.search import search
     from migration.operations.under_way import release, tune
     from migration.operations.unfinished import list_unfinished
@@ -41,6 +42,7 @@ __all__ = [
     "batch_status", "cancel_batches", "collect_batches", "compare", "describe_run", "discover", "doctor", "embed",
     "evaluate", "explain", "finish", "label_run", "list_evaluations", "list_models", "list_runs", "list_unfinished",
     "migrate", "preview", "prune_backups", "release", "restore", "rollback", "search", "tune", "verify", "watch",
+    "write_report",
 ]  # fmt: skip
 
 _PLACES = {
@@ -60,6 +62,7 @@ _PLACES = {
     "operations.migrate": ("migrate", "preview"),
     "operations.results": ("RunResult",),
     "operations.rollback": ("restore", "rollback"),
+    "operations.run_report": ("write_report",),
     "operations.search": ("search",),
     "operations.under_way": ("release", "tune"),
     "operations.unfinished": ("list_unfinished",),

@@ -35,6 +35,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "list": Entry("migration.cli.list", "List what is unfinished on the server, and what ends it."),
     "history": Entry("migration.cli.history", "List the runs, and whether they get better."),
     "show": Entry("migration.cli.show", "Everything about one run."),
+    "report": Entry("migration.cli.report", "Write a run's report anew: one HTML file that opens anywhere."),
     "label": Entry("migration.cli.label", "Give a run an alias or a description."),
     "compare": Entry("migration.cli.compare", "Two runs side by side, and how far their models agree."),
     "models": Entry("migration.cli.models", "List models, and how many documents carry each."),

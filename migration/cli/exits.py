@@ -86,5 +86,7 @@ def tell_result(result: RunResult, console: Console, title: str = "SUMMARY") -> 
         console.line(f"{item.name}: {item.summary()}")
     console.line(RULE)
     took(console, result.metrics)
+    if result.report:
+        console.warn(f"Report: {result.report}")
     if result.exit_status in (STOPPED, INTERRUPTED):
         console.tell("Nothing is lost. Run the same command again: it goes on where this one ended.")

@@ -81,7 +81,7 @@ def compare(
         neighbours: list[CollectionNeighbours] = []
         if with_neighbours:
             known = load_collections(collections_file)
-            with _readable_server(settings, env_file, console) as (server, aliases, why):
+            with readable_server(settings, env_file, console) as (server, aliases, why):
                 fields = {aliases.get(name, name): described.embedding_field for name, described in known.items()}
                 origins = VectorOrigins(ledger, found.home, server, fields, why)
                 neighbours = compare_neighbours(origins, one, other, sample=sample, seed=seed)
@@ -98,7 +98,7 @@ def _evaluations(ledger: Ledger, one: RunLine, other: RunLine) -> tuple[Evaluati
 
 
 @contextlib.contextmanager
-def _readable_server(
+def readable_server(
     settings: Settings | None, env_file: Path | None, console: Console
 ) -> Iterator[tuple[Typesense | None, dict[str, str], str]]:
     """The server and its aliases; without one, where there are still the backups, None, and why there is none."""

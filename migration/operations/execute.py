@@ -28,6 +28,7 @@ from migration.runtime.load import LoadWatch
 from migration.runtime.lock import hold
 from migration.runtime.pace import followed, tune_file
 from migration.runtime.status import Status, status_file
+from migration.runtime.timeline import Timeline, timeline_file
 from migration.strategies.context import Outcome, RunContext, StrategyStopped
 from migration.strategies.moment import has_moment
 from migration.strategies.plan import CollectionPlan
@@ -98,7 +99,14 @@ def running(
             held.name(run.name)
         control, console, file = session.control, session.console, status_file(home, run.name)
         console.about(run=run.name)
-        status = Status(file, lambda: control.facts() | figures(), told=console.event)
+        meter, server = session.meter, session.server
+        timeline = Timeline(
+            timeline_file(home, run.name),
+            lambda: status.counts() | meter.counts(),
+            lambda: server.stats(patiently=False),
+        )
+        status = Status(file, lambda: control.facts() | figures(), changing=timeline.note, told=console.event)
+        stack.enter_context(timeline.kept())
         stack.enter_context(status.kept())
         with contextlib.suppress(OSError):
             hold_file(home, run.name).unlink(missing_ok=True)  # Of a process that died holding.

@@ -213,24 +213,30 @@ def describe_run(
         LedgerError: several names begin so, or the ledger cannot be read.
     """
     with open_ledger(settings or load_settings(needs=())) as ledger:
-        run = find_run(ledger, name)
-        summary = ledger.summarise([run])[0]
-        return RunDetails(
-            run=_line(summary),
-            reverts=name_of(ledger, run.reverts_run_id),
-            parameters=run.parameters,
-            source=run.source,
-            host=run.host,
-            pid=run.pid,
-            collections=last_of_each(summary.collections),
-            failures_total=summary.failures,
-            failures=tuple(ledger.failures(run.id, limit=failures)),
-            verifications=tuple(ledger.verifications(run.id, wrong_documents)),
-            metrics=tuple(ledger.metrics(run.id)),
-            provider_server=run.provider_server,
-            model_digest=run.model_digest,
-            starts=tuple(ledger.starts(run.id)),
-        )
+        return details_of(ledger, find_run(ledger, name), failures, wrong_documents)
+
+
+def details_of(
+    ledger: Ledger, run: RunRecord, failures: int | None = 20, wrong_documents: int | None = None
+) -> RunDetails:
+    """Everything about a run of a ledger that is open."""
+    summary = ledger.summarise([run])[0]
+    return RunDetails(
+        run=_line(summary),
+        reverts=name_of(ledger, run.reverts_run_id),
+        parameters=run.parameters,
+        source=run.source,
+        host=run.host,
+        pid=run.pid,
+        collections=last_of_each(summary.collections),
+        failures_total=summary.failures,
+        failures=tuple(ledger.failures(run.id, limit=failures)),
+        verifications=tuple(ledger.verifications(run.id, wrong_documents)),
+        metrics=tuple(ledger.metrics(run.id)),
+        provider_server=run.provider_server,
+        model_digest=run.model_digest,
+        starts=tuple(ledger.starts(run.id)),
+    )
 
 
 def lines_of(ledger: Ledger, *runs: RunRecord) -> list[RunLine]:

@@ -27,6 +27,7 @@ from migration.operations.measure import Measures
 from migration.operations.moments import hooks_of, refuse_unusable_options, refuse_without_moment, with_notes
 from migration.operations.record import call_of_migration
 from migration.operations.results import DONE, REFUSED, RunResult
+from migration.operations.run_report import report_run
 from migration.operations.same_model import disown, recognise
 from migration.operations.setup import (
     Session,
@@ -212,6 +213,7 @@ def _run(session: Session, plan: Plan) -> RunResult:
             measures,
             afterwards=lambda: follow(context, [work for work in works if work.plan.beside]),
         )
+        result = report_run(session, ledger, context.run, result)
         name: HookName = "succeeded" if result.exit_status == DONE else "failed"
         context.hooks.call(name, phase=context.status.facts()["phase"], exit_status=result.exit_status)
         return result

@@ -23,6 +23,7 @@ from migration.operations.order import (
 )
 from migration.operations.record import call_of
 from migration.operations.results import RunResult
+from migration.operations.run_report import report_run
 from migration.operations.setup import TYPESENSE_ONLY, Session, open_ledger, open_server
 from migration.operations.waiting import Waiting, known_run, latest_of, let_go, marks_of
 from migration.operations.ways_back import AnyWay, Withdrawal, swap_back, ways_back
@@ -238,7 +239,7 @@ def _go_back(
         result = execute(context, ways, measures, lambda: _mixtures(context, reverts, names) if reverts else ())
         if reverts and reverts.state == "waiting" and not result.stopped:
             ledger.finish_run(reverts.id, "completed")
-        return result
+        return report_run(session, ledger, context.run, result)
 
 
 def _mixtures(context: RunContext, undone: RunRecord, names: Sequence[str]) -> list[str]:

@@ -100,6 +100,7 @@ class Status:
     Args:
         path: the file; its folder is made. None writes nothing.
         figures: called for the numbers that are to go in beside the phase (requests, tokens, spent, …).
+        changing: called before a phase ends, and after another has begun.
         told: called with `phase` and its facts at each change of phase, with `ended` and the totals at the end.
     """
 
@@ -107,11 +108,14 @@ class Status:
         self,
         path: Path | None,
         figures: Callable[[], dict[str, Any]] = dict,
+        changing: Callable[[], object] = lambda: None,
         told: Callable[..., object] = lambda _event, **_facts: None,
     ) -> None:
         self._path = path
         self._figures = figures
+        self._changing = changing
         self._told = told
+        self._documents = 0
         self._facts: dict[str, Any] = {
             "phase": "starting",
             "pid": os.getpid(),
@@ -125,10 +129,12 @@ class Status:
 
     def phase(self, phase: str, *, collection: str | None = None, total: int | None = None) -> None:
         """Enter a phase (`copying`, `cut-over`, `checking`, …) of so many documents."""
+        self._changing()
         with self._lock:
             self._facts.update(phase=phase, collection=collection, total=total, done=0, failed=0)
             self._of_the_phase = {}
             self._phase_began = time.monotonic()
+        self._changing()
         self._write()
         self._told("phase", phase=phase, collection=collection, total=total)
 
@@ -140,11 +146,13 @@ class Status:
 
     def end(self, phase: str, *, done: int, failed: int, seconds: float, exit_status: int) -> None:
         """The last word: how it ended, and the totals of all collections."""
+        self._changing()
         with self._lock:
             self._facts.update(phase=phase, collection=None, total=done + failed, done=done, failed=failed)
             self._facts.update(ended=True, exit_status=exit_status)
             self._of_the_phase = {}
             self._phase_began = time.monotonic() - seconds
+        self._changing()
         self._write()
         totals = {"done": done, "failed": failed, "seconds": round(seconds, 3), "exit_status": exit_status}
         self._told("ended", phase=phase, collection=None, **totals)
@@ -154,6 +162,13 @@ class Status:
         with self._lock:
             self._facts["done"] = self._facts.get("done", 0) + done
             self._facts["failed"] = self._facts.get("failed", 0) + failed
+            self._documents += done + failed
+
+    def counts(self) -> dict[str, Any]:
+        """The phase, what it is about, whether it is the last, and the documents of all phases so far."""
+        with self._lock:
+            facts = {name: self._facts.get(name) for name in ("phase", "collection", "ended")}
+            return {**facts, "documents": self._documents}
 
     def facts(self) -> dict[str, Any]:
         """Everything known at this moment; times in seconds."""
