@@ -16,7 +16,8 @@ import orjson
 
 from benchmarks.processes import PROVIDER_KEY, provider
 from benchmarks.scene import FIELD, PAGE, SECOND, Scene
-from kai.embeddings import ArrayEmbeddings, make_embeddings
+from kai.embedding_interface import ArrayEmbeddings
+from kai.embeddings import make_embeddings
 from kai.settings import EmbeddingSettings, Settings, TypesenseSettings
 
 Bodies = Iterator[bytes]

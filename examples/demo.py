@@ -36,7 +36,8 @@ import numpy.typing as npt
 import orjson
 
 from kai.collections import KAI_COLLECTIONS
-from kai.embeddings import ArrayEmbeddings, make_embeddings
+from kai.embedding_interface import ArrayEmbeddings
+from kai.embeddings import make_embeddings
 from kai.sandbox.sample import DOCUMENTS
 from kai.settings import EmbeddingSettings, Settings, TypesenseSettings
 from kai.typesense import Typesense

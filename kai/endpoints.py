@@ -24,7 +24,7 @@ from typing import Final, cast
 from langchain_core.embeddings import Embeddings
 
 from kai.address import canonical_url
-from kai.embeddings import ArrayEmbeddings, EndpointsError, MalformedAnswerError, NamesItsModel
+from kai.embedding_interface import ArrayEmbeddings, EndpointsError, MalformedAnswerError, NamesItsModel
 from kai.provider_errors import FaultKind, provider_fault
 from kai.providers.answers import ArrayBased
 from kai.vectors import Vector, WrongVectors, check_vectors, cosine

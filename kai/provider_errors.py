@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from kai.embeddings import (
+from kai.embedding_interface import (
     EndpointsError,
     MalformedAnswerError,
     MissingPackageError,

@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 from langchain_core.embeddings import Embeddings
 
-from kai.embeddings import MalformedAnswerError
+from kai.embedding_interface import MalformedAnswerError
 from kai.vectors import Vector
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
-from kai.embeddings import CustomClassError, MalformedAnswerError
+from kai.embedding_interface import CustomClassError, MalformedAnswerError
 from kai.provider_errors import provider_fault
 from kai.providers.answers import ArrayBased, stack
 from kai.vectors import Vector, same_vector

@@ -10,7 +10,7 @@ from google.genai.types import EmbedContentConfig, HttpOptions
 from langchain_google_genai import GoogleGenerativeAIEmbeddings
 from pydantic import SecretStr
 
-from kai.embeddings import CredentialsError, TextTooLongError
+from kai.embedding_interface import CredentialsError, TextTooLongError
 from kai.models import find_model, surely_over_token_limit
 from kai.providers.answers import ArrayBased, stack
 from kai.vectors import Vector

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from kai.embeddings import ModelNotAvailableError
+from kai.embedding_interface import ModelNotAvailableError
 from kai.models import find_model
 from kai.providers.answers import ArrayBased, openai_vectors, read_json, stack, vectors_at
 from kai.vectors import Vector

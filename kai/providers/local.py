@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from kai.embeddings import ModelNotAvailableError, TextTooLongError
+from kai.embedding_interface import ModelNotAvailableError, TextTooLongError
 from kai.models import canonical_model
 from kai.providers.answers import ArrayBased, stack
 from kai.vectors import Vector

@@ -101,22 +101,8 @@ def command(
         ),
         _lay_out,
         needs=[],
-        facts=_facts,
+        facts=lambda found: found.facts(),
     )
-
-
-def _facts(found: Diagnosis) -> dict[str, object]:
-    checks = [
-        {"name": check.name, "where": check.where, "verdict": check.verdict, "detail": check.detail}
-        for check in found.checks
-    ]
-    return {
-        "server": found.server,
-        "model": found.model,
-        "exit_status": found.exit_status,
-        "findings": found.findings,
-        "checks": checks,
-    }
 
 
 def _lay_out(found: Diagnosis, console: Console) -> None:
@@ -131,6 +117,8 @@ def _lay_out(found: Diagnosis, console: Console) -> None:
             console.line(f"    documents: {', '.join(finding.ids[:_NAMED])}{more}")
         if finding.remedy:
             console.line(f"    remedy: {finding.remedy}")
+    if found.report:
+        console.tell(f"Report: {found.report}")
 
 
 _CHECKS: Final[dict[str, Callable[[Check], str]]] = {

@@ -182,6 +182,8 @@ def _lay_out(found: Evaluation, console: Console) -> None:
     console.line(f"Rule: {found.rule}")
     for candidate in found.candidates:
         console.line(f"{candidate.verdict}: {candidate.reason}")
+    if found.report:
+        console.tell(f"Report: {found.report}")
 
 
 def _metric(name: str) -> Callable[[Figures], str]:

@@ -9,6 +9,7 @@ from typing import Final, Literal, get_args
 Severity = Literal["error", "warning", "info"]
 """Error: searches suffer, or a run would be refused or fail. Warning: it may come to that. Info: to be known."""
 Verdict = Literal["PASS", "WARN", "FAIL", "NOT CHECKED"]
+FailOn = Literal["error", "warning"]
 
 SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
 """The worst first."""
@@ -96,3 +97,49 @@ def worst(findings: Iterable[Finding]) -> Severity | None:
     """The severity of the worst of them; None where there are none."""
     found = {finding.severity for finding in findings}
     return next((severity for severity in SEVERITIES if severity in found), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What was looked at, and what was found.
+
+    Attributes:
+        server: address of Typesense.
+        model: the configured one, as family/model/dimensions; None where none is.
+        checks: in the order in which they were made.
+        fail_on: severity from which on a finding makes the exit status 1.
+        report: the file of its report; empty where none could be written.
+    """
+
+    server: str
+    model: str | None
+    checks: tuple[Check, ...]
+    fail_on: FailOn = "error"
+    report: str = ""
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was found, the worst first."""
+        found = [finding for check in self.checks for finding in check.findings]
+        return tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)))
+
+    @property
+    def exit_status(self) -> int:
+        """0 where nothing was found that is as bad as `fail_on`, else 1."""
+        found = worst(self.findings)
+        return int(found is not None and SEVERITIES.index(found) <= SEVERITIES.index(self.fail_on))
+
+    def facts(self) -> dict[str, object]:
+        """What a program reads of it."""
+        checks = [
+            {"name": check.name, "where": check.where, "verdict": check.verdict, "detail": check.detail}
+            for check in self.checks
+        ]
+        return {
+            "server": self.server,
+            "model": self.model,
+            "exit_status": self.exit_status,
+            "findings": self.findings,
+            "checks": checks,
+            "report": self.report,
+        }

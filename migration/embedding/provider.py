@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import tenacity
 
-from kai.embeddings import MalformedAnswerError, NamesItsModel
+from kai.embedding_interface import MalformedAnswerError, NamesItsModel
 from kai.models import estimate_tokens
 from kai.provider_errors import ProviderFault, provider_fault
 from kai.vectors import Vector, WrongVectors, check_vectors, same_vector
@@ -22,7 +22,7 @@ from migration.embedding.throttle import Stopped, Throttle
 from migration.runtime.meter import Meter
 
 if TYPE_CHECKING:
-    from kai.embeddings import ArrayEmbeddings
+    from kai.embedding_interface import ArrayEmbeddings
 
 _WORTH_REPEATING: Final = frozenset({"rate_limited", "transient"})
 _MALFORMED_ATTEMPTS: Final = 3

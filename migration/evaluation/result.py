@@ -103,6 +103,7 @@ class Evaluation:
         candidates: the new ones, in the order in which they were given.
         verdict: GO where one of them is, NO-GO where each of them is.
         notes: what is to be known of it, a sentence each.
+        report: the file of its report; empty where none could be written.
     """
 
     at: datetime
@@ -119,6 +120,7 @@ class Evaluation:
     candidates: tuple[Candidate, ...]
     verdict: EvaluationVerdict
     notes: tuple[str, ...]
+    report: str = ""
 
     @property
     def exit_status(self) -> int:

@@ -1,15 +1,17 @@
 """Look at the whole setting before anything is paid for: settings, server, key, provider, schemas, every vector.
 
-Nothing on the server is changed. On this side only the cache grows, by the vectors that are bought to compare.
+Nothing on the server is changed. On this side the cache grows, by the vectors that are bought to compare, and a report
+is written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
@@ -19,11 +21,11 @@ from kai.settings import Problem, Settings, SettingsError, load_settings
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 from kai.typesense_schemas import serving_field
 from migration.diagnosis.collection import Buyer, Examiner
-from migration.diagnosis.findings import SEVERITIES, Check, Finding, worst
+from migration.diagnosis.findings import Check, Diagnosis, FailOn, Finding
 from migration.diagnosis.rights import check_rights
 from migration.diagnosis.server import check_changes, check_lag, check_nodes, check_room, check_version
 from migration.diagnosis.surroundings import check_home, check_settings, ledger_as_it_is
-from migration.operations.results import DONE, SOME_FAILED
+from migration.operations.looked_page import keep_report, page_of_diagnosis
 from migration.operations.setup import (
     TYPESENSE_ONLY,
     Session,
@@ -41,8 +43,6 @@ from migration.strategies.hazards import shadow_memory
 from migration.strategies.refusals import Refused, Strategy, decide, explain
 from migration.strategies.task import backup_space
 
-FailOn = Literal["error", "warning"]
-
 MOST_TEXTS: Final = 2000
 """Distinct texts of a collection that are embedded where nothing else is said."""
 MOST_USD: Final = 0.05
@@ -51,35 +51,6 @@ _PROVIDER_PATIENCE: Final = 20.0
 """Seconds to wait for a provider that does not answer: somebody sits before the screen."""
 _PATIENCE: Final = 120.0
 """Seconds to wait for the server, once it reads."""
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """What was looked at, and what was found.
-
-    Attributes:
-        server: address of Typesense.
-        model: the configured one, as family/model/dimensions; None where none is.
-        checks: in the order in which they were made.
-        fail_on: severity from which on a finding makes the exit status 1.
-    """
-
-    server: str
-    model: str | None
-    checks: tuple[Check, ...]
-    fail_on: FailOn = "error"
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """What was found, the worst first."""
-        found = [finding for check in self.checks for finding in check.findings]
-        return tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)))
-
-    @property
-    def exit_status(self) -> int:
-        """0 where nothing was found that is as bad as `fail_on`, else 1."""
-        found = worst(self.findings)
-        return SOME_FAILED if found and SEVERITIES.index(found) <= SEVERITIES.index(self.fail_on) else DONE
 
 
 def doctor(
@@ -128,7 +99,9 @@ def doctor(
         else:
             checks += _look(stack, session, chosen, target, why_not=why_not, sample=sample, max_cost=max_cost)
     model = "/".join(map(str, target.describe().values())) if target else None
-    return Diagnosis(found.typesense.url, model, tuple(checks), fail_on)
+    diagnosis, now = Diagnosis(found.typesense.url, model, tuple(checks), fail_on), datetime.now(UTC)
+    page = page_of_diagnosis(diagnosis, now)
+    return replace(diagnosis, report=keep_report(found, "doctor", now, page, diagnosis.facts(), console))
 
 
 def _configuration(settings: Settings | None, env_file: Path | None) -> tuple[Settings, tuple[Problem, ...], bool]:

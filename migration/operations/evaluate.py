@@ -28,6 +28,7 @@ from migration.evaluation.verdict import Rule, best_of
 from migration.ledger import EvaluationRecord
 from migration.operations.evaluated_models import Bench
 from migration.operations.evaluated_search import Asked, Searched, search_here, search_there
+from migration.operations.looked_page import keep_report, page_of_evaluation
 from migration.operations.setup import TYPESENSE_ONLY, described_collection, open_cache, open_ledger, open_server
 from migration.runtime.console import SILENT, Console
 from migration.strategies.refusals import Refused, decide, field_problem
@@ -133,7 +134,8 @@ def evaluate(
             searched = search_here(bench, ready, tried, sample, anew=anew)
         result = _judged(bench, ready, searched, run, str(questions or ""), [doubt] if doubt else [])
         ledger.record_evaluations(_records(result))
-    return result
+    page = page_of_evaluation(result)
+    return replace(result, report=keep_report(settings, f"evaluate-{described.name}", result.at, page, result, console))
 
 
 # -- what is asked ---------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from migration.operations.checks import TARGET
 from migration.operations.history import RunDetails, RunLine
 from migration.operations.neighbours import KeptNeighbours
 from migration.operations.run_course import course_of, times_of
-from migration.operations.run_report import RunReport, Step, start_of
+from migration.operations.run_facts import RunReport, Step, start_of
 from migration.reporting.page import (
     Bar,
     BarPlot,

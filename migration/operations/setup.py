@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Final, cast
 
 from kai.collections import EmbeddedCollection, described_as, load_collections, select_collections
-from kai.embeddings import (
-    DEFAULT_TIMEOUT_S,
+from kai.embedding_interface import (
     ArrayEmbeddings,
     CredentialsError,
     CustomClassError,
     MissingPackageError,
     ModelNotAvailableError,
-    make_embeddings,
 )
+from kai.embeddings import DEFAULT_TIMEOUT_S, make_embeddings
 from kai.families import find_family
 from kai.models import estimate_cost, fingerprint, nearest_model
 from kai.settings import EmbeddingSettings, Need, Settings

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from openai import OpenAI
 
-from kai.embeddings import ArrayEmbeddings, make_embeddings
+from kai.embedding_interface import ArrayEmbeddings
+from kai.embeddings import make_embeddings
 from kai.models import EmbeddingSettings
 from migration.embedding.ahead import gemini_batches, openai_batches
 from migration.embedding.ahead.openai_batches import OpenAIBatches

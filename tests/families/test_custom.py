@@ -8,7 +8,8 @@ from typing import cast
 import numpy as np
 import pytest
 
-from kai.embeddings import ArrayEmbeddings, CustomClassError, make_embeddings
+from kai.embedding_interface import ArrayEmbeddings, CustomClassError
+from kai.embeddings import make_embeddings
 from kai.models import fingerprint
 from kai.provider_errors import provider_fault
 from kai.settings import EmbeddingSettings, Settings, TypesenseSettings, load_settings

@@ -9,7 +9,8 @@ from typing import cast
 import numpy as np
 import pytest
 
-from kai.embeddings import ArrayEmbeddings, make_embeddings
+from kai.embedding_interface import ArrayEmbeddings
+from kai.embeddings import make_embeddings
 from kai.provider_errors import FaultKind, ProviderFault, provider_fault
 from tests.providers import Fault, GoogleStandIn, OllamaStandIn, OpenAIStandIn, StandIn
 from tests.providers.faults import FaultName

@@ -9,7 +9,8 @@ from typing import cast
 import numpy as np
 import pytest
 
-from kai.embeddings import ArrayEmbeddings, CredentialsError, ModelNotAvailableError, make_embeddings
+from kai.embedding_interface import ArrayEmbeddings, CredentialsError, ModelNotAvailableError
+from kai.embeddings import make_embeddings
 from kai.families import FAMILIES
 from kai.provider_errors import FaultKind, ProviderFault, provider_fault
 from kai.settings import Settings

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kai.embeddings import ArrayEmbeddings, MissingPackageError, ModelNotAvailableError, make_embeddings
+from kai.embedding_interface import ArrayEmbeddings, MissingPackageError, ModelNotAvailableError
+from kai.embeddings import make_embeddings
 from kai.provider_errors import provider_fault
 from kai.settings import EmbeddingSettings, Settings, TypesenseSettings
 

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pytest
 import responses
 
-from kai.embeddings import ArrayEmbeddings, make_embeddings
+from kai.embedding_interface import ArrayEmbeddings
+from kai.embeddings import make_embeddings
 from kai.models import request_limits
 from tests.families.applications import application
 from tests.providers import OllamaStandIn, OpenAIStandIn, StandIn

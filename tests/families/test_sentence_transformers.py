@@ -9,7 +9,8 @@ from typing import cast
 import numpy as np
 import pytest
 
-from kai.embeddings import ArrayEmbeddings, ModelNotAvailableError, make_embeddings
+from kai.embedding_interface import ArrayEmbeddings, ModelNotAvailableError
+from kai.embeddings import make_embeddings
 from kai.provider_errors import provider_fault
 from kai.settings import EmbeddingSettings, Settings, TypesenseSettings
 from tests.families.test_same_vector_as_the_application import TEXTS

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kai.embeddings import EndpointsError
+from kai.embedding_interface import EndpointsError
 from kai.endpoints import COMPARED_TEXT, Chooser, Endpoints
 from kai.provider_errors import provider_fault
 from kai.providers.answers import ArrayBased

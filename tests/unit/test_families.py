@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kai.embeddings import MissingPackageError, make_embeddings
+from kai.embedding_interface import MissingPackageError
+from kai.embeddings import make_embeddings
 from kai.families import FAMILIES, RequestLimits, find_family
 from kai.models import CATALOGUE
 from kai.settings import Settings, SettingsError, load_settings

@@ -19,12 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kai.embeddings import (
-    MalformedAnswerError,
-    MissingPackageError,
-    ModelNotAvailableError,
-    TextTooLongError,
-)
+from kai.embedding_interface import MalformedAnswerError, MissingPackageError, ModelNotAvailableError, TextTooLongError
 from kai.provider_errors import MESSAGE_LENGTH, FaultKind, provider_fault
 
 KEY = "sk-secret-0123456789"

@@ -23,8 +23,9 @@ from migration.operations.neighbours import KeptNeighbours
 from migration.operations.overlap import Kept, Overlap
 from migration.operations.results import CollectionResult, RunResult
 from migration.operations.run_course import _phases, _rates
+from migration.operations.run_facts import RunReport, Step, collect
 from migration.operations.run_page import page_of, verdict_of
-from migration.operations.run_report import RunReport, Step, _collected, _told, report_run
+from migration.operations.run_report import _told, report_run
 from migration.operations.setup import Session
 from migration.reporting.page import BarPlot, Commands, Facts, LinePlot, Notes, Page, Plots, Table
 from migration.runtime.console import Console
@@ -90,7 +91,7 @@ def backed_up(folder: Path) -> Path:
 
 
 def report_of(ledger: Ledger, run: RunRecord, home: Path, **more: Any) -> RunReport:
-    return _collected(ledger, run, home, more.get("told", ()), more.get("neighbours", ()))
+    return collect(ledger, run, home, more.get("told", ()), more.get("neighbours", ()))
 
 
 def section(page: Page, title: str) -> Any:

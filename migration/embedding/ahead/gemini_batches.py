@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import orjson
 
-from kai.embeddings import DEFAULT_TIMEOUT_S, TextTooLongError
+from kai.embedding_interface import TextTooLongError
+from kai.embeddings import DEFAULT_TIMEOUT_S
 from kai.models import EmbeddingSettings, find_model, surely_over_token_limit
 from kai.provider_errors import provider_fault
 from kai.providers.answers import read_json

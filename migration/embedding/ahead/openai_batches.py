@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from kai.embeddings import DEFAULT_TIMEOUT_S, MalformedAnswerError
+from kai.embedding_interface import MalformedAnswerError
+from kai.embeddings import DEFAULT_TIMEOUT_S
 from kai.models import EmbeddingSettings, find_model
 from kai.provider_errors import provider_fault
 from kai.providers.answers import openai_vectors, read_json
