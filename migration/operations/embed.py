@@ -16,7 +16,9 @@ from typing import Any, Final, Literal, TypeAlias
 from kai.models import estimate_cost, estimate_tokens, fingerprint
 from kai.settings import Settings, load_settings
 from kai.typesense import TypesenseError
+from migration.embedding.ahead.actors import OnActors
 from migration.embedding.ahead.batch import Batches, Waiting
+from migration.embedding.ahead.cluster import NoCluster, check_usable, ray_pool
 from migration.embedding.ahead.direct import Direct
 from migration.embedding.ahead.files import batch_files, digests_of
 from migration.embedding.ahead.service import BatchService
@@ -52,7 +54,7 @@ from migration.strategies.plan import CollectionPlan, Plan
 from migration.strategies.planning import make_plan
 from migration.strategies.refusals import Refused
 
-Way: TypeAlias = Literal["direct", "batch"]
+Way: TypeAlias = Literal["direct", "batch", "ray"]
 
 _PROVIDER_PATIENCE: Final = 2.5
 """How much longer than for Typesense is waited for the provider, as in a run."""
@@ -67,13 +69,15 @@ class EmbedOptions:
     Attributes:
         collections: names; empty for all.
         collections_file: descriptions of the user's own; None for KAI's.
-        via: at once and at full price, or within a day at half.
+        via: at once and at full price; within a day at half; on a Ray cluster, for models that ask nobody.
         dry_run: whether the texts are only counted.
         concurrency, max_rpm, max_tpm: how fast the provider is asked, as for a run.
         max_cost: USD by list price, and estimated tokens, that this start may spend; None for no bound.
         limit: most texts to embed; None for all.
         max_waiting_tokens: most estimated tokens that may wait in batches at once; None for the provider's own bound.
         wait: seconds to wait for batches once they are sent.
+        ray_address: `auto`, `ray://host:port` or `host:port`; None for a cluster of this machine alone, for the run.
+        actors: workers on the cluster; None for as many as it has GPUs, if the family uses any, else CPUs.
         patience: seconds that a request to Typesense is repeated.
         verify_sample: texts whose vectors are known, to embed again first: is the model of this name still the same?
     """
@@ -89,6 +93,8 @@ class EmbedOptions:
     limit: int | None = None
     max_waiting_tokens: int | None = None
     wait: float = float("inf")
+    ray_address: str | None = None
+    actors: int | None = None
     patience: float = 120.0
     verify_sample: int = 10
 
@@ -190,12 +196,16 @@ def embed(
         LedgerError, CacheError, TypesenseError: before anything was embedded.
     """
     settings = settings or load_settings()
+    if options.via == "ray":
+        _check_ray(settings)
     with contextlib.ExitStack() as stack:
         work = _open(stack, options, settings, console)
         service = service_of(settings) if options.via == "batch" else None
         if options.dry_run:
             counted = _count(work, service)
             return EmbedResult(work.model_name, options.via, "dry run", counted, counted.documents)
+        if options.via == "ray":
+            return _carry_out(work, _on_ray(stack, work), None)
         if service is None:
             return _carry_out(work, Direct(work.embedder, work.session.control), None)
         counted = _count(work, service)
@@ -336,6 +346,41 @@ def _batches(work: _Work, service: BatchService) -> Batches:
     )
 
 
+def _check_ray(settings: Settings) -> None:
+    """Refuse what cannot be done on a cluster before anybody is asked anything."""
+    try:
+        check_usable(settings.embedding)
+    except NoCluster as error:
+        raise Refused(str(error)) from error
+
+
+def _on_ray(stack: contextlib.ExitStack, work: _Work) -> OnActors:
+    assert work.cache is not None  # noqa: S101 - only a dry run goes without
+    session, embedding, options = work.session, work.session.settings.embedding, work.options
+    try:
+        pool = stack.enter_context(
+            ray_pool(
+                embedding,
+                probe(work.embedder, session.settings),
+                address=options.ray_address,
+                actors=options.actors,
+                stopped=session.control.stopped,
+                announce=session.console.line,
+            )
+        )
+    except NoCluster as error:
+        raise Refused(str(error)) from error
+    return OnActors(
+        pool,
+        work.cache,
+        space=work.space,
+        dimensions=embedding.dimensions,
+        control=session.control,
+        meter=session.meter,
+        announce=session.console.warn,
+    )
+
+
 # -- the texts -------------------------------------------------------------------------------------------
 
 
@@ -422,7 +467,7 @@ def told_of(counted: Counted) -> str:
 def _carry_out(work: _Work, via: Via, counted: Counted | None) -> EmbedResult:
     session, began = work.session, datetime.now(UTC)
     work.status = Status(folder_of(session.settings.home) / "status.json", lambda: _figures(work))
-    doing = "Embedding" if work.options.via == "direct" else "Sending"
+    doing = "Sending" if work.options.via == "batch" else "Embedding"
     cause, interrupted, failed = "", False, tuple[FailedDocument, ...]()
     with work.status.kept():
         try:
@@ -472,7 +517,7 @@ def _named(work: _Work) -> Iterator[FailedDocument]:
 def _spent(work: _Work, began: datetime) -> tuple[int, float | None]:
     """Estimated tokens of what was embedded since, and what they cost by list price."""
     model = work.session.settings.embedding.model
-    if work.options.via == "direct" or work.ledger is None:
+    if work.options.via != "batch" or work.ledger is None:
         return work.session.meter.tokens, estimate_cost(model, work.session.meter.tokens)
     rows = work.ledger.batches(work.space)
     ended = [row for row in rows if row.state == "collected" and row.updated_at and row.updated_at >= began]

@@ -13,11 +13,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import numpy as np
 
-from kai.embeddings import make_embeddings
+from kai.embeddings import ArrayEmbeddings, make_embeddings
 from kai.models import EmbeddingSettings, estimate_tokens, request_limits
 from kai.settings import Settings, TypesenseSettings
 from kai.vectors import Vector, WrongVectors, check_vectors, same_vector
@@ -93,7 +93,7 @@ class Worker:
     def __init__(self, embedding: EmbeddingSettings, expected: Vector) -> None:
         settings = Settings(embedding, TypesenseSettings())
         provider = Provider(
-            make_embeddings(settings),  # type: ignore[arg-type]  # each is an ArrayEmbeddings
+            cast(ArrayEmbeddings, make_embeddings(settings)),
             embedding.dimensions,
             throttle=Throttle(1),
             meter=Meter(),

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -82,11 +83,7 @@ def ray_pool(
         NoCluster: there is none, or it cannot do this.
         Stopped: somebody asked to stop.
     """
-    if embedding.family not in USES_GPU:
-        raise NoCluster(
-            f"--via ray: family {embedding.family} is asked over HTTP, and a cluster would not make it faster; "
-            f"it is for {' and '.join(USES_GPU)}; take --via direct"
-        )
+    check_usable(embedding)
     with _connected(address) as ray:
         count, needs = size_of(ray.cluster_resources(), embedding.family, actors)
         announce(f"Ray {ray.__version__}: {count} workers, {' and '.join(_words(needs))} each")
@@ -96,6 +93,21 @@ def ray_pool(
         pool = RayPool(workers)
         del workers  # A worker that the pool lets go ends when nobody else has it.
         yield pool
+
+
+def check_usable(embedding: EmbeddingSettings) -> None:
+    """Refuse what no cluster could do.
+
+    Raises:
+        NoCluster: the model does not run in a process of ours, or ray is not installed.
+    """
+    if embedding.family not in USES_GPU:
+        raise NoCluster(
+            f"--via ray: it is for models that run in the process itself ({', '.join(USES_GPU)}), and family "
+            f"{embedding.family} asks a server; take --via direct"
+        )
+    if find_spec("ray") is None:
+        raise NoCluster("--via ray needs ray: pip install 'kai-embedding-migration[ray]'")
 
 
 def size_of(resources: Mapping[str, float], family: str, asked: int | None) -> tuple[int, dict[str, int]]:
@@ -170,7 +182,8 @@ def _connected(address: str | None) -> Iterator[ModuleType]:
             }
         else:
             _check_reachable(address)
-        ray = _load()
+        import ray  # Only now: it reads its environment while it is imported.
+
         with _own_signals():
             try:
                 ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
@@ -179,15 +192,6 @@ def _connected(address: str | None) -> Iterator[ModuleType]:
                 raise NoCluster(_not_connected(address, error)) from error
         stack.callback(ray.shutdown)
         yield ray
-
-
-def _load() -> ModuleType:
-    try:
-        import ray
-    except ImportError as error:
-        raise NoCluster("--via ray needs ray: pip install 'kai-embedding-migration[ray]'") from error
-    module: ModuleType = ray
-    return module
 
 
 def _check_reachable(address: str) -> None:
