@@ -214,7 +214,7 @@ def _check_reachable(address: str) -> None:
 
 def _not_connected(address: str | None, error: BaseException) -> str:
     lines = str(error).strip().splitlines() or [""]
-    reason = " ".join(line.strip() for line in lines[:6])
+    reason = " ".join(line.strip() for line in lines[:6]).rstrip(".")
     if address is None:
         return f"--via ray: no Ray cluster can be started on this machine: {reason}"
     if isinstance(error, SystemExit):
