@@ -12,6 +12,8 @@ import os
 import secrets
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -36,6 +38,7 @@ USES_GPU: Final[Mapping[str, bool]] = {"local": False, "sentence-transformers": 
 """The families whose models run in this very process, and whether one takes a GPU where there is one."""
 
 _CONNECT_TIMEOUT: Final = 5.0
+_HEALTH_TIMEOUT: Final = 30.0
 _LOOKS_EVERY: Final = 0.25
 _OBJECT_STORE: Final = 256 * 2**20
 """Bytes. A page of vectors has about one million, and few are under way; by itself Ray takes a third of the memory."""
@@ -43,7 +46,6 @@ _ALWAYS: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Of what happens on other nodes it prints lines to standard output, but for those that match.
     "RAY_DEDUP_LOGS_SKIP_REGEX": "^",
-    "RAY_py_gcs_connect_timeout_s": "5",
 }
 """Settings that Ray takes from the environment only; one that is there already counts."""
 _LOCAL: Final = {
@@ -182,12 +184,13 @@ def _connected(address: str | None) -> Iterator[ModuleType]:
             }
         else:
             _check_reachable(address)
+            _check_health(address)
         import ray  # Only now: it reads its environment while it is imported.
 
         with _own_signals():
             try:
                 ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
-            except (Exception, SystemExit) as error:  # It says what is wrong in many ways, the last one is to exit.
+            except Exception as error:  # It says in many ways what is wrong.
                 ray.shutdown()
                 raise NoCluster(_not_connected(address, error)) from error
         stack.callback(ray.shutdown)
@@ -195,7 +198,7 @@ def _connected(address: str | None) -> Iterator[ModuleType]:
 
 
 def _check_reachable(address: str) -> None:
-    """Ray itself waits for two minutes, and ends the process then."""
+    """Whether it is an address, and anybody is there."""
     if address == "auto":
         return
     try:
@@ -212,18 +215,31 @@ def _check_reachable(address: str) -> None:
         raise NoCluster(f"--ray-address: nobody answers at {address} ({reason}); is the cluster up?") from error
 
 
+def _check_health(address: str) -> None:
+    """Whether it is a cluster that answers there: Ray itself would wait for one for ever.
+
+    By its own command, as there is no other way that Ray promises.
+    """
+    if address.startswith("ray://"):  # There it gives up after half a minute.
+        return
+    where = [] if address == "auto" else ["--address", address]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", *where]
+    try:
+        seen = subprocess.run(command, capture_output=True, text=True, timeout=_HEALTH_TIMEOUT, check=False)  # noqa: S603
+        is_there = seen.returncode == 0
+    except subprocess.TimeoutExpired:
+        is_there = False
+    if not is_there:
+        hint = "`ray start` makes a node of this machine" if address == "auto" else "is that the port of its head node?"
+        raise NoCluster(f"--ray-address: no Ray cluster answers at {address}; {hint}")
+
+
 def _not_connected(address: str | None, error: BaseException) -> str:
     lines = str(error).strip().splitlines() or [""]
     reason = " ".join(line.strip() for line in lines[:6]).rstrip(".")
     if address is None:
         return f"--via ray: no Ray cluster can be started on this machine: {reason}"
-    if isinstance(error, SystemExit):
-        reason = "the cluster that was here does not answer"
-    hint = ""
-    if address == "auto":
-        hint = "; auto is for a machine on which `ray start` has made a node"
-    elif not address.startswith("ray://"):
-        hint = "; from a machine that is no node of the cluster, take ray://HOST:10001"
+    hint = "" if address.startswith("ray://") else "; from a machine that is no node of it, take ray://HOST:10001"
     return f"--ray-address: {address}: {reason}{hint}"
 
 
