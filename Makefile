@@ -71,7 +71,7 @@ $(DEMO): pyproject.toml $(BIN)/python
 # The tests' packages are the demo's and more.
 $(DEV): pyproject.toml $(BIN)/python
 	@echo "Installing what the tests need ..."
-	@$(PIP) install --editable '.[local,sandbox,postgresql,dev]'
+	@$(PIP) install --editable '.[local,sandbox,postgresql,parquet,dev]'
 	@touch $@ $(DEMO)
 
 # Each candidate is started, not only looked up: a name on the PATH may lead nowhere. Debian and Ubuntu keep

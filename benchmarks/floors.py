@@ -32,8 +32,7 @@ def embedding_alone(where: Scene, latency: float, concurrency: int) -> float:
         settings = Settings(
             EmbeddingSettings("openai", "text-embedding-3-small", where.dimensions),
             TypesenseSettings(),
-            openai_api_key=PROVIDER_KEY,
-            openai_api_base=embedding.base,
+            provider={"OPENAI_API_KEY": PROVIDER_KEY, "OPENAI_API_BASE": embedding.base},
         )
         embeddings = cast(ArrayEmbeddings, make_embeddings(settings))
 

@@ -30,6 +30,7 @@ class EmbeddedCollection:
         filter_by: Typesense filter of the documents that the application embeds; empty for all.
         skipped: why the migration leaves the collection alone; empty where it does not.
         next_field: the field that a migration fills beside this one; empty for none. `{field}` in it is this one.
+        on_request: whether only its own name stands for it, and `all` does not: not every application has it.
     """
 
     name: str
@@ -38,6 +39,7 @@ class EmbeddedCollection:
     filter_by: str = ""
     skipped: str = ""
     next_field: str = ""
+    on_request: bool = False
 
     @property
     def text_fields(self) -> tuple[str, ...]:
@@ -69,8 +71,15 @@ KAI_COLLECTIONS: Final = (
         "{table_description}",
         skipped="the application computes these embeddings when it needs them",
     ),
+    EmbeddedCollection("skills", "skill_embedding", "{name}: {description}", on_request=True),
+    EmbeddedCollection("kai_memories", "memory_embedding", "{content_text}", on_request=True),
 )
-"""What KAI embeds. Default instructions never get an embedding; the application lists them unconditionally."""
+"""What KAI embeds. Default instructions never get an embedding; the application lists them unconditionally.
+
+The last two came later, and not every KAI has them. Their templates are taken from KAI's schemas, not from its code, so
+that whoever migrates them is told to compare. Skills that are not active are embedded like the others: one that
+is switched on again keeps the vector that it has.
+"""
 
 
 def load_collections(file: Path | None = None) -> dict[str, EmbeddedCollection]:
@@ -111,14 +120,15 @@ def select_collections(
 ) -> tuple[list[EmbeddedCollection], list[str]]:
     """The collections that names stand for, each once and in the order asked, and the names unknown.
 
-    No name, or `all`, stands for every collection that the migration does not skip.
+    No name, or `all`, stands for every collection that the migration does not skip, but for those on request.
     """
     wanted: dict[str, EmbeddedCollection] = {}
     unknown: list[str] = []
     asked = [name.strip() for given in names for name in given.split(",") if name.strip()] or ["all"]
     for name in asked:
         if name == "all":
-            wanted.update((known_name, item) for known_name, item in known.items() if not item.skipped)
+            usual = (item for item in known.values() if not item.skipped and not item.on_request)
+            wanted.update((item.name, item) for item in usual)
         elif name in known:
             wanted[name] = known[name]
         elif name not in unknown:

@@ -10,24 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-FAMILIES: Final = ("openai", "google", "ollama", "local")
-"""The embedding families, in the order in which help texts list them."""
-
-GOOGLE_TASK_TYPES: Final = (
-    "RETRIEVAL_QUERY",
-    "RETRIEVAL_DOCUMENT",
-    "SEMANTIC_SIMILARITY",
-    "CLASSIFICATION",
-    "CLUSTERING",
-    "QUESTION_ANSWERING",
-    "FACT_VERIFICATION",
-    "CODE_RETRIEVAL_QUERY",
-    "TASK_TYPE_UNSPECIFIED",
-)
-"""Google's task types. KAI embeds everything, stored texts too, as `RETRIEVAL_QUERY`."""
+from kai.families import RequestLimits, family_of, find_family
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +47,17 @@ class Model:
     """One known embedding model.
 
     Attributes:
-        family: One of `FAMILIES`.
+        family: A name of `kai.families.FAMILIES`.
         name: The name that the provider's API takes.
         dimensions: The vector lengths it can give; `None` where the server decides (Ollama).
         usual_dimensions: The length to suggest to someone who gave none.
         token_limit: Tokens a single text may have; `None` where there is no limit or the server decides.
-        usd_per_million_tokens: List price of input tokens; 0 for models that run on one's own machine.
+        usd_per_million_tokens: List price of input tokens; 0 for models that run on one's own machine, `None` where
+            it is not known.
         takes_dimensions: Whether a request may name `dimensions`. OpenAI refuses it for ada-002 with 400.
+        limits: What one request may carry, where that is another amount than the family's.
+        nests: Whether the first numbers of a vector are the model's vector of fewer dimensions, but for its length
+            (Matryoshka).
     """
 
     family: str
@@ -75,46 +65,65 @@ class Model:
     dimensions: Dimensions | None
     usual_dimensions: int
     token_limit: int | None
-    usd_per_million_tokens: float
+    usd_per_million_tokens: float | None
     takes_dimensions: bool = True
+    limits: RequestLimits | None = None
+    nests: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RequestLimits:
-    """What one request may carry: at most `texts` texts and `tokens` tokens by `estimate_tokens`."""
+def _exactly(dimensions: int) -> Dimensions:
+    return Dimensions(dimensions, dimensions)
 
-    texts: int
-    tokens: int
 
+_OPENAI: Final = (
+    Model("openai", "text-embedding-3-small", Dimensions(1, 1536), 1536, 8192, 0.02, nests=True),
+    Model("openai", "text-embedding-3-large", Dimensions(1, 3072), 3072, 8192, 0.13, nests=True),
+    Model("openai", "text-embedding-ada-002", _exactly(1536), 1536, 8192, 0.10, takes_dimensions=False),
+)
+_ONE_TEXT: Final = RequestLimits(1, 20_000)
+_VOYAGE: Final = Dimensions(256, 2048, only=(256, 512, 1024, 2048))
 
 CATALOGUE: Final = (
-    Model("openai", "text-embedding-3-small", Dimensions(1, 1536), 1536, 8192, 0.02),
-    Model("openai", "text-embedding-3-large", Dimensions(1, 3072), 3072, 8192, 0.13),
-    Model("openai", "text-embedding-ada-002", Dimensions(1536, 1536), 1536, 8192, 0.10, takes_dimensions=False),
-    Model("google", "gemini-embedding-001", Dimensions(128, 3072), 768, 2048, 0.15),
+    *_OPENAI,
+    *(replace(model, family="azure") for model in _OPENAI),
+    Model("google", "gemini-embedding-001", Dimensions(128, 3072), 768, 2048, 0.15, nests=True),
     Model("google", "gemini-embedding-2", Dimensions(128, 3072), 768, 8192, 0.20),
     Model("google", "gemini-embedding-2-preview", Dimensions(128, 3072), 768, 8192, 0.20),
+    # Vertex AI takes one text a request for the Gemini models; the older ones are priced by the character.
+    Model("vertex", "gemini-embedding-001", Dimensions(128, 3072), 768, 2048, 0.15, limits=_ONE_TEXT, nests=True),
+    Model("vertex", "gemini-embedding-2", Dimensions(128, 3072), 768, 8192, 0.20, limits=_ONE_TEXT),
+    Model("vertex", "text-embedding-005", Dimensions(1, 768), 768, 2048, None),
+    Model("vertex", "text-multilingual-embedding-002", Dimensions(1, 768), 768, 2048, None),
     # Ollama serves a model in the length it has, and how long a text may be is the server's setting.
     Model("ollama", "nomic-embed-text", None, 768, None, 0.0),
     Model("ollama", "embeddinggemma", None, 768, None, 0.0),
     Model("ollama", "mxbai-embed-large", None, 1024, None, 0.0),
     Model("ollama", "bge-m3", None, 1024, None, 0.0),
     Model("ollama", "all-minilm", None, 384, None, 0.0),
-    Model("local", "l2_supercat", Dimensions(64, 256, only=(64, 128, 256)), 256, None, 0.0),
+    Model("local", "l2_supercat", Dimensions(64, 256, only=(64, 128, 256)), 256, None, 0.0, nests=True),
+    # LangChain's class for Cohere cannot name a length, so each model gives its own.
+    Model("cohere", "embed-v4.0", _exactly(1536), 1536, 128_000, 0.12, takes_dimensions=False),
+    Model("cohere", "embed-english-v3.0", _exactly(1024), 1024, 512, 0.10, takes_dimensions=False),
+    Model("cohere", "embed-multilingual-v3.0", _exactly(1024), 1024, 512, 0.10, takes_dimensions=False),
+    Model("cohere", "embed-english-light-v3.0", _exactly(384), 384, 512, 0.10, takes_dimensions=False),
+    Model("cohere", "embed-multilingual-light-v3.0", _exactly(384), 384, 512, 0.10, takes_dimensions=False),
+    Model("voyage", "voyage-3.5", _VOYAGE, 1024, 32_000, 0.06, limits=RequestLimits(1000, 256_000)),
+    Model("voyage", "voyage-3.5-lite", _VOYAGE, 1024, 32_000, 0.02, limits=RequestLimits(1000, 800_000)),
+    Model("voyage", "voyage-3-large", _VOYAGE, 1024, 32_000, 0.18),
+    Model("voyage", "voyage-code-3", _VOYAGE, 1024, 32_000, 0.18),
+    Model("voyage", "voyage-4", _VOYAGE, 1024, 32_000, None, limits=RequestLimits(1000, 256_000)),
+    Model("voyage", "voyage-4-lite", _VOYAGE, 1024, 32_000, None, limits=RequestLimits(1000, 800_000)),
+    Model("voyage", "voyage-4-large", _VOYAGE, 1024, 32_000, None),
+    Model("mistral", "mistral-embed", _exactly(1024), 1024, 8192, 0.10, takes_dimensions=False),
+    Model("mistral", "codestral-embed", _exactly(1536), 1536, 8192, 0.15, takes_dimensions=False),
+    # On one's own machines, and so without a price; a server cuts a text or refuses it by its own settings.
+    Model("tei", "BAAI/bge-m3", None, 1024, None, 0.0, takes_dimensions=False),
+    Model("tei", "intfloat/multilingual-e5-large", None, 1024, None, 0.0, takes_dimensions=False),
+    Model("sentence-transformers", "sentence-transformers/all-MiniLM-L6-v2", Dimensions(1, 384), 384, None, 0.0),
+    Model("sentence-transformers", "BAAI/bge-m3", Dimensions(1, 1024), 1024, None, 0.0),
 )
 """The known models. The first of a family is the one that remedies suggest."""
 
-_LIMITS: Final = {
-    # 2,048 texts and 300,000 tokens are refused above; a fifth is left for texts that the estimate takes
-    # for shorter than they are. If it is still too much, the server says so and the caller halves the batch.
-    "openai": RequestLimits(texts=2048, tokens=240_000),
-    "google": RequestLimits(texts=100, tokens=20_000),
-    # Ollama has no limit of its own; a request must come back well within the time-out on a slow machine.
-    "ollama": RequestLimits(texts=256, tokens=100_000),
-    "local": RequestLimits(texts=4096, tokens=1_000_000),
-}
-
-_LOCAL_ALIASES: Final = ("wordllama", "wordllama-l2-supercat", "word-llama-l2-supercat", "l2-supercat")
 _NEAR_ENOUGH: Final = 0.6
 
 
@@ -124,13 +133,8 @@ def canonical_model(family: str, name: str) -> str:
     Google takes `models/<name>` for `<name>`; Ollama takes `<name>:latest` for `<name>`; the local model is
     also called after its package. Any other name is returned as it is.
     """
-    if family == "google":
-        return name.removeprefix("models/")
-    if family == "ollama":
-        return name.removesuffix(":latest")
-    if family == "local" and name.lower() in _LOCAL_ALIASES:
-        return "l2_supercat"
-    return name
+    row = find_family(family)
+    return row.spell(name) if row else name
 
 
 def find_model(family: str, name: str) -> Model | None:
@@ -138,9 +142,7 @@ def find_model(family: str, name: str) -> Model | None:
 
     A tag of an Ollama model (`nomic-embed-text:v1.5`) is looked up without the tag.
     """
-    wanted = canonical_model(family, name)
-    if family == "ollama":
-        wanted = wanted.partition(":")[0]
+    wanted = canonical_model(family, name).partition(":")[0]
     return next((model for model in CATALOGUE if model.family == family and model.name == wanted), None)
 
 
@@ -165,13 +167,14 @@ def nearest_model(family: str, name: str) -> str | None:
     return near[0] if near else None
 
 
-def request_limits(family: str) -> RequestLimits:
-    """How much one embedding request of a family may carry.
+def request_limits(family: str, model: str = "") -> RequestLimits:
+    """How much one embedding request of a family's model may carry.
 
     Raises:
-        KeyError: For a family that is not in `FAMILIES`.
+        ValueError: For a family that does not exist.
     """
-    return _LIMITS[family]
+    known = find_model(family, model)
+    return known.limits if known and known.limits else family_of(family).limits
 
 
 def estimate_tokens(text: str) -> int:
@@ -206,7 +209,7 @@ def estimate_cost(model: str, tokens: int) -> float | None:
     The free models of Ollama and `local` cost 0. `model` is a name of the catalogue in any family.
     """
     for known in CATALOGUE:
-        if known.name == canonical_model(known.family, model):
+        if known.name == canonical_model(known.family, model) and known.usd_per_million_tokens is not None:
             return known.usd_per_million_tokens * tokens / 1_000_000
     return None
 
@@ -216,10 +219,10 @@ class EmbeddingSettings:
     """The embedding configuration: what decides in which space a vector lies.
 
     Attributes:
-        family: One of `FAMILIES`, in lower case.
+        family: A name of `kai.families.FAMILIES`, or `custom:package.module:Class`.
         model: The model's name as the provider's API takes it.
         dimensions: Length of every vector.
-        task_type: Google's task type; `None` for the other families.
+        task_type: As what a text is embedded, in the provider's word; `None` where the family knows no difference.
     """
 
     family: str

@@ -14,7 +14,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from kai.embeddings import MalformedAnswerError, MissingPackageError, ModelNotAvailableError, TextTooLongError
+from kai.embeddings import (
+    EndpointsError,
+    MalformedAnswerError,
+    MissingPackageError,
+    ModelNotAvailableError,
+    TextTooLongError,
+)
 from kai.settings import redact
 
 FaultKind = Literal["rate_limited", "transient", "refused", "denied", "model_missing", "not_found", "bug"]
@@ -23,13 +29,19 @@ MESSAGE_LENGTH: Final = 300
 
 _DENIED: Final = frozenset({401, 402, 403, 405, 407, 501})
 _MODEL_MISSING: Final = frozenset({404, 410})
+_NO_SUCH_MODEL: Final = ("model_not_found", "DeploymentNotFound", "invalid_model")
 _TRANSIENT: Final = frozenset({408, 409, 425})
 _HOPELESS_CONNECTIONS: Final = frozenset(
     {"UnsupportedProtocol", "LocalProtocolError", "InvalidURL", "SSLCertVerificationError"}
 )
 _BROKEN_CONNECTIONS: Final = frozenset({"APIConnectionError", "APITimeoutError", "TransportError", "StreamError"})
 _BAD_BODIES: Final = frozenset({"APIResponseValidationError", "UnknownApiResponseError", "DecodingError"})
-_READERS_OF_BODIES: Final = ("openai", "google.genai", "ollama", "httpx", "httpx2", "pydantic", "json")
+_READERS_OF_BODIES: Final = (
+    *("openai", "google.genai", "ollama", "cohere", "voyageai"),
+    *("httpx", "httpx2", "requests", "pydantic", "json"),
+)
+_NO_LOGIN: Final = frozenset({"DefaultCredentialsError", "RefreshError"})  # of google.auth
+_NO_MEMORY: Final = "OutOfMemoryError"  # of torch: fewer texts may fit
 # OpenAI shows the first and last letters of a wrong key; other servers quote headers and URLs.
 _KEY_TRACES: Final = re.compile(
     r"(api[ _-]?key provided:?\s+|\bbearer\s+|[?&]key=|x-goog-api-key['\":\s]+)[^\s&'\",]+", re.IGNORECASE
@@ -94,8 +106,12 @@ def _kind(error: BaseException) -> FaultKind | None:
     names = {cls.__name__ for cls in type(error).__mro__}
     if isinstance(error, MalformedAnswerError) or names & _BAD_BODIES:
         return "transient"
-    if isinstance(error, TextTooLongError | UnicodeEncodeError):
+    if isinstance(error, TextTooLongError | UnicodeEncodeError) or _NO_MEMORY in names:
         return "refused"
+    if isinstance(error, EndpointsError):
+        return "not_found"
+    if names & _NO_LOGIN:
+        return "denied"
     if isinstance(error, ModelNotAvailableError):
         return "model_missing"
     if isinstance(error, MissingPackageError):
@@ -114,7 +130,7 @@ def _kind(error: BaseException) -> FaultKind | None:
 
 def _kind_of_status(status: int, error: BaseException) -> FaultKind:
     details = _details(error)
-    if "model_not_found" in details or (status == 400 and "Invalid model name" in details):
+    if any(word in details for word in _NO_SUCH_MODEL) or (status == 400 and "Invalid model name" in details):
         return "model_missing"
     if status == 429:
         return "denied" if "insufficient_quota" in details else "rate_limited"
@@ -131,9 +147,14 @@ def _kind_of_status(status: int, error: BaseException) -> FaultKind:
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status: `status_code` (openai, ollama), `code` (google) or the response's own."""
+    """The HTTP status: `status_code` (openai, ollama), `http_status` (voyage), `code` (google), the response's own."""
     response = getattr(error, "response", None)
-    for owner, name in ((error, "status_code"), (error, "code"), (response, "status_code")):
+    for owner, name in (
+        (error, "status_code"),
+        (error, "http_status"),
+        (error, "code"),
+        (response, "status_code"),
+    ):
         value = getattr(owner, name, None)
         if isinstance(value, int) and not isinstance(value, bool) and 100 <= value <= 599:
             return value
@@ -170,13 +191,22 @@ def _raised_while_reading(error: BaseException) -> bool:
 def _details(error: BaseException) -> str:
     """Everything that the answer said, as one text to search in."""
     parts = (getattr(error, name, None) for name in ("code", "status", "body", "details", "error"))
-    return " ".join(str(part) for part in (*parts, error) if part is not None)
+    return " ".join(str(part) for part in (*parts, error, _body(error)) if part is not None)
+
+
+def _body(error: BaseException) -> str | None:
+    """The JSON that was answered, where the error has not read it: `http_body` (voyage), or the response's (httpx)."""
+    try:
+        body = getattr(error, "http_body", None) or getattr(getattr(error, "response", None), "text", None)
+    except RuntimeError:  # httpx, of an answer that was never read
+        return None
+    return body if isinstance(body, str) and body.lstrip().startswith(("{", "[")) else None
 
 
 def _message(error: BaseException) -> str:
     """The provider's own sentence, as deep inside the answer as it is; else the exception's."""
-    for name in ("body", "details", "error"):
-        found = _sentence(getattr(error, name, None))
+    for answer in (*(getattr(error, name, None) for name in ("body", "details", "error")), _body(error)):
+        found = _sentence(answer)
         if found:
             return found
     text = str(error).strip() or type(error).__name__
@@ -215,9 +245,9 @@ def _retry_after(error: BaseException) -> float | None:
 
 
 def _headers(error: BaseException) -> Mapping[str, str]:
-    """The answer's headers; ollama hides the answer behind its own exception."""
-    for owner in (error, error.__context__):
-        headers = getattr(getattr(owner, "response", None), "headers", None)
+    """The answer's headers, of the error itself (cohere, voyage); ollama hides the answer behind its own exception."""
+    for owner in (error, getattr(error, "response", None), getattr(error.__context__, "response", None)):
+        headers = getattr(owner, "headers", None)
         if headers is not None and hasattr(headers, "get"):
             return {str(name).lower(): str(value) for name, value in headers.items()}
     return {}

@@ -18,16 +18,16 @@ from typing import Final, Literal
 from urllib.parse import quote, unquote
 
 from kai.address import canonical_address, canonical_url
-from kai.models import EmbeddingSettings, find_model, usual_model
-from kai.settings_values import DEFAULT_TASK_TYPE, ChosenStrategy, Problem, Reader
+from kai.families import FAMILIES, Family, RequestLimits, Variable, family_of, find_family
+from kai.models import EmbeddingSettings, find_model, request_limits, usual_model
+from kai.settings_values import ChosenStrategy, LogFormat, Problem, Reader
 
 __all__ = [
     "DEFAULT_ENV_FILE",
     "DEFAULT_HOME",
-    "DEFAULT_OLLAMA_API_BASE",
-    "DEFAULT_TASK_TYPE",
     "ChosenStrategy",
     "EmbeddingSettings",
+    "LogFormat",
     "Need",
     "Problem",
     "Settings",
@@ -40,14 +40,12 @@ __all__ = [
 Need = Literal["embedding", "typesense"]
 
 DEFAULT_ENV_FILE: Final = Path(".env")
-DEFAULT_OLLAMA_API_BASE: Final = "http://localhost:11434"
-_OPENAI: Final = "https://api.openai.com/v1"
-_GOOGLE: Final = "https://generativelanguage.googleapis.com"
 DEFAULT_HOME: Final = Path(".kai-migration")
 
-_KEY_OF_FAMILY: Final = {"openai": "OPENAI_API_KEY", "google": "GOOGLE_API_KEY"}
-_VARIABLES_OF: Final[Mapping[Need, tuple[str, ...]]] = {
-    "embedding": ("EMBEDDING_", "OPENAI_", "GOOGLE_", "OLLAMA_"),
+_VARIABLES: Final = {variable.name: variable for family in FAMILIES.values() for variable in family.variables}
+_ALSO: Final = tuple(variable.also for variable in _VARIABLES.values() if variable.also)
+_PREFIXES_OF: Final[Mapping[Need, tuple[str, ...]]] = {
+    "embedding": ("EMBEDDING_", *_VARIABLES, *_ALSO),
     "typesense": ("TYPESENSE_",),
 }
 _SHORT_SECRET: Final = 8
@@ -67,6 +65,8 @@ class SettingsError(Exception):
 class TypesenseSettings:
     """Where Typesense is. `timeout` is the user's own, in seconds; imports may need longer.
 
+    `ca_file` has certificates of authorities (PEM) that are trusted beside the usual ones; None for those alone.
+
     Of a cluster, `nodes` are the base URLs of all nodes, and host, port and protocol those of the one by which the
     cluster is known: the one that TYPESENSE_HOST and TYPESENSE_PORT name, if it is one of them, else the first in
     alphabetical order. So the order in which they are written does not count, nor which of them leads.
@@ -78,6 +78,7 @@ class TypesenseSettings:
     api_key: str = field(default="", repr=False)
     timeout: float = 60.0
     nodes: tuple[str, ...] = ()
+    ca_file: Path | None = None
 
     @property
     def url(self) -> str:
@@ -98,45 +99,87 @@ class Settings:
     Attributes:
         embedding: The target of the migration.
         typesense: Where the documents are.
-        openai_api_key: Key of the OpenAI API or of a compatible server; empty if none was given.
-        openai_api_base: Base URL of an OpenAI-compatible server; `None` for OpenAI's own.
-        google_api_key: Key of the Gemini API; empty if none was given.
-        google_api_base: Base URL of the Gemini API; `None` for Google's own.
-        ollama_api_base: Base URL of the Ollama server; may carry `user:password@`.
+        provider: The variables of all families that are set, by name; of several addresses, each once and separated
+            by commas. `value`, `key`, `base` and `bases` read them.
+        limits: What one request may carry, where the family's own bounds are not to count; 0 leaves one of them.
         home: Where ledger, backups and reports live.
         ledger_url: SQLAlchemy URL of the ledger; `None` for SQLite in `home`.
+        cache_url: SQLAlchemy URL of the vector cache on PostgreSQL; `None` for SQLite in `home`.
         strategy: How vectors are replaced where a command does not say it.
+        log_format: How is told on standard error what is done, where a command does not say it.
     """
 
     embedding: EmbeddingSettings
     typesense: TypesenseSettings
-    openai_api_key: str = field(default="", repr=False)
-    openai_api_base: str | None = field(default=None, repr=False)
-    google_api_key: str = field(default="", repr=False)
-    google_api_base: str | None = field(default=None, repr=False)
-    ollama_api_base: str = field(default=DEFAULT_OLLAMA_API_BASE, repr=False)
+    provider: Mapping[str, str] = field(default_factory=dict, repr=False)
+    limits: RequestLimits = field(default_factory=lambda: RequestLimits(0, 0))
     home: Path = DEFAULT_HOME
     ledger_url: str | None = field(default=None, repr=False)
+    cache_url: str | None = field(default=None, repr=False)
     strategy: ChosenStrategy = "auto"
+    log_format: LogFormat = "text"
+
+    @property
+    def family(self) -> Family:
+        """The row of the configured family.
+
+        Raises:
+            ValueError: there is no such family.
+        """
+        return family_of(self.embedding.family)
+
+    def value(self, name: str) -> str:
+        """What a variable of any family says, or its default."""
+        return self.provider.get(name) or _VARIABLES[name].default
+
+    @property
+    def key(self) -> str:
+        """The key of the configured family; empty where none is set."""
+        return self.provider.get(self.family.key.name, "") if self.family.key else ""
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """Where the provider is, if that is configured: the base URL, or those of several servers of one model."""
+        value = self.provider.get(self.family.base.name, "") if self.family.base else ""
+        return tuple(value.split(",")) if value else ()
+
+    @property
+    def base(self) -> str | None:
+        """The first of them; None for the provider's own."""
+        return next(iter(self.bases), None)
+
+    def at(self, base: str) -> Settings:
+        """These settings with one of several base URLs alone."""
+        assert self.family.base is not None  # noqa: S101 - else there would be none to choose from
+        return replace(self, provider={**self.provider, self.family.base.name: base})
+
+    @property
+    def request_limits(self) -> RequestLimits:
+        """What one embedding request may carry."""
+        known = request_limits(self.embedding.family, self.embedding.model)
+        return RequestLimits(self.limits.texts or known.texts, self.limits.tokens or known.tokens)
 
     @property
     def provider_server(self) -> str | None:
-        """Base URL of the provider in one spelling, without login or key; `None` for `local`, which asks nobody."""
-        bases = {
-            "openai": self.openai_api_base or _OPENAI,
-            "google": self.google_api_base or _GOOGLE,
-            "ollama": self.ollama_api_base,
-        }
-        base = bases.get(self.embedding.family)
-        return redact(canonical_url(base), self.secrets) if base else None
+        """Base URL of the provider in one spelling, without login or key.
+
+        `None` for a family that asks nobody, and where its SDK alone knows the address.
+        Several are separated by commas, in alphabetical order: that they are written in another one is no change.
+        """
+        row = find_family(self.embedding.family)
+        if row is None or row.base is None:
+            return None
+        bases = self.bases or ((row.base.default,) if row.base.default else ())
+        return ",".join(sorted({redact(canonical_url(base), self.secrets) for base in bases})) or None
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every key and every password in a URL, for `redact`."""
-        urls = (self.ledger_url, self.openai_api_base, self.google_api_base, self.ollama_api_base)
-        keys = (self.typesense.api_key, self.openai_api_key, self.google_api_key)
-        passwords = [password for url in urls if url for password in _url_passwords(url)]
-        return tuple(dict.fromkeys(secret for secret in (*keys, *passwords) if secret))
+        keys = [value for name, value in self.provider.items() if _VARIABLES[name].kind == "key"]
+        urls = [value for name, value in self.provider.items() if _is_url(_VARIABLES[name])]
+        urls += [self.ledger_url or "", self.cache_url or ""]
+        passwords = [password for url in urls for one in url.split(",") for password in _url_passwords(one)]
+        return tuple(dict.fromkeys(secret for secret in (self.typesense.api_key, *keys, *passwords) if secret))
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
@@ -194,26 +237,20 @@ def load_settings(
     reader = Reader(values, problems)
     embedding = _read_embedding(reader)
     typesense = _read_typesense(reader)
-    key_needed = _KEY_OF_FAMILY.get(embedding.family)
     settings = Settings(
         embedding=embedding,
         typesense=typesense,
-        openai_api_key=reader.key(
-            "OPENAI_API_KEY", required_for="family openai" if key_needed == "OPENAI_API_KEY" else None
+        provider=_read_provider(reader, embedding.family),
+        limits=RequestLimits(
+            texts=reader.bound("EMBEDDING_REQUEST_TEXTS"), tokens=reader.bound("EMBEDDING_REQUEST_TOKENS")
         ),
-        # Where the first is not set, the SDK itself goes to the second.
-        openai_api_base=reader.url("OPENAI_API_BASE", example=_OPENAI)
-        or reader.url("OPENAI_BASE_URL", example=_OPENAI),
-        google_api_key=reader.key(
-            "GOOGLE_API_KEY", required_for="family google" if key_needed == "GOOGLE_API_KEY" else None
-        ),
-        google_api_base=reader.url("GOOGLE_API_BASE", example=_GOOGLE),
-        ollama_api_base=reader.url("OLLAMA_API_BASE", example=DEFAULT_OLLAMA_API_BASE) or DEFAULT_OLLAMA_API_BASE,
         home=reader.folder("MIGRATION_HOME", DEFAULT_HOME),
         ledger_url=reader.ledger_url("MIGRATION_LEDGER_URL"),
+        cache_url=reader.cache_url("MIGRATION_CACHE_URL"),
         strategy=reader.strategy("MIGRATION_STRATEGY"),
+        log_format=reader.log_format("MIGRATION_LOG_FORMAT"),
     )
-    passed_over = tuple(prefix for need, prefixes in _VARIABLES_OF.items() if need not in needs for prefix in prefixes)
+    passed_over = tuple(prefix for need, prefixes in _PREFIXES_OF.items() if need not in needs for prefix in prefixes)
     problems = [p for p in problems if p in unread or not p.variable.startswith(passed_over)]
     if problems:
         # A key may have been written into the wrong variable, and a message quotes that variable's value.
@@ -268,7 +305,31 @@ def _read_embedding(reader: Reader) -> EmbeddingSettings:
     )
     if known and known.dimensions and dimensions and not known.dimensions.allows(dimensions):
         reader.problem("EMBEDDING_DIMENSIONS", f"{known.name} cannot give {dimensions}; write {known.dimensions}")
-    return EmbeddingSettings(family, model, dimensions, reader.task_type("EMBEDDING_TASK_TYPE", family))
+    row = find_family(family)
+    task_type = reader.task_type("EMBEDDING_TASK_TYPE", row) if row else None
+    return EmbeddingSettings(family, model, dimensions, task_type)
+
+
+def _read_provider(reader: Reader, chosen: str) -> dict[str, str]:
+    """The variables of all families that are set; only the chosen one's are missed where they are not."""
+    values: dict[str, str] = {}
+    for family in FAMILIES.values():
+        required_for = f"family {family.name}" if family.name == chosen else None
+        for variable in family.variables:
+            required = required_for if variable.required else None
+            if variable.kind == "key":
+                value = reader.key(variable.name, required_for=required)
+            elif _is_url(variable):
+                value = reader.urls(variable, required_for=required)
+            else:
+                value = reader.text(variable, required_for=required)
+            if value:
+                values[variable.name] = value
+    return values
+
+
+def _is_url(variable: Variable) -> bool:
+    return variable.kind in ("url", "urls")
 
 
 def _read_typesense(reader: Reader) -> TypesenseSettings:
@@ -279,6 +340,7 @@ def _read_typesense(reader: Reader) -> TypesenseSettings:
         protocol=reader.protocol("TYPESENSE_PROTOCOL", "http"),
         api_key=reader.key("TYPESENSE_API_KEY", required_for="Typesense"),
         timeout=reader.seconds("TYPESENSE_TIMEOUT", 60.0),
+        ca_file=reader.certificates("TYPESENSE_CA_FILE"),
     )
     nodes = reader.nodes("TYPESENSE_NODES")
     if not nodes:

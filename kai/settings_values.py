@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Final, Literal, cast, get_args
 from urllib.parse import SplitResult, urlsplit
 
-from kai.models import FAMILIES, GOOGLE_TASK_TYPES
+from kai.families import CUSTOM_PREFIX, FAMILIES, Family, Variable, find_family
 
 ChosenStrategy = Literal["auto", "recreate", "rebuild", "alter", "into", "alias"]
 """What a user may ask for; `auto` is in place, or recreate where the dimensions change and the application rests."""
-DEFAULT_TASK_TYPE: Final = "RETRIEVAL_QUERY"
+LogFormat = Literal["text", "json"]
+"""How a program tells on standard error what it does: to a person, or one JSON object a line."""
 MAX_DIMENSIONS: Final = 100_000
 MAX_TIMEOUT_S: Final = 86_400.0
 _HOST: Final = r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?"
@@ -69,11 +70,13 @@ class Reader:
         return value or ""
 
     def family(self, variable: str) -> str:
-        remedy = f"write {', '.join(FAMILIES[:-1])} or {FAMILIES[-1]}"
+        remedy = f"write {', '.join(FAMILIES)}, or {CUSTOM_PREFIX}package.module:Class for a class of your own"
         value = self.required(variable, remedy)
-        if value and value.lower() not in FAMILIES:
+        if not value.lower().startswith(CUSTOM_PREFIX):
+            value = value.lower()
+        if value and find_family(value) is None:
             self.problem(variable, f"{_quoted(value)} is not a family; {remedy}")
-        return value.lower()
+        return value
 
     def strategy(self, variable: str) -> ChosenStrategy:
         remedy = f"write one of {', '.join(get_args(ChosenStrategy))}"
@@ -84,14 +87,23 @@ class Reader:
         self.problem(variable, f"{_quoted(value)} is no strategy; {remedy}")
         return "auto"
 
-    def task_type(self, variable: str, family: str) -> str | None:
-        if family != "google":
+    def log_format(self, variable: str) -> LogFormat:
+        value = (self._stripped(variable) or "text").lower()
+        if value not in get_args(LogFormat):
+            self.problem(variable, f"{_quoted(value)} is no format; write {' or '.join(get_args(LogFormat))}")
+        return "json" if value == "json" else "text"
+
+    def task_type(self, variable: str, family: Family) -> str | None:
+        """As what texts are embedded, in the provider's spelling; None where the family knows no difference."""
+        if not family.task_types:
             return None
-        remedy = f"write one of {', '.join(GOOGLE_TASK_TYPES)}; KAI uses {DEFAULT_TASK_TYPE}"
-        value = (self._printable(variable, remedy) or DEFAULT_TASK_TYPE).upper()
-        if value not in GOOGLE_TASK_TYPES:
-            self.problem(variable, f"{_quoted(value)} is not a task type of Google; {remedy}")
-        return value
+        default = family.task_types[0]
+        remedy = f"write one of {', '.join(family.task_types)}; without it, {default} counts, as embed_query asks"
+        value = self._printable(variable, remedy) or default
+        known = {name.lower(): name for name in family.task_types}
+        if value.lower() not in known:
+            self.problem(variable, f"{_quoted(value)} is not a task type of family {family.name}; {remedy}")
+        return known.get(value.lower(), default)
 
     def key(self, variable: str, *, required_for: str | None) -> str:
         remedy = "write the key as the provider shows it"
@@ -99,8 +111,7 @@ class Reader:
             remedy += ", or no-key for a compatible server that asks for none"
         value = self._stripped(variable) or ""
         if not value and required_for:
-            state = "missing" if variable not in self._values else "empty"
-            self.problem(variable, f"is {state} and {required_for} needs it; {remedy}")
+            self.problem(variable, f"is {self._state(variable)} and {required_for} needs it; {remedy}")
         elif value and not (value.isascii() and value.isprintable() and " " not in value):
             # It travels in an HTTP header, and the HTTP library's own error would quote it.
             self.problem(variable, f"has a blank or a character that no key has; {remedy}")
@@ -114,6 +125,26 @@ class Reader:
             self.problem(variable, f"{_quoted(value)} is not a whole number above 0; {remedy}")
             return 0
         return int(value)
+
+    def bound(self, variable: str) -> int:
+        """A whole number; 0 where none is set."""
+        value = self._stripped(variable)
+        if not value:
+            return 0
+        if not re.fullmatch(r"[0-9]{1,7}", value) or int(value) == 0:
+            self.problem(variable, f"{_quoted(value)} is not a whole number above 0; write one such as 32, or none")
+            return 0
+        return int(value)
+
+    def text(self, variable: Variable, *, required_for: str | None) -> str:
+        remedy = f"write {variable.example or 'it as the provider shows it'}"
+        value = self._printable(variable.name, remedy) or ""
+        if not value and required_for:
+            self.problem(variable.name, f"is {self._state(variable.name)} and {required_for} needs it; {remedy}")
+        return value
+
+    def _state(self, variable: str) -> str:
+        return "empty" if variable in self._values else "missing"
 
     def port(self, variable: str, default: int) -> int:
         value = self._stripped(variable)
@@ -168,13 +199,25 @@ class Reader:
                 return []
         return [urlsplit(node) for node in nodes]
 
-    def url(self, variable: str, *, example: str) -> str | None:
-        value = self._stripped(variable)
+    def urls(self, variable: Variable, *, required_for: str | None) -> str:
+        """One base URL, or several separated by commas where the variable takes several; empty if none is set."""
+        remedy = f"write one such as {variable.default or variable.example}"
+        name = variable.name if self._stripped(variable.name) or not variable.also else variable.also
+        value = self._stripped(name)
         if not value:
-            return None
-        if not _is_http_url(value):
-            self.problem(variable, f"{_quoted(value)} is not an http(s) URL; write one such as {example}")
-        return value.rstrip("/")
+            if required_for:
+                self.problem(name, f"is {self._state(name)} and {required_for} needs it; {remedy}")
+            return ""
+        if "," in value and variable.kind != "urls":
+            self.problem(name, f"takes one address only; {remedy}")
+            return ""
+        urls = [url.strip().rstrip("/") for url in value.split(",")]
+        for url in urls:
+            if not _is_http_url(url):
+                several = ", or several separated by commas" if variable.kind == "urls" else ""
+                self.problem(name, f"{_quoted(url)} is not an http(s) URL; {remedy}{several}")
+                return ""
+        return ",".join(dict.fromkeys(urls))
 
     def folder(self, variable: str, default: Path) -> Path:
         remedy = f"write a folder, for example {default}"
@@ -187,6 +230,23 @@ class Reader:
             self.problem(variable, f"{_quoted(value)} is in the home folder of nobody; {remedy}")
             return default
 
+    def certificates(self, variable: str) -> Path | None:
+        """A file of certificates in PEM form that can be read."""
+        remedy = "write the path of a file with the authority's certificate in PEM form"
+        value = self._printable(variable, remedy)
+        if not value:
+            return None
+        import ssl
+
+        try:
+            file = Path(value).expanduser()
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
+        except (OSError, RuntimeError) as error:  # What ssl raises is an OSError, without a file's name.
+            reason = "has no certificate in PEM form" if isinstance(error, ssl.SSLError) else "cannot be read"
+            self.problem(variable, f"{_quoted(value)} {reason}; {remedy}")
+            return None
+        return file
+
     def ledger_url(self, variable: str) -> str | None:
         remedy = "write an SQLAlchemy URL such as postgresql+psycopg://user:password@host/database"
         value = self._printable(variable, remedy)
@@ -195,6 +255,20 @@ class Reader:
         if not re.match(r"(sqlite|postgresql)(\+\w+)?://", value):
             # The value is not quoted: where it is no URL, a password in it would not be recognised.
             self.problem(variable, f"is not a URL of SQLite or PostgreSQL; {remedy}, or leave it out")
+        return value
+
+    def cache_url(self, variable: str) -> str | None:
+        """A URL of PostgreSQL."""
+        remedy = "write one of PostgreSQL such as postgresql://user:password@host/database"
+        value = self._printable(variable, remedy)
+        if not value:
+            return None
+        if value.startswith("sqlite"):
+            self.problem(
+                variable, f"leave it out: without it the cache is a SQLite file in MIGRATION_HOME; or {remedy}"
+            )
+        elif not re.match(r"postgres(ql)?(\+psycopg)?://", value):
+            self.problem(variable, f"is not a URL of PostgreSQL; {remedy}, or leave it out")
         return value
 
 

@@ -7,6 +7,7 @@ Every answer that is not 2xx, every broken connection and every body that is not
 from __future__ import annotations
 
 import contextlib
+import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -36,6 +37,13 @@ _SKIPPING: Final = "skipping writes"
 _NO_LEADER: Final = "an empty answer, as a follower gives to writes while its cluster has no leader"
 
 
+_UNKNOWN_AUTHORITY: Final = (18, 19, 20, 21)
+"""What OpenSSL calls a certificate that nobody known has signed: self-signed, or by an authority of one's own."""
+_OTHER_NAME: Final = (62, 64)
+_NO_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+"""What it calls an answer that is none of TLS."""
+
+
 class TypesenseError(Exception):
     """A request that did not do what it should.
 
@@ -43,6 +51,7 @@ class TypesenseError(Exception):
         status: HTTP status, or None where there was no (complete) answer.
         transient: whether the same request may succeed later.
         retry_after: seconds that the server asked to wait, if it did.
+        setting: the variable that is at fault; empty where that is not certain.
     """
 
     def __init__(
@@ -52,11 +61,13 @@ class TypesenseError(Exception):
         status: int | None = None,
         transient: bool = False,
         retry_after: float | None = None,
+        setting: str = "",
     ) -> None:
         super().__init__(message)
         self.status = status
         self.transient = transient
         self.retry_after = retry_after
+        self.setting = setting
 
     @property
     def unauthorized(self) -> bool:
@@ -148,10 +159,30 @@ def translated() -> Iterator[None]:
     except httpx.TimeoutException as error:
         raise TypesenseError(f"time-out ({type(error).__name__})", transient=True) from error
     except httpx.HTTPError as error:
+        if (refusal := _refusal_of_tls(error)) is not None:
+            raise refusal from error
         raise TypesenseError(f"connection failed: {error or type(error).__name__}", transient=True) from error
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         # The official client decodes JSON itself: a body that is none, or not of the expected form.
         raise TypesenseError(f"the server's answer cannot be read: {type(error).__name__}", transient=True) from error
+
+
+def _refusal_of_tls(error: BaseException) -> TypesenseError | None:
+    """What keeps TLS from being spoken at all, which no waiting helps; None for any other trouble."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__  # httpcore cuts the one and leaves the other.
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        why = f"its certificate is refused: {cause.verify_message.rstrip('.')}"
+        if cause.verify_code in _UNKNOWN_AUTHORITY:
+            remedy = "set it to a file with the certificate (PEM) of the authority that issued it"
+            return TypesenseError(f"{why}; {remedy}", setting="TYPESENSE_CA_FILE")
+        if cause.verify_code in _OTHER_NAME:
+            return TypesenseError(f"{why}; write the name that it is issued for", setting="TYPESENSE_HOST")
+        return TypesenseError(f"{why}; it has to be renewed on the server, or this machine's clock is wrong")
+    if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
+        return TypesenseError("it does not speak TLS there; write http, or another port", setting="TYPESENSE_PROTOCOL")
+    return None
 
 
 def raise_for_status(response: httpx.Response) -> None:

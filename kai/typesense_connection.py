@@ -11,19 +11,23 @@ from __future__ import annotations
 
 import contextlib
 import math
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final, Self
 from urllib.parse import quote, unquote
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 import tenacity
 import typesense
 
+from kai.address import canonical_url
 from kai.settings import TypesenseSettings
 from kai.typesense_answers import T, TypesenseError, raise_for_status, read_json, translated
-from kai.typesense_nodes import Nodes
+from kai.typesense_nodes import Nodes, NodeSeen
 
 MINIMUM_READ_TIMEOUT = 60.0
 """Seconds. KAI's own .env gives 2, which suits a search; an import of 250 vectors may take longer."""
@@ -37,6 +41,8 @@ _LONGEST_LAG: Final = 5.0
 """Seconds. What hides for longer is not there."""
 _NO_DOCUMENT: Final = b'{"id": "kai-migration-is-this-applied"}'
 """The line of an update that finds no document to change."""
+_OBJECTING: Final = 10.0
+"""Seconds to wait for the answer to a request that is only to be refused."""
 _APPLYING: Final = 10.0
 """Seconds to wait for a new leader to apply what came before such an update; an alter takes longer."""
 
@@ -75,6 +81,7 @@ class Connection:
             base_url=self.url,
             headers={"X-TYPESENSE-API-KEY": settings.api_key},
             timeout=httpx.Timeout(self._timeout, connect=max(settings.timeout, 5.0)),
+            verify=_trusted(settings.ca_file),
             event_hooks={
                 "request": [lambda request: self._nodes.route(request), self._note],
                 "response": [lambda response: self._note(response.request), raise_for_status],
@@ -176,6 +183,28 @@ class Connection:
                 self._last_write = time.monotonic()  # Whatever was sent may have been done up to now.
             raise
 
+    def nodes(self) -> list[NodeSeen]:
+        """Each node as it is now; the one address where no others are known."""
+        return self._nodes.look()
+
+    def objection(self, method: str, path: str, body: bytes | None = None, **params: str) -> TypesenseError | None:
+        """What the server has against one request, made once; None if it did what was asked for."""
+        try:
+            self.once(lambda: self.http.request(method, path, content=body, params=params, timeout=_OBJECTING))
+        except TypesenseError as error:
+            return error
+        return None
+
+    @property
+    def proxy(self) -> str:
+        """The proxy that requests go through, as the environment has it, without its login; empty for none."""
+        url = httpx.URL(self.url)
+        proxies = getproxies()
+        proxy = proxies.get(url.scheme) or proxies.get("all")
+        if not proxy or proxy_bypass(url.host):
+            return ""
+        return canonical_url(proxy if "://" in proxy else f"http://{proxy}")
+
     @property
     def lags(self) -> bool:
         """Whether reads may not show yet what was written: a follower, or a load balancer before several nodes."""
@@ -266,3 +295,12 @@ class Connection:
                 yield response
 
         return opened()
+
+
+def _trusted(ca_file: Path | None) -> ssl.SSLContext | bool:
+    """The usual authorities, those of SSL_CERT_FILE or SSL_CERT_DIR where they are set, and those of a file."""
+    if ca_file is None:
+        return True
+    context = httpx.create_ssl_context()
+    context.load_verify_locations(cafile=ca_file)
+    return context

@@ -9,6 +9,7 @@ then `lags` says that what is read may be older than what was written.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx
@@ -17,12 +18,32 @@ from kai.typesense_answers import TypesenseError, attempt, read_json
 
 _LEADER: Final = 1
 """What `GET /debug` says as `state` of a leader, and of a server that is alone; a follower says 4."""
+_FOLLOWER: Final = 4
 _SILENT: Final = 0
 """The node answers and does not say what it is, as where the key may not ask."""
 _LOOKS: Final = 5
 """How often a single address is asked at the start: a load balancer sends each connection to another node."""
 _SECONDS: Final = 5.0
 """For the answer to `/debug`."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSeen:
+    """A node, as it was seen in a moment.
+
+    Attributes:
+        url: its base URL.
+        is_healthy: whether `/health` says so.
+        state: `leader`, `follower`, `silent` where it does not say what it is to this key, `gone` where it does not
+            answer; another number that it gives for its state as that.
+    """
+
+    url: str
+    is_healthy: bool
+    state: str
+
+
+_IN_WORDS: Final = {_LEADER: "leader", _FOLLOWER: "follower", _SILENT: "silent", None: "gone"}
 
 
 class Nodes:
@@ -80,6 +101,24 @@ class Nodes:
             transient=True,
         )
 
+    def look(self) -> list[NodeSeen]:
+        """Ask each of them, once, whether it is healthy and what it is."""
+        return [
+            NodeSeen(str(url), self._is_healthy(url), _IN_WORDS.get(state := self._state(url), str(state)))
+            for url in self._urls
+        ]
+
+    def _is_healthy(self, url: httpx.URL) -> bool:
+        try:
+            answer = attempt(lambda: read_json(self._ask(url, "/health")))
+        except TypesenseError:
+            return False
+        return isinstance(answer, dict) and answer.get("ok") is True
+
+    def _ask(self, url: httpx.URL, path: str) -> httpx.Response:
+        headers = {"Connection": "close"}
+        return self._http.get(path, headers=headers, extensions={"node": url}, timeout=_SECONDS)
+
     def _look_behind(self) -> None:
         """Whether a single address is the leader's alone. What was a follower's once is not trusted any more."""
         for _ in range(1 if self._is_known else _LOOKS):
@@ -96,14 +135,8 @@ class Nodes:
 
     def _state(self, url: httpx.URL) -> int | None:
         """What the node says that it is, over a connection of its own; None if it does not answer."""
-
-        def ask() -> Any:
-            return read_json(
-                self._http.get("/debug", headers={"Connection": "close"}, extensions={"node": url}, timeout=_SECONDS)
-            )
-
         try:
-            answer = attempt(ask)
+            answer: Any = attempt(lambda: read_json(self._ask(url, "/debug")))
         except TypesenseError as error:
             return None if error.transient else _SILENT
         state = answer.get("state") if isinstance(answer, dict) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,8 @@ Vector: TypeAlias = npt.NDArray[np.float32]
 """One vector, or several as rows, as a model makes them and Typesense compares them."""
 AnyVector: TypeAlias = Vector | npt.NDArray[np.float64]
 """The same, or the very numbers of a backup."""
+LEAST_COSINE: Final = 0.999
+"""Providers are not exact: the same text gives vectors with a cosine of 0.9999 or so to each other."""
 
 
 class WrongVectors(Exception):  # noqa: N818

@@ -10,7 +10,7 @@ import pytest
 
 
 def _named() -> set[str | None]:
-    return {os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")}
+    return {os.environ.get(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "TYPESENSE_CA_FILE")}
 
 
 _AT_FIRST = _named() | {None}
@@ -21,7 +21,7 @@ def leave_unread(patch: pytest.MonkeyPatch) -> None:
     load = ssl.SSLContext.load_verify_locations
 
     def load_named(context: ssl.SSLContext, cafile: Any = None, capath: Any = None, cadata: Any = None) -> None:
-        if {cafile, capath} & (_named() - _AT_FIRST):
+        if {cafile and str(cafile), capath} & (_named() - _AT_FIRST):
             load(context, cafile, capath, cadata)
 
     patch.setattr(ssl.SSLContext, "load_verify_locations", load_named)

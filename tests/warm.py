@@ -21,9 +21,12 @@ import migration.operations.backup
 import migration.operations.history
 import migration.operations.migrate
 import migration.operations.rollback
+import migration.operations.run_page
+import migration.reporting.render
 
 __all__ = ["alembic", "dotenv", "httpx", "kai", "langchain_openai", "migration", "openai", "uvicorn"]
 
+migration.reporting.render.template()
 # Their transports are imported when the first client is made.
 httpx.Client().close()
 openai.OpenAI(api_key="none").close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -83,9 +84,20 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir() if path.is_file() and not path.is_symlink())
 
 
-def in_words(size: int) -> str:
-    """A number of bytes for people, and exactly: `1.5 GB (1,500,000,000 bytes)`."""
+def free_space(path: Path) -> int:
+    """Bytes free on the disk of a file or folder, which need not be there yet."""
+    absolute = path.absolute()
+    return shutil.disk_usage(next(each for each in (absolute, *absolute.parents) if each.exists())).free
+
+
+def roughly(size: int) -> str:
+    """A number of bytes for people: `1.5 GB`."""
     for unit, amount in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if size >= amount:
-            return f"{size / amount:.1f} {unit} ({size:,} bytes)"
+            return f"{size / amount:.1f} {unit}"
     return f"{size:,} bytes"
+
+
+def in_words(size: int) -> str:
+    """A number of bytes for people, and exactly: `1.5 GB (1,500,000,000 bytes)`."""
+    return roughly(size) if size < 1e6 else f"{roughly(size)} ({size:,} bytes)"

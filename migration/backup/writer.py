@@ -6,7 +6,6 @@ import contextlib
 import errno
 import logging
 import os
-import shutil
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ from kai.typesense_curation import NOTHING, PART_KINDS, SET_KINDS, Curation, nam
 from migration.backup import pages
 from migration.backup.errors import BackupError
 from migration.backup.files import (
+    free_space,
     in_words,
     make_private_folder,
     open_private,
@@ -291,8 +291,7 @@ def _write_settings(folder: Path, manifest: Manifest, schema: Mapping[str, Any],
 def _check_space(home: Path, needed: int) -> None:
     if needed <= 0:
         return
-    absolute = home.absolute()
-    free = shutil.disk_usage(next(path for path in (absolute, *absolute.parents) if path.exists())).free
+    free = free_space(home)
     if free < needed:
         raise BackupError(
             f"the backup needs {in_words(needed)}, but MIGRATION_HOME ({home}) has {in_words(free)} free: "

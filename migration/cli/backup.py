@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from migration.cli.completion import collection_names
 from migration.cli.options import COLLECTIONS_FILE, Invocation, SeveralValues, settings_options
 
 if TYPE_CHECKING:
@@ -15,7 +16,13 @@ if TYPE_CHECKING:
 
 
 @click.command("backup", cls=SeveralValues)
-@click.option("--collections", multiple=True, metavar="NAME...", help="Collections to back up. [default: all known]")
+@click.option(
+    "--collections",
+    multiple=True,
+    metavar="NAME...",
+    shell_complete=collection_names,
+    help="Collections to back up. [default: all known]",
+)
 @COLLECTIONS_FILE
 @settings_options
 def command(collections: tuple[str, ...], collections_file: Path | None, invocation: Invocation) -> int:

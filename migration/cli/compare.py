@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from migration.cli.layout import amount, percent, seconds, text, usd
+from migration.cli.completion import run_names
+from migration.cli.layout import EVALUATIONS, amount, percent, seconds, section, text, usd
 from migration.cli.options import OWN_COLLECTIONS, Invocation, common_options
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @click.command("compare")
-@click.argument("first", metavar="RUN")
-@click.argument("second", metavar="RUN")
+@click.argument("first", metavar="RUN", shell_complete=run_names)
+@click.argument("second", metavar="RUN", shell_complete=run_names)
 @click.option(
     "--sample",
     type=click.IntRange(1, 10_000),
@@ -49,6 +50,8 @@ def command(
     neighbours by the vectors of the one run and of the other are compared (exact search, cosine). The vectors
     are taken from the server while they stand there, else from the backup that a later run took before it
     overwrote them. Of a collection with more than 20,000 documents, as many are looked at, the same every time.
+
+    What `kai-migrate evaluate` has found of the two models is shown as well.
     """
     from migration.cli.exits import answer
     from migration.operations.compare import compare
@@ -78,6 +81,7 @@ def _lay_out(comparison: Comparison, console: Console, *, with_neighbours: bool)
         change = text(None) if each.change is None else f"{100 * each.change:+.1f} %" if each.change else "="
         rows.append((name, show(each.first), show(each.second), change))
     console.table(rows)
+    section(console, "Evaluations of the two models", EVALUATIONS, comparison.evaluations)
     if not with_neighbours:
         return
     console.line()

@@ -131,7 +131,8 @@ def command(what: str | None, yes: bool, invocation: Invocation, **options: Any)
 
 def _embed(invocation: Invocation, options: dict[str, Any], *, yes: bool) -> int:
     from migration.cli.exits import answer
-    from migration.operations.embed import EmbedOptions, embed
+    from migration.operations.ahead import EmbedOptions
+    from migration.operations.embed import embed
 
     return answer(
         invocation,
@@ -158,7 +159,7 @@ def _fields(found: EmbedResult) -> dict[str, Any]:
 
 
 def _tell(found: EmbedResult, console: Console) -> None:
-    from migration.operations.embed import told_of
+    from migration.operations.ahead import told_of
     from migration.operations.report import duration as lasted
     from migration.operations.report import price
 
@@ -171,6 +172,7 @@ def _tell(found: EmbedResult, console: Console) -> None:
     if (more := len(found.failed) - _NAMED) > 0:
         console.warn(f"  … and {more} more; --json has them all")
     failed = f", {len(found.failed)} documents failed" if found.failed else ""
+    failed += f", {found.without} documents have no text" if found.without else ""
     console.line(
         f"Embedded ahead by {found.model}: {found.embedded} texts, about {found.tokens} tokens, "
         f"{price(found.cost_usd)}; {found.cached} were there already{failed}. Time: {lasted(found.seconds)}"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from kai.collections import CollectionsError
-from kai.settings import Need, Settings, SettingsError, load_settings
+from kai.settings import LogFormat, Need, Settings, SettingsError, load_settings
 from kai.typesense import TypesenseError
 from migration.backup import BackupError
 from migration.cli.layout import print_json
@@ -44,10 +44,13 @@ def answer(
     # Ledger, backups, status and locks are their owner's only, whatever makes the file.
     os.umask(0o077)
     prepare_streams()
-    console = Console(verbose=invocation.verbose)
+    # What is wrong with the settings is told as the environment asks for it, since they cannot be read.
+    log_format: LogFormat = "json" if os.environ.get("MIGRATION_LOG_FORMAT", "").strip().lower() == "json" else "text"
+    console = Console(verbose=invocation.verbose, log_format=invocation.log_format or log_format)
     try:
         settings = load_settings(invocation.env_file, needs=needs)
-        console = Console(settings.secrets, verbose=invocation.verbose)
+        log_format = invocation.log_format or settings.log_format
+        console = Console(settings.secrets, verbose=invocation.verbose, log_format=log_format)
         found = ask(settings, console)
         if invocation.as_json:
             print_json(facts(found), settings.secrets)
@@ -59,16 +62,16 @@ def answer(
     except (CollectionsError, Held, LedgerError, CacheError, BackupError) as error:
         problems = [str(error)]
     except TypesenseError as error:
-        problems = [f"Typesense: {error}"]
+        problems = [f"{error.setting}: Typesense: {error}" if error.setting else f"Typesense: {error}"]
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         problems = [f"{where}{error.strerror or error} (see MIGRATION_HOME)"]
     except (KeyboardInterrupt, Stopped):
         console.warn("Interrupted. Nothing is lost: run the same command again to go on.")
         return INTERRUPTED
-    console.warn("Refused; nothing was changed:")
+    console.warn("Refused; nothing was changed:", level="error", event="refused")
     for problem in problems:
-        console.warn(f"  - {problem}")
+        console.warn(f"  - {problem}", level="error", event="refused")
     return REFUSED
 
 
@@ -77,11 +80,13 @@ def tell_result(result: RunResult, console: Console, title: str = "SUMMARY") -> 
     for sentence in result.trouble:
         console.warn(f"  Note: {sentence}")
     if result.unnoted:
-        console.warn(f"The end of the run cannot be noted: {result.unnoted}")
+        console.warn(f"The end of the run cannot be noted: {result.unnoted}", level="error")
     console.heading(title)
     for item in result.collections:
         console.line(f"{item.name}: {item.summary()}")
     console.line(RULE)
     took(console, result.metrics)
+    if result.report:
+        console.warn(f"Report: {result.report}")
     if result.exit_status in (STOPPED, INTERRUPTED):
-        console.warn("Nothing is lost. Run the same command again: it goes on where this one ended.")
+        console.tell("Nothing is lost. Run the same command again: it goes on where this one ended.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from migration.cli.completion import collection_names
 from migration.cli.layout import moment, text
 from migration.cli.options import OWN_COLLECTIONS, Invocation, common_options
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("explain")
-@click.argument("collection", metavar="COLLECTION")
+@click.argument("collection", metavar="COLLECTION", shell_complete=collection_names)
 @click.argument("document_id", metavar="DOCUMENT_ID")
 @click.option("--field", metavar="FIELD", help="The embedding field. [default: the one that serves]")
 @OWN_COLLECTIONS
@@ -62,6 +63,7 @@ def _lay_out(found: Explanation, console: Console) -> None:
     if record is not None:
         facts += [
             ("Model", f"{model.family}/{model.model}/{model.dimensions}" if model else "unknown to the ledger"),
+            *([("Cut from", f"{record.cut_from} dimensions of the same model")] if record.cut_from else []),
             ("Run", found.run or "unknown to the ledger"),
             ("Embedded", moment(record.embedded_at)),
             ("From text", _compared(record.text_hash, found.text_hash)),

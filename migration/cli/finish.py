@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from migration.cli.completion import run_names
 from migration.cli.options import COLLECTIONS_FILE, YES, Invocation, ask, settings_options
 
 
 @click.command("finish")
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=run_names)
 @click.option("--allow-partial", is_flag=True, help="Finish even if documents are left without a vector.")
 @COLLECTIONS_FILE
 @YES

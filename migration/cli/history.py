@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from migration.cli.layout import amount, moment, percent, rows_of, seconds, section, text, usd
+from migration.cli.layout import EVALUATIONS, amount, moment, percent, rows_of, seconds, section, text, usd
 from migration.cli.options import Invocation, common_options, moment_since
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from migration.ledger import Drift, FailureReason
+    from migration.ledger import Drift, EvaluationRecord, FailureReason
     from migration.ledger.records import RunKind
     from migration.operations.history import History, RunLine
     from migration.operations.trends import Series
@@ -31,6 +31,7 @@ KINDS = ("migrate", "rollback", "restore", "backup")
 @click.option("--collection", metavar="NAME", help="Only runs over this collection, by its real name.")
 @click.option("--since", metavar="TIME", callback=moment_since, help="Only runs begun since: 30d, 12h, or 2026-11-01.")
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Only runs of this kind. Repeatable.")
+@click.option("--evaluations", is_flag=True, help="What `evaluate` has found instead of the runs.")
 @common_options
 def command(
     limit: int,
@@ -38,6 +39,7 @@ def command(
     collection: str | None,
     since: datetime | None,
     kinds: tuple[RunKind, ...],
+    evaluations: bool,
     invocation: Invocation,
 ) -> int:
     """List the runs, the latest first, and whether they get better.
@@ -47,14 +49,26 @@ def command(
     improving, stable or declining; unknown below five migrations.
     """
     from migration.cli.exits import answer
-    from migration.operations.history import list_runs
+    from migration.operations.history import list_evaluations, list_runs
 
+    is_filtered = bool(model or collection or since or kinds)
+    if evaluations and kinds:
+        raise click.UsageError("--evaluations lists no runs; leave --kind out.")
+    if evaluations:
+        return answer(
+            invocation,
+            lambda settings, _: list_evaluations(
+                limit, model=model, collection=collection, since=since, settings=settings
+            ),
+            lambda found, console: _lay_out_evaluations(found, console, is_filtered=is_filtered),
+            needs=(),
+        )
     return answer(
         invocation,
         lambda settings, _: list_runs(
             limit, model=model, collection=collection, since=since, kinds=kinds, settings=settings
         ),
-        lambda found, console: _lay_out(found, console, is_filtered=bool(model or collection or since or kinds)),
+        lambda found, console: _lay_out(found, console, is_filtered=is_filtered),
         needs=(),
     )
 
@@ -71,6 +85,13 @@ def _lay_out(history: History, console: Console, *, is_filtered: bool) -> None:
     trends = history.trends
     console.line()
     console.line(f"Last migrations: speed {trends.speed}, failures {trends.failures}, cost {trends.cost}")
+
+
+def _lay_out_evaluations(found: tuple[EvaluationRecord, ...], console: Console, *, is_filtered: bool) -> None:
+    if not found:
+        console.line("No such evaluations." if is_filtered else "No evaluations yet.")
+        return
+    console.table(rows_of(EVALUATIONS, found))
 
 
 def _drift(drift: Drift, latest: str) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from migration.cli.completion import run_names
 from migration.cli.layout import text
 from migration.cli.options import Invocation, common_options
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("label")
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="RUN", shell_complete=run_names)
 @click.option("--alias", metavar="NAME", help="A second name for the run; '' frees the one it has.")
 @click.option("--no-alias", is_flag=True, help="Free the run's alias.")
 @click.option("--move", is_flag=True, help="Take the alias from the run that has it.")

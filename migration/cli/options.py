@@ -10,9 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
+
+from migration.cli.completion import collection_names
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from kai.settings_values import LogFormat
 
 Command = Callable[..., int]
 """Returns the exit status."""
@@ -22,6 +29,11 @@ ENV_FILE: Final = click.option(
     "--env-file", type=FILE, help="File with the configuration; the environment wins. [default: .env]"
 )
 VERBOSE: Final = click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
+LOG_FORMAT: Final = click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    help="json: what is told on standard error as one JSON object a line. [default: MIGRATION_LOG_FORMAT, or text]",
+)
 YES: Final = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 COLLECTIONS_FILE: Final = click.option("--collections-file", type=FILE, help="As for a run.")
 OWN_COLLECTIONS: Final = click.option(
@@ -37,11 +49,13 @@ class Invocation:
         env_file: file with the settings; None for `.env`.
         verbose: whether details are shown.
         as_json: whether a program reads the answer.
+        log_format: how is told on standard error what is done; None for what the settings say.
     """
 
     env_file: Path | None
     verbose: bool
     as_json: bool = False
+    log_format: LogFormat | None = None
 
 
 def common_options(command: Command) -> Callable[..., NoReturn]:
@@ -58,7 +72,8 @@ def settings_options(command: Command) -> Callable[..., NoReturn]:
 def _invoked(command: Command) -> Callable[..., NoReturn]:
     @functools.wraps(command)
     def invoked(*, env_file: Path | None, verbose: bool, as_json: bool = False, **options: Any) -> NoReturn:
-        sys.exit(command(invocation=Invocation(env_file, verbose, as_json), **options))
+        log_format = click.get_current_context().find_root().params.get("log_format")
+        sys.exit(command(invocation=Invocation(env_file, verbose, as_json, log_format), **options))
 
     return invoked
 
@@ -69,6 +84,13 @@ class SeveralValues(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Repeat the option before each of its values, which is the form that click knows."""
         return super().parse_args(ctx, spread("--collections", args))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """After one name of a collection, also further ones."""
+        found = super().shell_complete(ctx, incomplete)
+        if ctx.params.get("collections") and not incomplete.startswith("-"):
+            found += collection_names(ctx, None, incomplete)
+        return found
 
 
 def spread(option: str, args: Sequence[str]) -> list[str]:
@@ -106,6 +128,16 @@ def age(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> 
     if (found := re.fullmatch(r"([0-9]{1,6})([dh]?)", value.strip())) is None:
         raise click.BadParameter(f"{value!r} is no age; write one such as 90d (days) or 12h (hours)")
     return timedelta(hours=int(found[1])) if found[2] == "h" else timedelta(days=int(found[1]))
+
+
+def size(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
+    """`500MB` as 500,000,000 bytes; a number alone is bytes."""
+    if value is None:
+        return None
+    if (found := re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?(kb|mb|gb|tb|b)?", value.strip().lower())) is None:
+        raise click.BadParameter(f"{value!r} is no size; write one such as 500MB or 2GB")
+    factor = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}.get(found[2], 1)
+    return round(float(found[1]) * factor)
 
 
 def moment_since(ctx: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:

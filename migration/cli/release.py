@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from migration.cli.completion import run_names
 from migration.cli.options import Invocation, settings_options
 
 
 @click.command("release")
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=run_names)
 @settings_options
 def command(run: str | None, invocation: Invocation) -> int:
     """Let RUN go on, which holds before its point of no return; by default the only run that does.

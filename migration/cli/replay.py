@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import click
 
+from kai.families import find_family
 from migration.ledger import StartRecord
 from migration.operations.history import RunDetails
 from migration.operations.record import WITHHELD
@@ -19,7 +20,6 @@ from migration.strategies.refusals import Refused
 
 _COMMANDS: Final = {"migrate": "run", "rollback": "rollback", "restore": "restore", "backup": "backup"}
 """By the kind of a run."""
-_KEYS: Final = {"openai": "OPENAI_API_KEY", "google": "GOOGLE_API_KEY"}
 
 
 def command_of(details: RunDetails) -> str:
@@ -47,7 +47,8 @@ def command_of(details: RunDetails) -> str:
 def notes_on(details: RunDetails) -> list[str]:
     """What the command line does not say, a sentence each."""
     settings = recorded(details).environment or {}
-    secret = [_KEYS[family]] if (family := settings.get("EMBEDDING_FAMILY")) in _KEYS else []
+    family = find_family(str(settings.get("EMBEDDING_FAMILY")))
+    secret = [family.key.name] if family and family.key and family.key.required else []
     secret += [name for name, value in settings.items() if _is_withheld(value)]
     notes = [f"TYPESENSE_API_KEY{''.join(f', {name}' for name in secret)}: from .env or the environment"]
     if any(each.options != details.starts[-1].options for each in details.starts):
@@ -86,6 +87,8 @@ def _words(param: click.Parameter, value: Any) -> list[str]:
     if not isinstance(param, click.Option):
         return [str(value)]
     option = param.opts[0]
+    if param.is_flag and value is False and param.secondary_opts:
+        return [param.secondary_opts[0]]
     if param.is_flag:
         return [option]  # Only what differs from the default is on record.
     if param.name == "hold":

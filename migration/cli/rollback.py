@@ -6,12 +6,19 @@ from pathlib import Path
 
 import click
 
+from migration.cli.completion import collection_names, run_names
 from migration.cli.options import COLLECTIONS_FILE, YES, Invocation, SeveralValues, ask, settings_options
 
 
 @click.command("rollback", cls=SeveralValues)
-@click.argument("run", required=False)
-@click.option("--collections", multiple=True, metavar="NAME...", help="Only these collections. [default: the run's]")
+@click.argument("run", required=False, shell_complete=run_names)
+@click.option(
+    "--collections",
+    multiple=True,
+    metavar="NAME...",
+    shell_complete=collection_names,
+    help="Only these collections. [default: the run's]",
+)
 @COLLECTIONS_FILE
 @YES
 @settings_options

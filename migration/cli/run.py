@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from migration.cli.completion import collection_names
 from migration.cli.options import (
     ENV_FILE,
     FILE,
+    LOG_FORMAT,
     VERBOSE,
     Invocation,
     Number,
@@ -22,6 +24,7 @@ from migration.cli.options import (
 from migration.runtime.version import program_version
 
 if TYPE_CHECKING:
+    from kai.settings_values import LogFormat
     from migration.runtime.console import Console
     from migration.strategies.context import MigrationOptions
     from migration.strategies.plan import Plan
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     "--collections",
     multiple=True,
     metavar="NAME...",
+    shell_complete=collection_names,
     help="Collections to migrate: one or several names, also comma-separated or repeated; `all` for all. "
     "[default: all]",
 )
@@ -116,6 +120,13 @@ if TYPE_CHECKING:
 @click.option("--no-backup", "backup", flag_value=False, default=True, help="Overwrite old vectors without a backup.")
 @click.option("--force", is_flag=True, help="Embed every document again, also the ones that are current.")
 @click.option(
+    "--from-old/--no-from-old",
+    default=None,
+    help="Where the same model is to have fewer dimensions: cut the new vectors from the old ones, although nothing "
+    "says that these are the model's, if a sample agrees; or never cut them. [default: cut where ledger or metadata "
+    "say whose the old ones are, and a sample agrees]",
+)
+@click.option(
     "--allow-partial",
     is_flag=True,
     help="Recreate even if documents cannot be copied; they go to a file in the run's folder.",
@@ -159,8 +170,9 @@ if TYPE_CHECKING:
 @click.option("--alias", metavar="NAME", help="A second name for the run.")
 @click.option("--description", metavar="TEXT", help="A note that stays with the run.")
 @VERBOSE
+@LOG_FORMAT
 @click.version_option(program_version(), "--version", prog_name="kai-migrate")
-def command(**options: Any) -> None:
+def command(log_format: LogFormat | None, **options: Any) -> None:
     """Compute every document's embedding again with the configured model, in place.
 
     The target comes from the environment or a .env file (EMBEDDING_FAMILY, EMBEDDING_MODEL,
@@ -178,13 +190,13 @@ def command(**options: Any) -> None:
         memory.loading()
         from migration.strategies.context import MigrationOptions
 
-        sys.exit(run(MigrationOptions(**options)))
+        sys.exit(run(MigrationOptions(**options), log_format))
     except KeyboardInterrupt:
         click.echo("Interrupted; nothing was changed yet.", err=True)
         sys.exit(130)
 
 
-def run(options: MigrationOptions) -> int:
+def run(options: MigrationOptions, log_format: LogFormat | None = None) -> int:
     """Preview or run a migration; returns the exit status. Whatever is refused has changed nothing."""
     from migration.cli.exits import answer, tell_result
     from migration.operations import report
@@ -194,7 +206,7 @@ def run(options: MigrationOptions) -> int:
         report.banner(console, plan)
         report.preview(console, plan)
 
-    invocation = Invocation(options.env_file, options.verbose)
+    invocation = Invocation(options.env_file, options.verbose, log_format=log_format)
     if options.dry_run:
         return answer(invocation, lambda settings, console: preview(options, settings, console), lay_out)
     return answer(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from migration.cli.completion import collection_names
 from migration.cli.layout import NOTHING, rows_of, text
 from migration.cli.options import OWN_COLLECTIONS, Invocation, common_options
 
@@ -20,7 +21,7 @@ _LONGEST: Final = 80
 
 
 @click.command("search")
-@click.argument("collection", metavar="COLLECTION")
+@click.argument("collection", metavar="COLLECTION", shell_complete=collection_names)
 @click.argument("words", metavar="TEXT")
 @click.option("--k", type=click.IntRange(1, 250), default=10, show_default=True, help="Most documents to find.")
 @click.option("--filter", "filter_by", default="", metavar="FILTER", help="Typesense filter: search only in these.")

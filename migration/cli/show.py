@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from migration.cli.completion import run_names
 from migration.cli.layout import amount, moment, percent, plain, seconds, section, text, usd
 from migration.cli.options import Invocation, common_options
 
@@ -31,7 +32,7 @@ SHOWN_FAILURES = 20
 
 
 @click.command("show")
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="RUN", shell_complete=run_names)
 @click.option(
     "--all-failures", is_flag=True, help="List every document that failed, or failed a check, not only the first 20."
 )

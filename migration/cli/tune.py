@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from migration.cli.completion import run_names
 from migration.cli.options import Invocation, settings_options
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("tune")
-@click.argument("run")
+@click.argument("run", shell_complete=run_names)
 @click.argument("changes", nargs=-1, metavar="[NAME=VALUE]...")
 @settings_options
 def command(run: str, changes: tuple[str, ...], invocation: Invocation) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from migration.cli.completion import run_names
 from migration.cli.options import COLLECTIONS_FILE, Invocation, common_options
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("verify")
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=run_names)
 @COLLECTIONS_FILE
 @click.option(
     "--sample",

@@ -1,86 +1,91 @@
-"""Vectors that were paid for, on disk, so that no text is embedded twice.
+"""Vectors that were paid for, kept, so that no text is embedded twice.
 
 A vector that was bought but not yet written to Typesense survives a crash here, and a text that turns up
 again, in another document, collection or run, finds its vector. Rows are keyed by the fingerprint of the
-embedding space and the SHA-256 of the text; the text itself is not kept.
+embedding space and the SHA-256 of the text; the text itself is not kept. The rows are in a file of this machine, or
+on a server that several machines share.
 
-The cache is worth money but never correctness: one that is damaged is set aside and begun anew.
+The cache is worth money but never correctness: a file that is damaged is set aside and begun anew.
 """
 
-# Raw sqlite3 instead of SQLAlchemy, which the ledger uses: taking 250 blobs through SQLAlchemy's processing
-# of values costs 3 to 4 ms of CPU a page, more than SQLite needs to store them, and there are only a handful
-# of statements here.
+from __future__ import annotations
 
-import logging
-import sqlite3
+import contextlib
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import numpy as np
 
+from kai.models import EmbeddingSettings
 from kai.vectors import Vector
-from migration.ledger.database import create_private_file
+from migration.embedding.cache_errors import CacheError
+from migration.embedding.cache_file import CacheFile
+from migration.embedding.cache_server import CacheServer
+
+__all__ = ["CacheError", "VectorCache"]
 
 Row = tuple[bytes, int, bytes]
 T = TypeVar("T")
 
-_log = logging.getLogger(__name__)
-
 _FILE: Final = "vectors.sqlite"
 _PAGE: Final = 250
 """Rows read or written at once, which bounds memory."""
-_LITTLE_ENDIAN: Final = np.dtype("<f4")  # the file may move to another machine
-
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS vectors (
-    id INTEGER PRIMARY KEY,
-    space TEXT NOT NULL,
-    text_hash BLOB NOT NULL,
-    dimensions INTEGER NOT NULL,
-    vector BLOB NOT NULL,
-    UNIQUE (space, text_hash)
-)
-"""
-
-
-class CacheError(Exception):
-    """The cache cannot take what was paid for. The message is one line with cause and remedy."""
+LITTLE_ENDIAN: Final = np.dtype("<f4")  # the file may move to another machine
 
 
 class VectorCache:
-    """A cache of vectors in one SQLite file, `vectors.sqlite` in the folder `home`, mode 0600.
+    """A cache of vectors in one SQLite file, `vectors.sqlite` in the folder `home`, mode 0600; or on PostgreSQL.
 
-    Every method may be called from any thread; processes may share the file. `patience` is how many seconds
-    to wait for a lock of another process.
+    Every method may be called from any thread; processes may share the file, and machines the server.
 
     A file that is damaged or cannot be read is renamed to `vectors.sqlite.damaged-<time>` with a warning.
     Where even that fails, the cache finds nothing and keeps nothing, with a warning.
+
+    Args:
+        home: the folder of the file.
+        patience: seconds to wait for a lock of another process.
+        url: SQLAlchemy URL of a PostgreSQL server; None for the file.
+
+    Attributes:
+        store: where the rows are.
     """
 
-    def __init__(self, home: Path, *, patience: float = 30.0) -> None:
-        self.path: Final = home / _FILE
-        self._patience = patience
+    def __init__(self, home: Path, *, patience: float = 30.0, url: str | None = None) -> None:
+        self.store: CacheFile | CacheServer = CacheServer(url, patience) if url else CacheFile(home / _FILE, patience)
         self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
-        self._opened: int | None = None
-        self._useless = False
-        self._attempt(lambda connection: None, None)
+        self._hits: Counter[str] = Counter()
+        self.attempt(lambda _: None, None)
 
     @staticmethod
-    def is_in(home: Path) -> bool:
-        """Whether there is a cache already; opening one makes it."""
-        return (home / _FILE).exists()
+    def is_in(home: Path, url: str | None = None) -> bool:
+        """Whether there is a cache already; opening one makes it. Raises CacheError where that cannot be asked."""
+        if not url:
+            return (home / _FILE).exists()
+        with contextlib.closing(CacheServer(url, 0.0)) as server:
+            return server.is_there()
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it keeps anything: not where there is no place for it."""
+        return not self.store.is_useless
 
     def close(self) -> None:
-        """Close the file. A closed cache that is used again opens it again."""
+        """Note the hits, and close the file. A closed cache that is used again opens it again."""
         with self._lock:
-            self._disconnect()
+            hits, self._hits = self._hits, Counter()
+            try:
+                if hits:
+                    self.store.attempt(partial(self._note_hits, hits), None, writes=True)
+            except CacheError:
+                pass  # Nice to know, and nothing to wait or to stop for.
+            finally:
+                self.store.close()
 
     def __enter__(self) -> Self:
         return self
@@ -95,10 +100,8 @@ class VectorCache:
         the length they were stored with), or which are not finite, or all zero.
         """
         found: dict[bytes, Vector] = {}
-        for start in range(0, len(text_hashes), _PAGE):
-            some = text_hashes[start : start + _PAGE]
-            with self._lock:
-                rows: list[Row] = self._attempt(partial(_select, space, some), [])
+        for some in _parts(text_hashes):
+            rows: list[Row] = self.attempt(partial(self._select, "dimensions, vector", space, some, ""), [])
             stored = [
                 (text_hash, blob)
                 for text_hash, length, blob in rows
@@ -107,128 +110,104 @@ class VectorCache:
             found.update(_sound(stored))
         return found
 
-    def put_many(self, space: str, pairs: Iterable[tuple[bytes, Vector]]) -> None:
+    def cut_from(self, space: str, text_hashes: Sequence[bytes]) -> dict[bytes, int]:
+        """Of vectors that no provider gave, by hash: the length of those of the same model that they were cut from."""
+        query = f"SELECT has_cut FROM {self.store.spaces} WHERE space = {self.store.parameter}"  # noqa: S608
+        # Asked first, for it is 2 ms less a page where none is cut, as in nearly every space.
+        has_cut = self.attempt(lambda cursor: cursor.execute(query, [space]).fetchone(), None)
+        found: dict[bytes, int] = {}
+        for some in _parts(text_hashes) if has_cut is not None and has_cut[0] else ():
+            found.update(self.attempt(partial(self._select, "cut_from", space, some, " AND cut_from IS NOT NULL"), []))
+        return found
+
+    def put_many(
+        self, space: str, pairs: Iterable[tuple[bytes, Vector]], *, cut_from: int | None = None, replaces: bool = True
+    ) -> None:
         """Keep vectors by the hashes of their texts. When it returns they are on disk, power cuts included.
 
         Vectors that are not finite or all zero are not kept. Raises CacheError when the disk is full or the
         file is locked by another process or cannot be written.
+
+        Args:
+            space: fingerprint of model, dimensions and task type.
+            pairs: hash and vector.
+            cut_from: length of the vectors that they were cut from; None where a provider gave them. The space must
+                have its name.
+            replaces: whether they take the place of what is there.
         """
         remaining = iter(pairs)
+        now = int(time.time())
         while some := list(islice(remaining, _PAGE)):
-            stored = [(text_hash, np.asarray(vector, _LITTLE_ENDIAN).tobytes()) for text_hash, vector in some]
-            if rows := [(space, text_hash, len(vector), vector.data) for text_hash, vector in _sound(stored)]:
-                with self._lock:
-                    self._attempt(partial(_insert, rows), None)
+            stored = [(text_hash, np.asarray(vector, LITTLE_ENDIAN).tobytes()) for text_hash, vector in some]
+            # In one order, so that no two machines each wait for a row that the other one holds.
+            rows = [
+                (space, text_hash, len(vector), vector.tobytes(), cut_from, now)
+                for text_hash, vector in sorted(_sound(stored), key=lambda pair: pair[0])
+            ]
+            if rows:
+                self.attempt(partial(self._insert, rows, replaces), None, writes=True)
 
     def has(self, space: str) -> bool:
         """Whether there is any vector of the space."""
-        with self._lock:
-            return self._attempt(partial(_has, space), False)
+        query = f"SELECT 1 FROM {self.store.vectors} WHERE space = {self.store.parameter} LIMIT 1"  # noqa: S608
+        return self.attempt(lambda cursor: cursor.execute(query, [space]).fetchone() is not None, False)
 
     def forget(self, space: str) -> None:
         """Forget every vector of a space. Raises CacheError as `put_many` does."""
-        with self._lock:
-            self._attempt(partial(_delete, space), None)
+        query = f"DELETE FROM {self.store.vectors} WHERE space = {self.store.parameter}"  # noqa: S608
+        self.attempt(lambda cursor: cursor.execute(query, [space]), None, writes=True)
 
-    def _attempt(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
-        """Do some work on the file; on a damaged one, set it aside and do the work on a new one.
-
-        To be called with the lock held, or by the one that makes it. `otherwise` is what a useless cache answers.
-        """
-        for last in (False, True):
-            if self._useless:
-                return otherwise
-            try:
-                return work(self._connected())
-            except (sqlite3.Error, OSError) as error:
-                if not _is_damage(error):
-                    raise CacheError(self._explain(error)) from error
-                if last:
-                    self._give_up(error)
-                else:
-                    self._set_aside(error)
-        return otherwise
-
-    def _connected(self) -> sqlite3.Connection:
-        if self._connection is not None and _inode(self.path) != self._opened:
-            self._disconnect()  # set aside by another process, or deleted: SQLite would not notice
-        if self._connection is None:
-            create_private_file(self.path)
-            # isolation_level None: transactions begin where this module says so.
-            connection = sqlite3.connect(
-                self.path, timeout=self._patience, isolation_level=None, check_same_thread=False
-            )
-            try:
-                # Several vectors to a page of 16 KB; on the usual 4 KB, one of 768 dimensions takes a page.
-                connection.execute("PRAGMA page_size=16384")
-                # Hashes come in no order, so every row finds its place in another page of the index.
-                connection.execute("PRAGMA cache_size=-8000")  # kB
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute("PRAGMA synchronous=FULL")  # what was paid for survives a power cut
-                connection.execute(_SCHEMA)
-                # A file of other making has the table, perhaps, but not the columns.
-                connection.execute("SELECT id, space, text_hash, dimensions, vector FROM vectors LIMIT 1")
-            except BaseException:
-                connection.close()
-                raise
-            self._connection, self._opened = connection, _inode(self.path)
-        return self._connection
-
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-
-    def _set_aside(self, error: Exception) -> None:
-        self._disconnect()
-        aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
-        _log.warning("the vector cache %s cannot be read (%s); set aside as %s", self.path, error, aside.name)
-        try:
-            for suffix in ("", "-wal", "-shm"):
-                part = self.path.with_name(self.path.name + suffix)
-                if part.exists():
-                    part.replace(aside.with_name(aside.name + suffix))
-        except OSError as failure:
-            self._give_up(failure)
-
-    def _give_up(self, error: Exception) -> None:
-        self._disconnect()
-        self._useless = True
-        _log.warning("going on without the vector cache %s: %s (see MIGRATION_HOME)", self.path, error)
-
-    def _explain(self, error: Exception) -> str:
-        message = str(error)
-        where = f"the vector cache {self.path}"
-        if "full" in message or "disk I/O" in message or "No space" in message:
-            return f"{where} cannot grow ({message}): free some space, or set MIGRATION_HOME to another disk"
-        if "locked" in message:
-            return f"{where} is locked by another process; wait until that one has finished, or end it"
-        return f"{where} cannot be written: {message} (see MIGRATION_HOME)"
-
-
-def _select(space: str, hashes: Sequence[bytes], connection: sqlite3.Connection) -> list[Row]:
-    marks = ", ".join("?" * len(hashes))
-    query = f"SELECT text_hash, dimensions, vector FROM vectors WHERE space = ? AND text_hash IN ({marks})"  # noqa: S608
-    return connection.execute(query, [space, *hashes]).fetchall()
-
-
-def _insert(rows: Sequence[tuple[str, bytes, int, memoryview]], connection: sqlite3.Connection) -> None:
-    with connection:  # commits, or rolls back
-        connection.execute("BEGIN IMMEDIATE")
-        connection.executemany(
-            "INSERT INTO vectors (space, text_hash, dimensions, vector) VALUES (?, ?, ?, ?) "
-            "ON CONFLICT (space, text_hash) "
-            "DO UPDATE SET dimensions = excluded.dimensions, vector = excluded.vector",
-            rows,
+    def name(self, space: str, embedding: EmbeddingSettings) -> None:
+        """Say which model a space is of, for those who look into the cache."""
+        mark = self.store.parameter
+        query = (
+            f"INSERT INTO {self.store.spaces} (space, family, model, dimensions, task_type) "  # noqa: S608
+            f"VALUES ({mark}, {mark}, {mark}, {mark}, {mark}) ON CONFLICT (space) DO NOTHING"
         )
+        values = [space, embedding.family, embedding.model, embedding.dimensions, embedding.task_type]
+        self.attempt(lambda cursor: cursor.execute(query, values), None, writes=True)
+
+    def count_hits(self, space: str, hits: int) -> None:
+        """So many texts found their vectors here; noted when the cache is closed."""
+        self._hits[space] += hits
+
+    def attempt(self, work: Callable[[Any], T], otherwise: T, *, writes: bool = False) -> T:
+        """Do some work with a cursor of the store, while no other thread does; see `CacheFile.attempt`."""
+        with self._lock:
+            return self.store.attempt(work, otherwise, writes=writes)
+
+    # -- statements ------------------------------------------------------------------------------------
+
+    def _select(self, columns: str, space: str, hashes: Sequence[bytes], further: str, cursor: Any) -> Any:
+        mark = self.store.parameter
+        marks = ", ".join([mark] * len(hashes))
+        query = (
+            f"SELECT text_hash, {columns} FROM {self.store.vectors} "  # noqa: S608
+            f"WHERE space = {mark} AND text_hash IN ({marks}){further}"
+        )
+        return cursor.execute(query, [space, *hashes]).fetchall()
+
+    def _insert(self, rows: Sequence[tuple[Any, ...]], replaces: bool, cursor: Any) -> None:
+        marks = ", ".join([self.store.parameter] * 6)
+        columns = ("dimensions", "vector", "cut_from", "added_at")
+        changes = ", ".join(f"{name} = excluded.{name}" for name in columns)
+        query = (
+            f"INSERT INTO {self.store.vectors} (space, text_hash, {', '.join(columns)}) VALUES ({marks}) "  # noqa: S608
+            f"ON CONFLICT (space, text_hash) DO {f'UPDATE SET {changes}' if replaces else 'NOTHING'}"
+        )
+        cursor.executemany(query, rows)
+        for space in {row[0] for row in rows if row[4] is not None}:
+            mark = self.store.parameter
+            cursor.execute(f"UPDATE {self.store.spaces} SET has_cut = 1 WHERE space = {mark}", [space])  # noqa: S608
+
+    def _note_hits(self, hits: Counter[str], cursor: Any) -> None:
+        mark = self.store.parameter
+        query = f"UPDATE {self.store.spaces} SET hits = hits + {mark} WHERE space = {mark}"  # noqa: S608
+        cursor.executemany(query, [(count, space) for space, count in hits.items()])
 
 
-def _has(space: str, connection: sqlite3.Connection) -> bool:
-    return connection.execute("SELECT 1 FROM vectors WHERE space = ? LIMIT 1", [space]).fetchone() is not None
-
-
-def _delete(space: str, connection: sqlite3.Connection) -> None:
-    connection.execute("DELETE FROM vectors WHERE space = ?", [space])
+def _parts(hashes: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    return (hashes[start : start + _PAGE] for start in range(0, len(hashes), _PAGE))
 
 
 def _sound(stored: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, Vector]]:
@@ -238,24 +217,7 @@ def _sound(stored: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, Vecto
         by_size[len(blob)].append((text_hash, blob))
     by_size.pop(0, None)
     for entries in by_size.values():
-        vectors = np.frombuffer(b"".join(blob for _, blob in entries), dtype=_LITTLE_ENDIAN).reshape(len(entries), -1)
+        vectors = np.frombuffer(b"".join(blob for _, blob in entries), dtype=LITTLE_ENDIAN).reshape(len(entries), -1)
         sound = np.logical_and(np.isfinite(vectors).all(axis=1), vectors.any(axis=1))
         for row in np.flatnonzero(sound).tolist():
             yield entries[row][0], vectors[row]
-
-
-def _is_damage(error: Exception) -> bool:
-    """Whether another file would help: this one is not a database, damaged, not a file, or not readable."""
-    if isinstance(error, OSError):
-        return isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError | PermissionError)
-    # SQLITE_ERROR: the file has other tables than this module makes.
-    signs = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_CANTOPEN", "SQLITE_READONLY")
-    code = str(getattr(error, "sqlite_errorname", ""))
-    return code == "SQLITE_ERROR" or code.startswith(signs)
-
-
-def _inode(path: Path) -> int | None:
-    try:
-        return path.stat().st_ino
-    except OSError:
-        return None

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from kai.models import RequestLimits, estimate_tokens
+from kai.families import RequestLimits
+from kai.models import estimate_tokens
 from kai.vectors import Vector
 from migration.embedding.provider import Provider, ProviderStopped, RefusedTexts
 from migration.embedding.throttle import Stopped
@@ -55,6 +56,7 @@ class Embedder:
         cache: where vectors already paid for are kept; None to do without.
         meter: where vectors found in the cache are counted.
         most_tokens: estimated tokens after which no further text is bought; None for no bound.
+        takes_cut: whether vectors of the cache are taken that were cut from longer ones of the same model.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Embedder:
         cache: VectorCache | None,
         meter: Meter,
         most_tokens: int | None = None,
+        takes_cut: bool = True,
     ) -> None:
         self.provider = provider
         self._limits = limits
@@ -73,6 +76,7 @@ class Embedder:
         self._cache = cache
         self._meter = meter
         self._most_tokens = most_tokens
+        self._takes_cut = takes_cut
         self._under_way: dict[bytes, Promise] = {}
         self._afresh: set[bytes] = set()
         """Hashes of texts that were bought although the cache had them; once is enough."""
@@ -124,6 +128,21 @@ class Embedder:
         results.update({text: promise.result()[text] for text, promise in others.items()})
         return results
 
+    def keep_cut(self, vectors: Mapping[bytes, Vector], cut_from: int) -> None:
+        """Keep vectors, by the hashes of their texts, that were cut from longer ones of the same model.
+
+        Durable on return. A vector that the provider gave stays.
+
+        Raises:
+            CacheError: there is no place for them.
+        """
+        if self._cache is not None:
+            self._cache.put_many(self._space, vectors.items(), cut_from=cut_from, replaces=False)
+
+    def cut_from(self, hashes: Sequence[bytes]) -> dict[bytes, int]:
+        """Of the vectors that were cut, by the hash of the text: the length of those that they were cut from."""
+        return self._cache.cut_from(self._space, hashes) if self._cache is not None and self._takes_cut else {}
+
     def _cached(
         self, texts: Iterable[str], hashes: dict[str, bytes], cache: CacheUse
     ) -> dict[str, Vector | TextFailure]:
@@ -131,7 +150,11 @@ class Embedder:
             return {}
         wanted = {hashes[text]: text for text in texts if cache == "use" or hashes[text] in self._afresh}
         found = self._cache.get_many(self._space, list(wanted))
+        if not self._takes_cut:
+            for digest in self._cache.cut_from(self._space, list(found)):
+                del found[digest]
         self._meter.hit(len(found))
+        self._cache.count_hits(self._space, len(found))
         return {wanted[digest]: vector for digest, vector in found.items()}
 
     # -- sharing between threads -----------------------------------------------------------------------

@@ -15,6 +15,7 @@ from migration.ledger.records import (
     CollectionRunRecord,
     CollectionUse,
     DocumentRecord,
+    EvaluationRecord,
     FailureReason,
     FailureRecord,
     MetricsRecord,

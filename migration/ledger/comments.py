@@ -157,6 +157,26 @@ COMMENTS_0006: Final[Comments] = {
     "document_collections": {"field": "Embedding field; empty where an older version, which did not note it, knew one"},
 }
 
+COMMENTS_0007: Final[Comments] = {
+    "evaluations": {
+        "": "Models compared by questions with known answers: one row for each new model of an evaluation",
+        "id": "UUID",
+        "at": "When",
+        "source": "Server, as host:port in one spelling",
+        "collection": "The collection's real name",
+        "field": "Embedding field of the old vectors",
+        "old_model": "Model of the vectors that stood there, as family/model/dimensions",
+        "new_model": "Model that was compared with it",
+        "run": "Name of the run whose vectors the new ones were; NULL where they were computed for the evaluation",
+        "questions": "How many were asked",
+        "questions_from": "file, or documents where they were made from those",
+        "searched": "Documents that were searched in",
+        "metrics": "Figures of both models, and their differences with intervals",
+        "verdict": "GO, NO-GO or CANNOT TELL",
+        "rule": "By what it was judged",
+    },
+}
+
 COMMENTS_0008: Final[Comments] = {
     "embedding_batches": {
         "": "Batches of texts that a provider embeds within a day (kai-migrate embed --via batch)",
@@ -182,9 +202,17 @@ COMMENTS_0008: Final[Comments] = {
     },
 }
 
+COMMENTS_0009: Final[Comments] = {
+    "document_embeddings": {
+        "cut_from": "Length of the same model's vector that this one was cut from; NULL where it was embedded, "
+        "or where that is not known",
+    },
+}
+
+_ALL: Final = (COMMENTS_0005, COMMENTS_0006, COMMENTS_0007, COMMENTS_0008, COMMENTS_0009)
 COMMENTS: Final[Comments] = {
-    name: COMMENTS_0005.get(name, {}) | COMMENTS_0006.get(name, {}) | COMMENTS_0008.get(name, {})
-    for name in (*COMMENTS_0005, *COMMENTS_0008)
+    table: {column: words for each in _ALL for column, words in each.get(table, {}).items()}
+    for table in dict.fromkeys(table for each in _ALL for table in each)
 }
 """As the newest revision leaves them."""
 

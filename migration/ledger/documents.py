@@ -39,6 +39,7 @@ _fields = (
     _columns.tenant,
     _columns.content_hash,
     _columns.embedded_at,
+    _columns.cut_from,
 )
 
 
@@ -89,6 +90,7 @@ class Documents(Store):
                         run_numbers[row.run_id],
                         stored_moment(row.embedded_at or moment),
                         row.content_hash,
+                        row.cut_from,
                     )
                     for row in rows
                 ]
@@ -268,9 +270,9 @@ def _records(connection: Connection, rows: Sequence[Any]) -> list[DocumentRecord
     run_ids = _looked_up(connection, runs, "number", {row[4] for row in rows})
     return [
         DocumentRecord(
-            document_id, text_hash, vector_hash, models.get(model), run_ids.get(run), tenant, content_hash, at
+            document_id, text_hash, vector_hash, models.get(model), run_ids.get(run), tenant, content_hash, at, cut
         )
-        for document_id, text_hash, vector_hash, model, run, tenant, content_hash, at in rows
+        for document_id, text_hash, vector_hash, model, run, tenant, content_hash, at, cut in rows
     ]
 
 

@@ -20,6 +20,7 @@ UNFINISHED: Final[tuple[RunState, ...]] = ("running", "rehearsed", "stopped", "i
 CollectionState = RunState | Literal["skipped"]
 Strategy = Literal["in place", "recreate", "rebuild", "alter", "into", "alias", "skipped"]
 Verdict = Literal["PASS", "FAIL", "NOT CHECKED"]
+EvaluationVerdict = Literal["GO", "NO-GO", "CANNOT TELL"]
 BatchState = Literal["intended", "uploaded", "submitted", "collected", "failed", "cancelled"]
 OPEN_BATCHES: Final[tuple[BatchState, ...]] = ("intended", "uploaded", "submitted")
 """States of a batch that the provider has, or may have, or is still to get."""
@@ -200,7 +201,8 @@ class DocumentRecord:
 
     `text_hash` is over the embedded text, `vector_hash` over the vector's float32 bytes, `content_hash` over
     the other fields where that was taken. `tenant` is the document's `db_connection_id` where it has one.
-    `embedded_at` None means now when it is recorded.
+    `embedded_at` None means now when it is recorded. `cut_from` is the length of the model's vector that this one was
+    cut from; None where it was embedded.
     """
 
     document_id: str
@@ -211,6 +213,7 @@ class DocumentRecord:
     tenant: str | None = None
     content_hash: bytes | None = None
     embedded_at: datetime | None = None
+    cut_from: int | None = None
 
     def has_vector(self, stored: bytes | None) -> bool:
         """Whether a vector, as float32 bytes, is the one that the document is known to carry; none never is."""
@@ -312,6 +315,31 @@ class MetricsRecord:
     tokens: int | None = None
     cost_usd: float | None = None
     seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationRecord:
+    """One model against the one of a collection's vectors, by questions with known answers.
+
+    Models are family/model/dimensions. `run` is the one whose vectors the new ones were, None where they were
+    computed for the evaluation. `questions_from` is `file` or `documents`, `searched` how many documents were searched
+    in. `metrics` has the figures of both models (`old`, `new`) and their `differences` with intervals, `rule` by what
+    it was judged.
+    """
+
+    at: datetime
+    source: str
+    collection: str
+    field: str
+    old_model: str
+    new_model: str
+    run: str | None = None
+    questions: int
+    questions_from: Literal["file", "documents"]
+    searched: int
+    metrics: Json
+    verdict: EvaluationVerdict
+    rule: Json
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql import UUID
 
 from migration.ledger.comments import describe
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0008")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
 """All revisions, oldest first: opening a ledger that is current need not load Alembic to know that it is."""
 
 VERSION_TABLE = "ledger_version"
@@ -211,6 +211,7 @@ document_embeddings = Table(
     _reference("run_number", "runs.number", index=True),
     Column("embedded_at", Moment, nullable=False),
     Column("content_hash", LargeBinary),
+    Column("cut_from", Integer),
     # Counting a model's documents by collection reads this index and nothing else.
     Index(None, "model_number", "collection_id"),
 )
@@ -268,6 +269,26 @@ metrics = Table(
     Column("tokens", Count),
     Column("cost_usd", Float),
     Column("seconds", Float),
+)
+
+# Models by their names: what was only evaluated is no model that a run has used.
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("at", Moment, nullable=False, index=True),
+    Column("source", Text, nullable=False),
+    Column("collection", Text, nullable=False),
+    Column("field", Text, nullable=False),
+    Column("old_model", Text, nullable=False),
+    Column("new_model", Text, nullable=False),
+    Column("run", Text),
+    Column("questions", Integer, nullable=False),
+    Column("questions_from", String(16), nullable=False),
+    Column("searched", Count, nullable=False),
+    Column("metrics", Document, nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("rule", Document, nullable=False),
 )
 
 # Of no run: what is embedded ahead belongs to whichever migration comes.

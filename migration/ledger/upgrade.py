@@ -1,7 +1,8 @@
 """The schema's way up and down: Alembic, driven by the program instead of by an ini file.
 
 A SQLite file is copied beside itself before anything changes, as `ledger.sqlite.before-0002` when it stood at
-revision 0002. Every change happens in one transaction, and one process at a time.
+revision 0002. Every change happens in one transaction, and one process at a time. Where there is no ledger yet, the
+tables are created as they are today, which is Alembic's own advice and takes a fifth of the time of all revisions.
 """
 
 import io
@@ -11,7 +12,23 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import URL, Connection, Engine, column, event, inspect, select, table, text
+from sqlalchemy import (
+    URL,
+    Column,
+    Connection,
+    Engine,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    column,
+    event,
+    insert,
+    inspect,
+    select,
+    table,
+    text,
+)
 
 from migration.ledger.database import (
     WRITES,
@@ -23,7 +40,7 @@ from migration.ledger.database import (
     sqlite_file,
 )
 from migration.ledger.errors import LedgerError
-from migration.ledger.schema import REVISIONS, VERSION_TABLE
+from migration.ledger.schema import REVISIONS, VERSION_TABLE, metadata
 
 Dialect = Literal["sqlite", "postgresql"]
 Direction = Literal["upgrade", "downgrade"]
@@ -142,9 +159,21 @@ def _change(url: URL, revision: str, direction: Direction) -> None:
             file = sqlite_file(url)
             if file is not None and standing is not None:
                 _copy(file, file.with_name(f"{file.name}.before-{standing}"))
-            _go(direction, _POSITIONS[end], connection=connection)
+            if standing is None and _POSITIONS[end] == head():
+                _create(connection)
+            else:
+                _go(direction, _POSITIONS[end], connection=connection)
     finally:
         engine.dispose()
+
+
+def _create(connection: Connection) -> None:
+    """All tables, which must not be there, and the note of where they stand, as Alembic would leave it."""
+    metadata.create_all(connection, checkfirst=False)
+    versions = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32), nullable=False))
+    versions.append_constraint(PrimaryKeyConstraint("version_num", name=f"{VERSION_TABLE}_pkc"))
+    versions.create(connection, checkfirst=True)  # A ledger that was taken back to nothing has it still.
+    connection.execute(insert(versions).values(version_num=head()))
 
 
 def _go(direction: Direction, revisions: str, *, output: io.StringIO | None = None, **configured: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,18 +12,20 @@ from filelock import FileLock, Timeout
 
 from kai.models import estimate_cost, fingerprint
 from kai.provider_errors import provider_fault
-from kai.settings import Settings
-from migration.embedding.ahead.batch import Batches, Target, Waiting
+from kai.settings import Settings, load_settings
+from migration.embedding.ahead.batch import Batches
+from migration.embedding.ahead.patience import Waiting
 from migration.embedding.ahead.service import BatchService, NoBatches
 from migration.embedding.ahead.services import make_service
-from migration.embedding.cache import VectorCache
+from migration.embedding.ahead.target import Target
 from migration.embedding.provider import ProviderStopped
 from migration.ledger import BatchRecord, Ledger
 from migration.operations.results import DONE, SOME_FAILED, STOPPED
-from migration.operations.setup import BASES, ledger_if_there, open_ledger
+from migration.operations.setup import ledger_if_there, open_cache, open_ledger
 from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control
 from migration.runtime.status import read_status_file
+from migration.strategies.plan import Plan
 from migration.strategies.refusals import Refused
 
 BATCH_PRICE: Final = 0.5
@@ -90,14 +92,14 @@ def service_of(settings: Settings) -> BatchService:
         service = make_service(settings, batch_folder(settings.home))
         service.check()
     except NoBatches as error:
-        where = BASES.get(settings.embedding.family, "EMBEDDING_FAMILY")
-        raise Refused(f"{where}: the provider has no batch interface ({error}); use --via direct") from error
+        raise Refused(
+            f"{settings.family.where}: the provider has no batch interface ({error}); use --via direct"
+        ) from error
     except Exception as error:
         fault = provider_fault(error, settings.secrets)
         if fault.kind == "bug":
             raise
-        where = BASES.get(settings.embedding.family, "EMBEDDING_FAMILY")
-        raise Refused(f"{where}: the provider does not answer as it should: {fault.message}") from error
+        raise Refused(f"{settings.family.where}: the provider does not answer as it should: {fault.message}") from error
     return service
 
 
@@ -120,19 +122,40 @@ def batch_cost(model: str, tokens: float) -> float | None:
     return None if whole is None else whole * BATCH_PRICE
 
 
-def batch_status(settings: Settings) -> BatchStatus:
+def told_of_batches(plan: Plan, ledger: Ledger | None) -> Plan:
+    """The plan that says so where texts of its model are under way in batches, and would be bought a second time."""
+    space = fingerprint(plan.embedding, "")
+    rows = ledger.batches(space, only_open=True) if ledger is not None else []
+    if not rows:
+        return plan
+    note = (
+        f"{sum(row.texts for row in rows)} texts are under way in batches of this model and would be paid for a second "
+        "time; wait for them (kai-migrate embed --via batch), or fetch what is done (kai-migrate embed --collect)"
+    )
+    return replace(plan, hazards=(*plan.hazards, note))
+
+
+def batch_status(settings: Settings | None = None) -> BatchStatus:
     """How the batches of every model are, as far as the ledger knows; nobody is asked.
+
+    Args:
+        settings: where the ledger is; None reads `.env` and the environment.
 
     Raises:
         Refused: the ledger cannot be opened.
     """
+    settings = settings or load_settings(needs=())
     with ledger_if_there(settings) as ledger:
         known = tuple(ledger.batches()) if ledger is not None else ()
     return BatchStatus(known, read_status_file(folder_of(settings.home) / "status.json"))
 
 
-def collect_batches(settings: Settings, console: Console = SILENT) -> BatchStatus:
+def collect_batches(settings: Settings | None = None, console: Console = SILENT) -> BatchStatus:
     """Fetch what is done of the configured model's batches, without waiting, and send nothing.
+
+    Args:
+        settings: the model, and where ledger and cache are; None reads `.env` and the environment.
+        console: where to tell; nothing by default.
 
     Raises:
         Refused: another process is at it, or the provider has no batch interface.
@@ -141,18 +164,22 @@ def collect_batches(settings: Settings, console: Console = SILENT) -> BatchStatu
     return _looked_after(settings, console, lambda batches: batches.collect(), waits_for_all=True)
 
 
-def cancel_batches(settings: Settings, console: Console = SILENT) -> BatchStatus:
+def cancel_batches(settings: Settings | None = None, console: Console = SILENT) -> BatchStatus:
     """Cancel the configured model's batches: the provider ends them, and what it has done by then is fetched later.
 
+    Args:
+        settings, console: as for `collect_batches`.
+
     Raises:
-        Refused, CacheError, LedgerError: as for `collect_batches`.
+        Refused, CacheError, LedgerError: likewise.
     """
     return _looked_after(settings, console, lambda batches: batches.cancel(), waits_for_all=False)
 
 
 def _looked_after(
-    settings: Settings, console: Console, work: Callable[[Batches], object], *, waits_for_all: bool
+    settings: Settings | None, console: Console, work: Callable[[Batches], object], *, waits_for_all: bool
 ) -> BatchStatus:
+    settings = settings or load_settings(needs=["embedding"])
     control = Control(announce=console.warn)
     with contextlib.ExitStack() as stack:
         stack.enter_context(control.signals())
@@ -161,7 +188,7 @@ def _looked_after(
         target = target_of(settings)
         before = {row.name for row in ledger.batches(target.fingerprint, only_open=True)}
         if before or any(target.folder.glob(f"{target.prefix}*")):
-            cache = stack.enter_context(VectorCache(settings.home))
+            cache = stack.enter_context(open_cache(settings))
             waiting = Waiting(stopped=control.stopped)
             batches = Batches(service_of(settings), target, ledger, cache, waiting=waiting, announce=console.line)
             try:

@@ -17,7 +17,7 @@ import numpy as np
 from kai.collections import EmbeddedCollection
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field, nameable, search_by_vector
 from kai.typesense_schemas import other_vector_fields
-from kai.vectors import cosine
+from kai.vectors import LEAST_COSINE, cosine
 from migration.documents.fetch import Selection, export_pages, fetch_documents
 from migration.embedding.embed import Embedder, TextFailure, text_hash
 from migration.embedding.provider import ProviderStopped
@@ -36,8 +36,6 @@ from migration.operations.order import Writers
 from migration.strategies.context import Outcome, RunContext, Sampled
 from migration.strategies.plan import CollectionPlan
 
-LEAST_COSINE: Final = 0.999
-"""Providers are not exact: the same text gives vectors with a cosine of 0.9999 or so to each other."""
 TARGET: Final = "vectors of the target"
 _THERE: Final = "vectors there"
 _LENGTH: Final = "vectors of the right length"

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 from kai.collections import load_collections
 from kai.settings import Settings, SettingsError, load_settings
 from kai.typesense import Typesense, TypesenseError
+from migration.ledger import EvaluationRecord, Ledger
 from migration.operations.history import RunLine, find_run, lines_of
 from migration.operations.overlap import SAMPLE, SEED, CollectionNeighbours, VectorOrigins, compare_neighbours
 from migration.operations.setup import TYPESENSE_ONLY, open_ledger, open_server
@@ -31,11 +32,15 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Both runs, measure by measure, and the neighbours by collection."""
+    """Both runs, measure by measure, the neighbours by collection, and what evaluations found of the two models.
+
+    Those over the collections of the runs, the latest first.
+    """
 
     runs: tuple[RunLine, RunLine]
     differences: tuple[Difference, ...]
     neighbours: tuple[CollectionNeighbours, ...]
+    evaluations: tuple[EvaluationRecord, ...] = ()
 
 
 def compare(
@@ -72,19 +77,28 @@ def compare(
     with open_ledger(found) as ledger:
         one, other = find_run(ledger, first), find_run(ledger, second)
         left, right = lines_of(ledger, one, other)
+        evaluations = _evaluations(ledger, left, right)
         neighbours: list[CollectionNeighbours] = []
         if with_neighbours:
             known = load_collections(collections_file)
-            with _readable_server(settings, env_file, console) as (server, aliases, why):
+            with readable_server(settings, env_file, console) as (server, aliases, why):
                 fields = {aliases.get(name, name): described.embedding_field for name, described in known.items()}
                 origins = VectorOrigins(ledger, found.home, server, fields, why)
                 neighbours = compare_neighbours(origins, one, other, sample=sample, seed=seed)
     differences = tuple(_difference(measure, of(left), of(right)) for measure, of in _MEASURES.items())
-    return Comparison((left, right), differences, tuple(neighbours))
+    return Comparison((left, right), differences, tuple(neighbours), evaluations)
+
+
+def _evaluations(ledger: Ledger, one: RunLine, other: RunLine) -> tuple[EvaluationRecord, ...]:
+    models = {run.model.name for run in (one, other) if run.model}
+    if len(models) < 2:
+        return ()
+    collections = {*one.collections, *other.collections}
+    return tuple(each for each in ledger.evaluations(between=models) if each.collection in collections)
 
 
 @contextlib.contextmanager
-def _readable_server(
+def readable_server(
     settings: Settings | None, env_file: Path | None, console: Console
 ) -> Iterator[tuple[Typesense | None, dict[str, str], str]]:
     """The server and its aliases; without one, where there are still the backups, None, and why there is none."""

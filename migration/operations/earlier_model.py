@@ -54,14 +54,14 @@ def earlier_model(
 
 
 def _has_key(settings: Settings) -> bool:
-    needed = {"openai": settings.openai_api_key, "google": settings.google_api_key}
-    return bool(needed.get(settings.embedding.family, "none is needed"))
+    key = settings.family.key
+    return bool(settings.key) or key is None or not key.required
 
 
 def readable_cache(context: RunContext, stack: ExitStack) -> VectorCache | None:
     """The vector cache; None where it cannot be read, which keeps nobody from going back."""
     try:
-        return stack.enter_context(VectorCache(context.home))
+        return stack.enter_context(VectorCache(context.home, url=context.cache_url))
     except (CacheError, OSError) as error:
         context.console.detail(f"The vector cache cannot be read: {error}")
         return None

@@ -28,6 +28,7 @@ from migration.runtime.load import LoadWatch
 from migration.runtime.lock import hold
 from migration.runtime.pace import followed, tune_file
 from migration.runtime.status import Status, status_file
+from migration.runtime.timeline import Timeline, timeline_file
 from migration.strategies.context import Outcome, RunContext, StrategyStopped
 from migration.strategies.moment import has_moment
 from migration.strategies.plan import CollectionPlan
@@ -97,7 +98,15 @@ def running(
         for held in holds:
             held.name(run.name)
         control, console, file = session.control, session.console, status_file(home, run.name)
-        status = Status(file, lambda: control.facts() | figures())
+        console.about(run=run.name)
+        meter, server = session.meter, session.server
+        timeline = Timeline(
+            timeline_file(home, run.name),
+            lambda: status.counts() | meter.counts(),
+            lambda: server.stats(patiently=False),
+        )
+        status = Status(file, lambda: control.facts() | figures(), changing=timeline.note, told=console.event)
+        stack.enter_context(timeline.kept())
         stack.enter_context(status.kept())
         with contextlib.suppress(OSError):
             hold_file(home, run.name).unlink(missing_ok=True)  # Of a process that died holding.
@@ -114,6 +123,7 @@ def running(
             console=console,
             status=status,
             hooks=(hooks or Hooks()).knowing(run=run.name, status_file=file.absolute()),
+            cache_url=session.settings.cache_url,
         )
 
 
@@ -172,18 +182,20 @@ def execute(
     if result.rehearsed:
         ended = "rehearsed"
         states = {} if _has_written(context) else dict.fromkeys((DONE, SOME_FAILED), "rehearsed")
-    context.status.end(
-        ended,
-        done=sum(each.outcome.success for each in results if each.outcome),
-        failed=result.failed,
-        seconds=context.meter.seconds,
-    )
     try:
         totals = {each.name: each.summary() for each in results}
         context.ledger.finish_run(context.run.id, states.get(result.exit_status, "stopped"), totals)
         measures.note(context.meter, sum(each.outcome.written for each in results if each.outcome))
     except LedgerError as error:
-        result = replace(result, unnoted=str(error))
+        result, ended = replace(result, unnoted=str(error)), "stopped"
+    # The last word, once the ledger has its own: whoever watches goes by it.
+    context.status.end(
+        ended,
+        done=sum(each.outcome.success for each in results if each.outcome),
+        failed=result.failed,
+        seconds=context.meter.seconds,
+        exit_status=result.exit_status,
+    )
     return replace(result, metrics=measures.whole)
 
 
@@ -198,6 +210,7 @@ def _carry_out(context: RunContext, work: Work, measures: Measures) -> Collectio
     if context.options.rehearse and plan.strategy != "skipped" and not has_moment(plan):
         context.console.line(f"Leaving out '{plan.collection.name}': {plan.strategy}, there is nothing to rehearse")
         return CollectionResult(plan.collection.name, "skipped")
+    context.console.about(collection=plan.collection.name)
     work.announce(context.console)
     cause, identity = "", None
     try:
@@ -232,6 +245,7 @@ def _carry_out(context: RunContext, work: Work, measures: Measures) -> Collectio
         cause = _note_end(context, outcome, identity, cause, lambda: measures.note(meter, outcome.written, plan.name))
     status = _status_of(context, outcome, cause)
     _tell(context, work, outcome, status, cause)
+    context.console.about(collection=None)
     return CollectionResult(plan.collection.name, status, outcome, cause)
 
 
@@ -275,14 +289,17 @@ def _tell(context: RunContext, work: Work, outcome: Outcome, status: str, cause:
     else:
         console.line(f"  {work.stopped.format(status=status)}: {cause or 'as asked'}")
         if cause:
-            console.warn(f"Stopped at '{name}': {cause}")
+            console.warn(f"Stopped at '{name}': {cause}", level="error", event="stopped")
     if without := sum(failure.stage == "embed" for failure in outcome.failures.values()):
         # The words by which the application's own guide has it, for those who search for them.
-        console.warn(f"  Failed to compute embedding: {without} documents of '{name}' have none of this model")
+        console.warn(
+            f"  Failed to compute embedding: {without} documents of '{name}' have none of this model", level="error"
+        )
     for document_id, failure in list(outcome.failures.items())[:_NAMED_FAILURES]:
-        console.warn(f"  Failed: document {document_id!r} of '{name}' ({failure.stage}): {failure.reason}")
+        failed = f"document {document_id!r} of '{name}' ({failure.stage}): {failure.reason}"
+        console.warn(f"  Failed: {failed}", level="error", event="failed")
     if (more := len(outcome.failures) - _NAMED_FAILURES) > 0:
-        console.warn(f"  … and {more} more; the ledger has them all")
+        console.warn(f"  … and {more} more; the ledger has them all", level="error")
     for note in (*outcome.notes, *_mixture(context, work.plan, outcome)):
         console.warn(f"  Note: {note}")
 

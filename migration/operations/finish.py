@@ -17,6 +17,7 @@ from migration.ledger import Ledger, RunRecord
 from migration.operations.execute import execute, running
 from migration.operations.measure import Measures
 from migration.operations.results import RunResult
+from migration.operations.run_report import report_run
 from migration.operations.setup import TYPESENSE_ONLY, Session, open_ledger, open_server
 from migration.operations.waiting import Waiting, known_run, latest_of, let_go, marks_of, named_by
 from migration.runtime.console import SILENT, Console
@@ -82,7 +83,7 @@ def finish(
         if not confirmed("\n".join([f"Finish run {name}, once the application uses {made}:", *goes, "Go on?"])):
             raise Refused("not confirmed; give --yes to finish without being asked")
         let_go(server, chosen)
-        control = Control(pause_file=settings.home / "pause", announce=console.warn)
+        control = Control(pause_file=settings.home / "pause", announce=console.tell)
         session = Session(settings=settings, server=server, console=console, control=control)
         server.patience = session.options.patience
 
@@ -94,7 +95,8 @@ def finish(
 
         names = [each for work in works for each in work.plan.names]
         with control.signals(), running(session, ledger, names, begin) as context:
-            return execute(context, works, Measures(ledger, context.run.id, None))
+            result = execute(context, works, Measures(ledger, context.run.id, None))
+            return report_run(session, ledger, context.run, result)
 
 
 def _chosen(ledger: Ledger, marks: Mapping[str, Waiting], run: str | None) -> dict[str, Waiting]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from kai.settings import Settings, load_settings
 from migration.ledger import (
     CollectionRunRecord,
+    EvaluationRecord,
     FailureReason,
     FailureRecord,
     Ledger,
@@ -171,6 +172,31 @@ def list_runs(
     return History(tuple(map(_line, summaries[:limit])), trends_of(series), series)
 
 
+def list_evaluations(
+    limit: int = 20,
+    *,
+    model: str | None = None,
+    collection: str | None = None,
+    since: datetime | None = None,
+    settings: Settings | None = None,
+) -> tuple[EvaluationRecord, ...]:
+    """What evaluations have found, the latest first.
+
+    Args:
+        limit: most to list.
+        model: only of this new one: `model`, `family/model` or `family/model/dimensions`.
+        collection: only over this one, by its real name.
+        since: only those made then or later.
+        settings: where the ledger is; None reads `.env` and the environment.
+
+    Raises:
+        Refused: the ledger cannot be opened.
+        LedgerError: it cannot be read.
+    """
+    with open_ledger(settings or load_settings(needs=())) as ledger:
+        return tuple(ledger.evaluations(limit, model=model, collection=collection, since=since))
+
+
 def describe_run(
     name: str, failures: int | None = 20, wrong_documents: int | None = None, *, settings: Settings | None = None
 ) -> RunDetails:
@@ -187,24 +213,30 @@ def describe_run(
         LedgerError: several names begin so, or the ledger cannot be read.
     """
     with open_ledger(settings or load_settings(needs=())) as ledger:
-        run = find_run(ledger, name)
-        summary = ledger.summarise([run])[0]
-        return RunDetails(
-            run=_line(summary),
-            reverts=name_of(ledger, run.reverts_run_id),
-            parameters=run.parameters,
-            source=run.source,
-            host=run.host,
-            pid=run.pid,
-            collections=last_of_each(summary.collections),
-            failures_total=summary.failures,
-            failures=tuple(ledger.failures(run.id, limit=failures)),
-            verifications=tuple(ledger.verifications(run.id, wrong_documents)),
-            metrics=tuple(ledger.metrics(run.id)),
-            provider_server=run.provider_server,
-            model_digest=run.model_digest,
-            starts=tuple(ledger.starts(run.id)),
-        )
+        return details_of(ledger, find_run(ledger, name), failures, wrong_documents)
+
+
+def details_of(
+    ledger: Ledger, run: RunRecord, failures: int | None = 20, wrong_documents: int | None = None
+) -> RunDetails:
+    """Everything about a run of a ledger that is open."""
+    summary = ledger.summarise([run])[0]
+    return RunDetails(
+        run=_line(summary),
+        reverts=name_of(ledger, run.reverts_run_id),
+        parameters=run.parameters,
+        source=run.source,
+        host=run.host,
+        pid=run.pid,
+        collections=last_of_each(summary.collections),
+        failures_total=summary.failures,
+        failures=tuple(ledger.failures(run.id, limit=failures)),
+        verifications=tuple(ledger.verifications(run.id, wrong_documents)),
+        metrics=tuple(ledger.metrics(run.id)),
+        provider_server=run.provider_server,
+        model_digest=run.model_digest,
+        starts=tuple(ledger.starts(run.id)),
+    )
 
 
 def lines_of(ledger: Ledger, *runs: RunRecord) -> list[RunLine]:

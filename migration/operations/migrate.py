@@ -6,32 +6,36 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from kai.models import EmbeddingSettings, estimate_cost, fingerprint
 from kai.settings import Settings, load_settings
 from kai.typesense import Schema, TypesenseError
 from kai.typesense_schemas import signature_of, signed
-from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder
 from migration.ledger import Ledger, MetricsRecord, ModelRecord, RunRecord
 from migration.ledger.records import RunState
 from migration.ledger.runs import LATEST
 from migration.operations import report
+from migration.operations.batches import told_of_batches
 from migration.operations.checks import TARGET, WORTH_PAYING_FOR, check_run, record_verdict, told, told_wrong
 from migration.operations.execute import execute, running, unfinished
+from migration.operations.fewer_dimensions import offer_cuts
 from migration.operations.follow import follow
 from migration.operations.measure import Measures
 from migration.operations.moments import hooks_of, refuse_unusable_options, refuse_without_moment, with_notes
 from migration.operations.record import call_of_migration
-from migration.operations.results import DONE, RunResult
+from migration.operations.results import DONE, REFUSED, RunResult
+from migration.operations.run_report import report_run
 from migration.operations.same_model import disown, recognise
 from migration.operations.setup import (
-    LOCK_PATIENCE,
     Session,
     affordable_tokens,
+    cache_is_there,
     ledger_if_there,
     make_embedder,
+    open_cache,
     open_ledger,
     open_server,
     probe,
@@ -42,10 +46,12 @@ from migration.runtime import memory
 from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control
 from migration.runtime.hooks import HookName
+from migration.runtime.log import Level
 from migration.runtime.status import wrote_lately
 from migration.strategies.by_strategy import by_strategy
 from migration.strategies.context import MigrationOptions, Outcome, RunContext
 from migration.strategies.curation import refuse_unusable
+from migration.strategies.cut import cut_ahead, expected
 from migration.strategies.plan import CollectionPlan, Plan
 from migration.strategies.planning import compare_ways, look_at_texts, make_plan, plan_collection, refuse_unwritable
 from migration.strategies.refusals import Refused
@@ -56,6 +62,7 @@ _PROVIDER_PATIENCE: Final = 2.5
 """How much longer than for Typesense a run waits for the provider, whose outages last longer."""
 _LOOKED_AT_FOR_PACE: Final = 20
 """Runs that are asked how fast this server is."""
+_LEVELS: Final[dict[str, Level]] = {"PASS": "info", "FAIL": "error", "NOT CHECKED": "warning"}
 _COPYING: Final = {"recreate": "recreating", "alias": "copying"}
 """What the strategies do that copy what is on disk."""
 
@@ -72,23 +79,28 @@ def preview(options: MigrationOptions, settings: Settings | None = None, console
         Refused: what the run itself would refuse.
     """
     with _planned(options, settings, console) as (session, plan):
-        embedder, home = make_embedder(session), session.settings.home
+        embedder = make_embedder(session)
         with ledger_if_there(session.settings, session.options.patience) as ledger, contextlib.ExitStack() as stack:
             earlier = _earlier(session, ledger, plan) if ledger is not None else None
             refuse_without_moment(plan, options, resumes=earlier is not None)
             if ledger is not None and options.alias is not None and earlier is None:
                 ledger.refuse_taken(options.alias)
             probe(embedder, session.settings)
-            cache = stack.enter_context(VectorCache(home)) if VectorCache.is_in(home) else None
+            cache = stack.enter_context(open_cache(session.settings)) if cache_is_there(session.settings) else None
             same = recognise(session, embedder, plan, ledger, cache)
+            offered = offer_cuts(session, embedder, same.told(told_of_batches(plan, ledger)), ledger)
             paces = _paces(session, ledger)
-        memory.loaded()
-        session.server.patience = session.options.patience
-        embedding, stopped = session.settings.embedding, session.control.stopped
-        looked_at = [look_at_texts(session.server, item, embedding, stopped) for item in plan.collections]
-        everything = session.server.collections()
-        compared = [compare_ways(session.server, item, everything, paces) for item in looked_at]
-        return same.told(replace(plan, collections=tuple(compared)))
+            memory.loaded()
+            server = session.server
+            server.patience = session.options.patience
+            embedding, stopped = session.settings.embedding, session.control.stopped
+            looked_at = [
+                look_at_texts(server, item, embedding, stopped, partial(expected, server, ledger, item))
+                for item in offered.collections
+            ]
+        everything = server.collections()
+        compared = [compare_ways(server, item, everything, paces) for item in looked_at]
+        return replace(offered, collections=tuple(compared), limits=session.settings.request_limits)
 
 
 def migrate(options: MigrationOptions, settings: Settings | None = None, console: Console = SILENT) -> RunResult:
@@ -123,7 +135,7 @@ def _planned(options: MigrationOptions, settings: Settings | None, console: Cons
     collections = selected_collections(options.collections, options.collections_file)
     if options.alias == LATEST:
         raise Refused(f"--alias: {LATEST!r} always names the latest run; choose another")
-    control = Control(pause_file=settings.home / "pause", pace=options.pace, announce=console.warn)
+    control = Control(pause_file=settings.home / "pause", pace=options.pace, announce=console.tell)
     with control.signals(), open_server(settings, console, options.patience, stopped=control.stopped) as server:
         plan = make_plan(server, settings.embedding, collections, options, wrote_lately=wrote_lately(settings.home))
         _refuse_what_loses(plan, options)
@@ -139,7 +151,7 @@ def _run(session: Session, plan: Plan) -> RunResult:
     with contextlib.ExitStack() as stack:
         ledger = stack.enter_context(open_ledger(settings, options.patience))
         refuse_without_moment(plan, options, resumes=_earlier(session, ledger, plan) is not None)
-        cache = stack.enter_context(VectorCache(settings.home, patience=min(options.patience, LOCK_PATIENCE)))
+        cache = stack.enter_context(open_cache(settings, options.patience))
         embedder = make_embedder(
             session,
             cache=cache,
@@ -148,6 +160,7 @@ def _run(session: Session, plan: Plan) -> RunResult:
         )
         probe(embedder, settings)
         same = recognise(session, embedder, plan, ledger, cache)
+        plan = offer_cuts(session, embedder, told_of_batches(plan, ledger), ledger, keeps=cache.keeps)
         memory.loaded()
         session.server.patience = options.patience
         provider = {"provider_server": same.server, "model_digest": same.digest}
@@ -183,7 +196,7 @@ def _run(session: Session, plan: Plan) -> RunResult:
         hooks = hooks_of(session, plan)
         context = stack.enter_context(running(session, ledger, names, begin, lambda: _figures(session), hooks))
         if why := context.hooks.call("before-start", phase="starting"):
-            context.status.end("refused", done=0, failed=0, seconds=0.0)
+            context.status.end("refused", done=0, failed=0, seconds=0.0, exit_status=REFUSED)
             ledger.finish_run(context.run.id, _state_before(before_it))
             raise Refused(f"--hooks: before-start failed: {why}")
         measures = Measures(ledger, context.run.id, embedding.model)
@@ -200,6 +213,7 @@ def _run(session: Session, plan: Plan) -> RunResult:
             measures,
             afterwards=lambda: follow(context, [work for work in works if work.plan.beside]),
         )
+        result = report_run(session, ledger, context.run, result)
         name: HookName = "succeeded" if result.exit_status == DONE else "failed"
         context.hooks.call(name, phase=context.status.facts()["phase"], exit_status=result.exit_status)
         return result
@@ -234,13 +248,15 @@ class _Migration:
 
     def tell_completed(self, console: Console, outcome: Outcome) -> None:
         if outcome.success and not outcome.written:
-            console.warn(f"  All {outcome.success} were current already; nothing was written.")
+            console.tell(f"  All {outcome.success} were current already; nothing was written.")
         console.line(f"  Migration complete: {outcome.success} succeeded, {len(outcome.failures)} failed")
 
     def source(self, context: RunContext, _stack: contextlib.ExitStack) -> Embedded:
         return Embedded(context, self.plan.collection, self.embedder, self.embedding, self.model)
 
     def carry_out(self, task: Task) -> CollectionPlan:
+        if self.plan.cut is not None:
+            cut_ahead(task, self.plan.cut, self.embedder)
         return by_strategy(task, self._plan_anew)
 
     def _plan_anew(self, context: RunContext) -> CollectionPlan:
@@ -254,7 +270,7 @@ class _Migration:
         context.status.phase("verifying", collection=plan.name)
         checks = check_run(context, self.embedder, plan, _schema_of(context, plan), outcome)
         outcome.verdict = record_verdict(context.ledger, context.run, plan.name, checks).verdict
-        context.console.warn(f"  Verification: {outcome.verdict}")
+        context.console.warn(f"  Verification: {outcome.verdict}", level=_LEVELS[outcome.verdict])
         for check in checks:
             tell = context.console.detail if check.passed else context.console.warn
             tell(f"    {told(check)}")
@@ -309,8 +325,9 @@ def _sign(context: RunContext, plan: CollectionPlan, embedding: EmbeddingSetting
 
 def run_name(embedding: EmbeddingSettings) -> str:
     """A run's readable id: family, model, dimensions, date and time (UTC)."""
-    model = "".join(character if character.isalnum() or character in "-._" else "-" for character in embedding.model)
-    return f"{embedding.family}-{model}-{embedding.dimensions}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+    what = f"{embedding.family}-{embedding.model}-{embedding.dimensions}"
+    name = "".join(character if character.isalnum() or character in "-._" else "-" for character in what)
+    return f"{name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
 
 
 # -- what speaks against it ------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from kai.typesense import Typesense, TypesenseError
 from kai.vectors import Vector
 from migration.backup import Backup, BackupError
 from migration.documents.fetch import PAGE_SIZE, Selection, fetch_documents
+from migration.evaluation.ranking import ordered, unit
 from migration.ledger import Ledger, ModelRecord, RunRecord
 from migration.operations.order import UNDOABLE, names_of
 
@@ -88,6 +89,20 @@ class RunVectors:
 # -- arithmetic ------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How far a document's neighbours by one model are those by another.
+
+    Attributes:
+        share: of its nearest neighbours that both have, from 0 to 1.
+        same_nearest: whether the nearest of them is the same.
+    """
+
+    document_id: str
+    share: float
+    same_nearest: bool
+
+
 def overlap(
     one: Mapping[str, Vector],
     other: Mapping[str, Vector],
@@ -101,6 +116,19 @@ def overlap(
     Looks at no more neighbours than half of the other documents: of all of them any two models have the same.
     None if there are less than three documents.
     """
+    found = overlap_of_each(one, other, sample=sample, seed=seed, neighbours=neighbours)
+    return found[0] if found is not None else None
+
+
+def overlap_of_each(
+    one: Mapping[str, Vector],
+    other: Mapping[str, Vector],
+    *,
+    sample: int = SAMPLE,
+    seed: int = SEED,
+    neighbours: int = NEIGHBOURS,
+) -> tuple[Overlap, tuple[Kept, ...]] | None:
+    """The same, and each document of the sample."""
     ids = sorted(one.keys() & other.keys())
     if len(ids) < 3:
         return None
@@ -108,8 +136,12 @@ def overlap(
     chosen = np.sort(np.random.default_rng(seed).choice(len(ids), min(sample, len(ids)), replace=False))
     first = nearest(np.stack([one[id_] for id_ in ids]), chosen, count)
     second = nearest(np.stack([other[id_] for id_ in ids]), chosen, count)
-    shared = [np.intersect1d(a, b).size / count for a, b in zip(first, second, strict=True)]
-    return Overlap(
+    each = tuple(
+        Kept(ids[row], np.intersect1d(a, b).size / count, bool(a[0] == b[0]))
+        for row, a, b in zip(chosen, first, second, strict=True)
+    )
+    shared = [kept.share for kept in each]
+    whole = Overlap(
         corpus=len(ids),
         sample=len(chosen),
         neighbours=count,
@@ -118,6 +150,7 @@ def overlap(
         same_nearest=float(np.mean(first[:, 0] == second[:, 0])),
         by_chance=count / (len(ids) - 1),
     )
+    return whole, each
 
 
 def nearest(vectors: Vector, rows: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
@@ -125,12 +158,10 @@ def nearest(vectors: Vector, rows: npt.NDArray[np.int64], count: int) -> npt.NDA
 
     Rows equally near come in the order of their numbers: documents of one text must not count as a difference.
     """
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = vectors / np.where(lengths > 0, lengths, 1)
-    # Equal vectors may differ in the last bits of their products, by where in the matrix they stand.
-    likeness = np.round(unit[rows] @ unit.T, 6)
+    scaled = unit(vectors)
+    likeness = scaled[rows] @ scaled.T
     likeness[np.arange(len(rows)), rows] = -np.inf
-    return np.argsort(-likeness, axis=1, kind="stable")[:, :count]
+    return ordered(likeness, count)
 
 
 # -- the sample that stands in for a collection ----------------------------------------------------------

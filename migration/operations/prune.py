@@ -18,7 +18,9 @@ from migration.backup import BackupSummary, list_backups
 from migration.backup import prune as remove_backups
 from migration.ledger import Ledger, ModelRecord, RunRecord
 from migration.ledger.records import UNFINISHED
+from migration.reporting.files import HTML, JSON
 from migration.runtime.status import status_file
+from migration.runtime.timeline import timeline_file
 from migration.strategies.refusals import Refused
 
 
@@ -90,7 +92,7 @@ def prune(
     removed = remove_backups(home, runs=names) if names else []
     ledger.delete_runs([run.id for run in runs])
     for run in runs:
-        _remove_status(home, run.name)
+        _remove_folder(home, run.name)
     return Prunable(tuple(runs), tuple(removed), now.spared)
 
 
@@ -168,10 +170,12 @@ def _needed_records(ledger: Ledger, every: Sequence[RunRecord], rest: Sequence[R
     return records
 
 
-def _remove_status(home: Path, run: str) -> None:
-    """The run's folder, unless there is more in it than its status, such as documents that could not be copied."""
-    file = status_file(home, run)
+def _remove_folder(home: Path, run: str) -> None:
+    """The run's folder, unless there is more in it than what tells of the run, as documents that were not copied."""
+    status = status_file(home, run)
+    telling = {status.name, timeline_file(home, run).name, HTML, JSON}
     with contextlib.suppress(OSError):
-        if [path.name for path in file.parent.iterdir()] == [file.name]:
-            file.unlink()
-            file.parent.rmdir()
+        if {path.name for path in status.parent.iterdir()} <= telling:
+            for name in telling:
+                (status.parent / name).unlink(missing_ok=True)
+            status.parent.rmdir()

@@ -10,11 +10,12 @@ import getpass
 import math
 from collections.abc import Mapping
 from dataclasses import fields
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
+from kai.families import family_of
 from kai.settings import Settings
 from migration.ledger import Call
 from migration.runtime.version import program_version
@@ -22,17 +23,22 @@ from migration.strategies.context import MigrationOptions
 
 WITHHELD: Final = "***"
 """What stands in place of a login, or of what follows the path of an address."""
-_TOOLS: Final = {"openai": "langchain-openai", "google": "langchain-google-genai", "ollama": "langchain-ollama"}
-"""The package that computes the vectors, by family."""
 _DEFAULTS: Final = MigrationOptions()
 _NOT_RECORDED: Final = frozenset({"dry_run", "verbose", "collections_file"})
 """Options that make no other run, and the file whose content stands in its record."""
 
 
-def tool_of(family: str) -> tuple[str, str]:
-    """The package that computes a family's vectors, and its installed version."""
-    package = _TOOLS.get(family, "wordllama")
-    return package, version(package)
+def tool_of(family: str) -> tuple[str, str | None]:
+    """The package that computes a family's vectors, and its installed version.
+
+    A class of the user's own may be in no package: then it is its module, and no version.
+    """
+    package = family_of(family).package
+    if package:
+        return package, version(package)
+    module = family.split(":")[1]
+    owners = packages_distributions().get(module.partition(".")[0])
+    return (owners[0], version(owners[0])) if owners else (module, None)
 
 
 def call_of_migration(options: MigrationOptions, settings: Settings) -> Call:
@@ -90,22 +96,23 @@ def environment_of(settings: Settings, *, embeds: bool) -> dict[str, str]:
     }
     if typesense.nodes:
         variables["TYPESENSE_NODES"] = ",".join(typesense.nodes)
+    if typesense.ca_file is not None:
+        variables["TYPESENSE_CA_FILE"] = str(typesense.ca_file.absolute())
     if not embeds:
         return variables
-    bases = {
-        "openai": settings.openai_api_base,
-        "google": settings.google_api_base,
-        "ollama": settings.ollama_api_base,
-    }
-    base = bases.get(embedding.family) or settings.provider_server
+    family = settings.family
+    bases = settings.bases or ((settings.provider_server,) if settings.provider_server else ())
     target = {
         "EMBEDDING_FAMILY": embedding.family,
         "EMBEDDING_MODEL": embedding.model,
         "EMBEDDING_DIMENSIONS": str(embedding.dimensions),
         "EMBEDDING_TASK_TYPE": embedding.task_type,
-        f"{embedding.family.upper()}_API_BASE": without_login(base) if base else None,
+        "EMBEDDING_REQUEST_TEXTS": str(settings.limits.texts or ""),
+        "EMBEDDING_REQUEST_TOKENS": str(settings.limits.tokens or ""),
+        **{each.name: settings.value(each.name) for each in family.variables if each.kind == "text"},
+        **({family.base.name: ",".join(map(without_login, bases))} if family.base else {}),
     }
-    return {name: value for name, value in target.items() if value is not None} | variables
+    return {name: value for name, value in target.items() if value} | variables
 
 
 def without_login(url: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from kai.settings import EmbeddingSettings
+from kai.families import RequestLimits
+from kai.models import request_limits
 from migration.ledger import MetricsRecord
 from migration.runtime.console import RULE, Console
 from migration.strategies.hazards import megabytes
@@ -33,8 +34,9 @@ def banner(console: Console, plan: Plan) -> None:
 def preview(console: Console, plan: Plan) -> None:
     """The plan, collection by collection, and that nothing was changed."""
     console.line(f"Typesense {plan.version}")
+    limits = plan.limits or request_limits(plan.embedding.family, plan.embedding.model)
     for item in plan.collections:
-        _preview_collection(console, item, plan.embedding)
+        _preview_collection(console, item, limits)
     sample = f" and a sample of {plan.compared} texts" if plan.compared else ""
     console.heading(f"DRY RUN: nothing was written, nothing was embedded but one probe{sample}")
 
@@ -47,7 +49,7 @@ def took(console: Console, whole: MetricsRecord) -> None:
     if whole.requests or whole.cost_usd is not None:
         requests, tokens = whole.requests or 0, whole.tokens or 0
         figures = [f"requests: {requests}", f"tokens: about {tokens}", f"cost: {price(whole.cost_usd)}", *figures]
-    console.warn(", ".join(figures).capitalize())
+    console.tell(", ".join(figures).capitalize())
 
 
 def duration(seconds: float) -> str:
@@ -59,7 +61,7 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def _preview_collection(console: Console, plan: CollectionPlan, embedding: EmbeddingSettings) -> None:
+def _preview_collection(console: Console, plan: CollectionPlan, limits: RequestLimits) -> None:
     name = plan.collection.name
     if plan.strategy == "skipped":
         console.line(f"Would skip '{name}': {plan.collection.skipped}")
@@ -77,8 +79,13 @@ def _preview_collection(console: Console, plan: CollectionPlan, embedding: Embed
             console.line(f"  - Sample text: {_shortened(plan.texts.example)}")
         console.line(f"  - Distinct texts: {plan.texts.distinct}, documents without text: {plan.texts.without}")
         cost = price(plan.texts.cost_usd)
-        requests = requests_needed(plan, embedding)
+        requests = requests_needed(plan, limits)
         console.line(f"  - Embedding: about {plan.texts.tokens} tokens in {requests} requests, {cost}")
+        if plan.cut is not None:
+            console.line(
+                f"  - Cut from {plan.cut.dimensions} dimensions: {plan.texts.cut} texts, which saves about "
+                f"{plan.texts.saved_tokens} tokens, {price(plan.texts.saved_usd)}"
+            )
     old = "none" if plan.old_dimensions is None else plan.old_dimensions
     console.line(f"  - Dimensions: {old} -> {plan.new_dimensions}")
     console.line(f"  - Strategy: {plan.strategy}")

@@ -66,6 +66,7 @@ class RunResult:
         trouble: what was wrong beside the collections, a sentence each; some documents are not as they should be.
         unnoted: why the ledger could not be told of its end; empty where it could.
         metrics: what it took, all of its starts together.
+        report: the file of its report; empty where none was written.
     """
 
     run: str
@@ -74,6 +75,7 @@ class RunResult:
     trouble: tuple[str, ...] = ()
     unnoted: str = ""
     metrics: MetricsRecord = field(default_factory=MetricsRecord)
+    report: str = ""
 
     @property
     def stopped(self) -> bool:

@@ -23,6 +23,7 @@ from migration.operations.order import (
 )
 from migration.operations.record import call_of
 from migration.operations.results import RunResult
+from migration.operations.run_report import report_run
 from migration.operations.setup import TYPESENSE_ONLY, Session, open_ledger, open_server
 from migration.operations.waiting import Waiting, known_run, latest_of, let_go, marks_of
 from migration.operations.ways_back import AnyWay, Withdrawal, swap_back, ways_back
@@ -126,7 +127,7 @@ def restore(
 def _opened(settings: Settings | None, console: Console) -> Iterator[tuple[Session, Ledger]]:
     settings = settings or load_settings(needs=TYPESENSE_ONLY)
     with open_server(settings, console) as server, open_ledger(settings) as ledger:
-        control = Control(pause_file=settings.home / "pause", announce=console.warn)
+        control = Control(pause_file=settings.home / "pause", announce=console.tell)
         yield Session(settings=settings, server=server, console=console, control=control), ledger
 
 
@@ -238,7 +239,7 @@ def _go_back(
         result = execute(context, ways, measures, lambda: _mixtures(context, reverts, names) if reverts else ())
         if reverts and reverts.state == "waiting" and not result.stopped:
             ledger.finish_run(reverts.id, "completed")
-        return result
+        return report_run(session, ledger, context.run, result)
 
 
 def _mixtures(context: RunContext, undone: RunRecord, names: Sequence[str]) -> list[str]:

@@ -14,14 +14,13 @@ from typing import Final
 import numpy as np
 
 from kai.models import fingerprint
-from kai.vectors import cosine
+from kai.vectors import LEAST_COSINE, cosine
 from migration.documents.fetch import PAGE_SIZE, Selection, fetch_documents, fetch_newest
 from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder, TextFailure, text_hash
 from migration.embedding.provider import ProviderStopped
 from migration.ledger import Ledger, ModelRecord
-from migration.operations.checks import LEAST_COSINE
-from migration.operations.setup import BASES, Session
+from migration.operations.setup import Session
 from migration.strategies.context import Sampled
 from migration.strategies.plan import CollectionPlan, Plan
 from migration.strategies.refusals import Refused
@@ -88,7 +87,7 @@ def recognise(
     try:
         again = embedder.embed([item.text for _, item in sample], cache="bypass") if sample else {}
     except ProviderStopped as error:
-        raise Refused(f"{BASES.get(embedding.family, 'EMBEDDING_MODEL')}: the embedding provider: {error}") from error
+        raise Refused(f"{settings.family.where}: the embedding provider: {error}") from error
     cosines = [
         (cosine(np.frombuffer(item.vector, np.float32), vector), name, item.id)
         for name, item in sample
@@ -108,7 +107,7 @@ def recognise(
         f"those that are there (least cosine {min(wrong)[0]:.4f}), such as {named}{before}"
     )
     if not options.force:
-        base = BASES.get(embedding.family)
+        base = settings.family.base.name if settings.family.base else None
         correct = f"correct {base} or EMBEDDING_MODEL" if base else "correct EMBEDDING_MODEL"
         where = ", ".join(filter(None, ("EMBEDDING_MODEL", base)))
         raise Refused(f"{where}: {found}; {correct}, or give --force to embed every document again")

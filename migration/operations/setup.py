@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, cast
@@ -14,11 +14,14 @@ from kai.collections import EmbeddedCollection, described_as, load_collections, 
 from kai.embeddings import (
     DEFAULT_TIMEOUT_S,
     ArrayEmbeddings,
+    CredentialsError,
+    CustomClassError,
     MissingPackageError,
     ModelNotAvailableError,
     make_embeddings,
 )
-from kai.models import FAMILIES, estimate_cost, fingerprint, nearest_model, request_limits
+from kai.families import find_family
+from kai.models import estimate_cost, fingerprint, nearest_model
 from kai.settings import EmbeddingSettings, Need, Settings
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 from kai.typesense_schemas import serving_field
@@ -38,9 +41,8 @@ from migration.strategies.context import MigrationOptions
 from migration.strategies.refusals import Refused
 
 _NETWORK: Final = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE, SSL_CERT_DIR"
-BASES: Final = {"openai": "OPENAI_API_BASE", "google": "GOOGLE_API_BASE", "ollama": "OLLAMA_API_BASE"}
-"""The setting that says where the provider is, by family."""
 _TRUE: Final = ("true", "1")
+_ENDS_IN_V1: Final = ("OPENAI_API_BASE", "TEI_API_BASE")
 TYPESENSE_ONLY: Final[tuple[Need, ...]] = ("typesense",)
 """What an operation needs that embeds nothing."""
 
@@ -55,10 +57,6 @@ PREFLIGHT_PATIENCE: Final = 5.0
 
 _ELECTION: Final = 20.0
 """Seconds, in place of those, for a cluster: it chooses a new leader within about 8 (29.0)."""
-
-
-_TOOLS: Final = {"openai": "langchain-openai", "google": "langchain-google-genai", "ollama": "langchain-ollama"}
-"""The package that computes the vectors, by family."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +125,7 @@ def described_collection(
 def configured_target(settings: Settings) -> EmbeddingSettings | None:
     """The embedding settings, where they name a model; keys are not needed to know which one."""
     embedding = settings.embedding
-    return embedding if embedding.family in FAMILIES and embedding.model and embedding.dimensions else None
+    return embedding if find_family(embedding.family) and embedding.model and embedding.dimensions else None
 
 
 def open_server(
@@ -185,6 +183,24 @@ def ledger_if_there(settings: Settings, patience: float = LOCK_PATIENCE) -> Iter
         yield ledger
 
 
+def open_cache(settings: Settings, patience: float = LOCK_PATIENCE) -> VectorCache:
+    """The vector cache; a lock of another process is waited for as long as patience lasts.
+
+    Raises:
+        CacheError: it is on a server that cannot be used.
+    """
+    return VectorCache(settings.home, patience=min(patience, LOCK_PATIENCE), url=settings.cache_url)
+
+
+def cache_is_there(settings: Settings) -> bool:
+    """Whether there is a vector cache already: whoever only looks makes none.
+
+    Raises:
+        CacheError: it is on a server that cannot be asked.
+    """
+    return VectorCache.is_in(settings.home, settings.cache_url)
+
+
 def make_embedder(
     session: Session, *, cache: VectorCache | None = None, patience: float = 300.0, most_tokens: int | None = None
 ) -> Embedder:
@@ -193,37 +209,72 @@ def make_embedder(
     Raises:
         Refused: the family's package is missing, or it has no such model.
     """
-    settings, options, stopped = session.settings, session.options, session.control.stopped
+    return embedder_of(
+        session.settings,
+        session.options,
+        session.control,
+        session.meter,
+        cache=cache,
+        patience=patience,
+        most_tokens=most_tokens,
+        tell=session.console.warn,
+    )
+
+
+def embedder_of(
+    settings: Settings,
+    options: MigrationOptions,
+    control: Control,
+    meter: Meter,
+    *,
+    cache: VectorCache | None = None,
+    patience: float = 300.0,
+    most_tokens: int | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Embedder:
+    """The same for an operation that asks no Typesense.
+
+    Raises:
+        Refused: the family's package is missing, or it has no such model.
+    """
+    stopped = control.stopped
     if settings.embedding.family == "google" and os.environ.get("GOOGLE_GENAI_USE_VERTEXAI", "").lower() in _TRUE:
         raise Refused(
-            "GOOGLE_GENAI_USE_VERTEXAI: Vertex AI is not supported; unset it, the Gemini API takes GOOGLE_API_KEY"
+            "GOOGLE_GENAI_USE_VERTEXAI: family google is the Gemini API, which takes GOOGLE_API_KEY; unset it, or set "
+            "EMBEDDING_FAMILY=vertex"
         )
     try:
-        embeddings = cast(ArrayEmbeddings, make_embeddings(settings, timeout=PROVIDER_TIMEOUT))
-    except MissingPackageError as error:
+        embeddings = cast(ArrayEmbeddings, make_embeddings(settings, timeout=PROVIDER_TIMEOUT, tell=tell))
+    except (MissingPackageError, CustomClassError) as error:
         raise Refused(f"EMBEDDING_FAMILY: {error}") from error
+    except CredentialsError as error:
+        raise Refused(f"{settings.family.who}: {error}") from error
     except ModelNotAvailableError as error:
         raise Refused(f"EMBEDDING_MODEL: {error}") from error
     except (ImportError, OSError, ValueError) as error:
         raise Refused(f"{_NETWORK}: no connection can be made as these ask for: {error}") from error
+    space = fingerprint(settings.embedding, "")
+    if cache is not None:
+        cache.name(space, settings.embedding)
     throttle = Throttle(options.concurrency, max_rpm=options.max_rpm, max_tpm=options.max_tpm, stopped=stopped)
-    session.control.follow(lambda pace: throttle.change(pace.concurrency, max_rpm=pace.rpm, max_tpm=pace.tpm))
+    control.follow(lambda pace: throttle.change(pace.concurrency, max_rpm=pace.rpm, max_tpm=pace.tpm))
     provider = Provider(
         embeddings,
         settings.embedding.dimensions,
         throttle=throttle,
-        meter=session.meter,
+        meter=meter,
         patience=patience,
         stopped=stopped,
         secrets=settings.secrets,
     )
     return Embedder(
         provider,
-        limits=request_limits(settings.embedding.family),
-        space=fingerprint(settings.embedding, ""),
+        limits=settings.request_limits,
+        space=space,
         cache=cache,
-        meter=session.meter,
+        meter=meter,
         most_tokens=most_tokens,
+        takes_cut=options.from_old is not False,
     )
 
 
@@ -245,20 +296,23 @@ def probe(embedder: Embedder, settings: Settings, text: str = PROBE_TEXT) -> Vec
             f"EMBEDDING_MODEL: {error} for the {what}; look into the provider, or set another model"
         ) from error
     except ProbeFailed as error:
-        fault, family = error.fault, embedding.family
-        near = nearest_model(family, embedding.model)
+        fault, family = error.fault, settings.family
+        near = nearest_model(family.name, embedding.model)
         hint = f"; did you mean {near}?" if near else ""
-        where = BASES.get(family, "")
-        key = {"openai": "OPENAI_API_KEY", "google": "GOOGLE_API_KEY"}.get(family, where)
         explained = {
-            "denied": f"{key}: the provider refuses the key: {fault.message}",
+            "denied": f"{family.who}: the provider refuses the key: {fault.message}",
             "model_missing": f"EMBEDDING_MODEL: there is no model {embedding.model!r}{hint} ({fault.message})",
             "refused": f"EMBEDDING_MODEL, EMBEDDING_DIMENSIONS: the provider refuses the {what}{hint}: {fault.message}",
         }
+        if "certificate verify failed" in fault.message.lower():
+            raise Refused(
+                f"SSL_CERT_FILE, {settings.family.where}: the certificate of the provider is refused: {fault.message}; "
+                "where an authority of your own issued it, set SSL_CERT_FILE to a file with its certificate (PEM)"
+            ) from error
         hint = ""
-        if fault.kind == "not_found" and family == "openai":
+        if fault.kind == "not_found" and fault.status and family.where in _ENDS_IN_V1:
             hint = "; the address usually ends in /v1"
-        unreachable = f"{where}: the provider does not answer as it should: {fault.message}{hint}"
+        unreachable = f"{family.where}: the provider does not answer as it should: {fault.message}{hint}"
         raise Refused(explained.get(fault.kind, unreachable)) from error
 
 

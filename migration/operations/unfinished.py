@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from kai.settings import Settings, load_settings
 from kai.typesense import Schema
@@ -73,11 +74,20 @@ def list_unfinished(*, settings: Settings | None = None, console: Console = SILE
     """
     settings = settings or load_settings(needs=TYPESENSE_ONLY)
     with open_server(settings, console) as server, open_ledger(settings) as ledger:
-        items = list(_on_the_server(server.collections()))
-        shown = {item.run for item in items}
-        items += [item for item in _in_the_ledger(ledger, server.address) if item.run not in shown]
-    holding = {each.run for each in find_held(settings.home) if each.is_under_way}
-    return UnfinishedWork(server.address, tuple(_released(item) if item.run in holding else item for item in items))
+        items = find_unfinished(server.collections(), server.address, ledger, settings.home)
+    return UnfinishedWork(server.address, items)
+
+
+def find_unfinished(
+    everything: Sequence[Schema], address: str, ledger: Ledger | None, home: Path
+) -> tuple[Unfinished, ...]:
+    """The same, of the schemas of all collections, and of what a ledger knows where there is one."""
+    items = list(_on_the_server(everything))
+    shown = {item.run for item in items}
+    if ledger is not None:
+        items += [item for item in _in_the_ledger(ledger, address) if item.run not in shown]
+    holding = {each.run for each in find_held(home) if each.is_under_way}
+    return tuple(_released(item) if item.run in holding else item for item in items)
 
 
 def _released(item: Unfinished) -> Unfinished:

@@ -24,6 +24,8 @@ class Meter:
         tokens: estimated tokens of those texts.
         cached: texts whose vector was already paid for.
         bytes_sent: bytes of import bodies.
+        imports: import requests that were answered.
+        import_seconds: seconds spent waiting for their answers.
         embedding_seconds: seconds spent waiting for the provider, all requests added up.
         last_success: `time.monotonic()` of the provider's last good answer; 0 if there was none.
     """
@@ -35,6 +37,8 @@ class Meter:
     tokens: int = 0
     cached: int = 0
     bytes_sent: int = 0
+    imports: int = 0
+    import_seconds: float = 0.0
     embedding_seconds: float = 0.0
     last_success: float = 0.0
     started: float = field(default_factory=time.monotonic)
@@ -91,12 +95,25 @@ class Meter:
         with self._lock:
             self.cached += texts
 
-    def imported(self, size: int) -> None:
-        """Count the body of one import request."""
+    def imported(self, size: int, seconds: float) -> None:
+        """Count one import request: the bytes of its body, and how long its answer took."""
         if self._part is not None:
-            self._part.imported(size)
+            self._part.imported(size, seconds)
         with self._lock:
             self.bytes_sent += size
+            self.imports += 1
+            self.import_seconds += seconds
+
+    def counts(self) -> dict[str, float]:
+        """What a timeline notes of it."""
+        with self._lock:
+            return {
+                "requests": self.requests,
+                "embedding_seconds": round(self.embedding_seconds, 4),
+                "tokens": self.tokens,
+                "imports": self.imports,
+                "import_seconds": round(self.import_seconds, 4),
+            }
 
     def latency(self, share: float) -> float | None:
         """Latency in seconds that this share of the good requests did not exceed; None without any."""

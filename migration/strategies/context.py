@@ -44,6 +44,8 @@ class MigrationOptions:
         until: the same as a share of the eligible ones, 0 to 1.
         max_cost: US dollars that embedding may cost at most, by list price; None for no bound.
         force: whether documents that are current already are embedded again.
+        from_old: whether vectors of fewer dimensions are cut from the longer ones of the same model that stand there.
+            None: where ledger or metadata say whose these are; True: also where nothing says it; False: never.
         backup: whether old vectors go to disk before they are overwritten.
         allow_partial: whether a recreate may leave out documents that cannot be copied.
         hold: seconds for which a run holds before its point of no return, at most, until it is released; infinite for
@@ -78,6 +80,7 @@ class MigrationOptions:
     until: float | None = None
     max_cost: float | None = None
     force: bool = False
+    from_old: bool | None = None
     backup: bool = True
     allow_partial: bool = False
     allow_lag: bool = False
@@ -121,6 +124,7 @@ class RunContext:
         status: what a script reads.
         hooks: what is carried out at the moments of the run.
         given: collections whose moment was given: they neither hold nor call a hook for it again.
+        cache_url: where the vector cache is; None for `home`.
     """
 
     server: Typesense
@@ -134,6 +138,7 @@ class RunContext:
     status: Status
     hooks: Hooks = field(default_factory=Hooks)
     given: set[str] = field(default_factory=set)
+    cache_url: str | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)

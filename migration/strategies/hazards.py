@@ -53,16 +53,7 @@ def find_hazards(
             remedy = ": an application that keeps writing vectors of the old length may keep the field away for long"
         yield f"{lagging(server)}, and each change is waited for until it shows{remedy}"
     vector_field = embedding_field(schema, collection.embedding_field) or {}
-    if vector_field.get("num_dim") is None and unfinished_refill(schema) is None:
-        yield (
-            f"the field {collection.embedding_field!r} has no num_dim: Typesense stores its values "
-            "but does not search by them, and takes vectors of any length"
-        )
-    if vector_field.get("embed"):
-        yield (
-            f"the field {collection.embedding_field!r} has an `embed` setting: the server itself computes this "
-            "vector whenever one of its source fields is written, with its own model"
-        )
+    yield from hazards_of_field(collection, schema)
     names = {field["name"] for field in schema["fields"]}
     if not any(field["type"] == "auto" or "*" in field["name"] for field in schema["fields"]):
         for field in collection.text_fields:
@@ -92,6 +83,21 @@ def find_hazards(
         elif strategy == "recreate":
             remedy = "; if it does not stand still before the drop, nothing is dropped and --strategy alter goes on"
         yield f"an application seems to be writing to this server ({rate:g} write requests a second){remedy}"
+
+
+def hazards_of_field(collection: EmbeddedCollection, schema: Schema) -> Iterator[str]:
+    """What is out of the ordinary in the embedding field, whatever is done to it."""
+    vector_field = embedding_field(schema, collection.embedding_field) or {}
+    if vector_field.get("num_dim") is None and unfinished_refill(schema) is None:
+        yield (
+            f"the field {collection.embedding_field!r} has no num_dim: Typesense stores its values "
+            "but does not search by them, and takes vectors of any length"
+        )
+    if vector_field.get("embed"):
+        yield (
+            f"the field {collection.embedding_field!r} has an `embed` setting: the server itself computes this "
+            "vector whenever one of its source fields is written, with its own model"
+        )
 
 
 def lagging(server: Typesense) -> str:

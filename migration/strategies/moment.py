@@ -120,7 +120,7 @@ class _Holding:
         self._task.enter(HOLDING)
         context.status.say(hold=self._facts())
         with held(self._file, self._task.name):
-            context.console.warn(
+            context.console.tell(
                 f"  Holding: '{self._task.name}' is ready, and the point of no return follows. To go on: kai-migrate "
                 f"release {context.run.name}, or remove {self._file}"
             )
@@ -128,7 +128,7 @@ class _Holding:
             while self._holds(rest):
                 rest = self._abreast()
         if not self._task.is_stopped:
-            context.console.warn("  Released.")
+            context.console.tell("  Released.")
 
     def _holds(self, seconds: float) -> bool:
         """Wait so long; whether it holds after that."""

@@ -324,7 +324,7 @@ class Passes:
         begun = time.monotonic()
         work.written = import_documents(context.server, self._name, work.lines)
         seconds = time.monotonic() - begun
-        context.meter.imported(sum(map(len, work.lines.values())))
+        context.meter.imported(sum(map(len, work.lines.values())), seconds)
         work.lines.clear()
         context.control.rest(seconds)
         return work

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from kai.collections import EmbeddedCollection
-from kai.models import request_limits
+from kai.families import RequestLimits
 from kai.settings import EmbeddingSettings
 from kai.typesense import Schema
 from migration.backup import Backup
@@ -29,6 +30,9 @@ class Texts:
         tokens: estimated tokens of the distinct texts.
         cost_usd: list price; None if the model's price is not known.
         example: the first of them, for a person to see what is embedded; empty where there is none.
+        cut: of the distinct texts, those whose vectors are cut from old ones; they do not count to tokens and cost.
+        saved_tokens: estimated tokens of these.
+        saved_usd: their list price; None if it is not known.
     """
 
     distinct: int
@@ -36,6 +40,33 @@ class Texts:
     tokens: int
     cost_usd: float | None
     example: str = field(default="", repr=False)
+    cut: int = 0
+    saved_tokens: int = 0
+    saved_usd: float | None = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """That new vectors are cut from longer old ones of the same model, and on whose word that these are of it.
+
+    Attributes:
+        field: that holds the old ones.
+        dimensions: their length.
+        trust: who says whose they are: the ledger, of each document; the collection's metadata, where the ledger knows
+            nothing of it; or the operator.
+        model_id: of the old ones in the ledger; None where it does not know their model.
+        is_unit: whether what is cut is brought to unit length, as the provider gives it.
+        compared: texts that were embedded again, all of which agree.
+        least_cosine: of those.
+    """
+
+    field: str
+    dimensions: int
+    trust: Literal["ledger", "metadata", "operator"]
+    model_id: str | None
+    is_unit: bool = True
+    compared: int = 0
+    least_cosine: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +93,7 @@ class CollectionPlan:
         backup: what a collection that is gone is created from.
         successor: name of the collection that takes this one's place; empty where none does.
         is_swapped: whether a dead run has put it there already, or was about to.
+        cut: how the new vectors are cut from the old ones; None where they are embedded.
     """
 
     collection: EmbeddedCollection
@@ -82,6 +114,7 @@ class CollectionPlan:
     backup: Backup | None = None
     successor: str = ""
     is_swapped: bool = False
+    cut: Cut | None = None
 
     @property
     def names(self) -> list[str]:
@@ -99,6 +132,7 @@ class Plan:
         version: the server's, as it says.
         hazards: what the operator should know, whichever collection it is; a sentence each.
         compared: texts that were embedded again to see whether the model is the one whose vectors stand there.
+        limits: what one embedding request may carry.
     """
 
     embedding: EmbeddingSettings
@@ -106,6 +140,7 @@ class Plan:
     version: str = "unknown"
     hazards: tuple[str, ...] = ()
     compared: int = 0
+    limits: RequestLimits | None = None
 
     @property
     def copied(self) -> list[Schema]:
@@ -117,10 +152,11 @@ class Plan:
         ]
 
 
-def requests_needed(plan: CollectionPlan, embedding: EmbeddingSettings) -> int | None:
+def requests_needed(plan: CollectionPlan, limits: RequestLimits) -> int | None:
     """About how many embedding requests the plan takes; None before its texts were looked at."""
     if plan.texts is None:
         return None
-    limits = request_limits(embedding.family)
+    if plan.cut is not None and not (plan.texts.distinct - plan.texts.cut):
+        return 0
     pages = -(-plan.eligible // 250)
     return max(pages * -(-min(250, plan.eligible) // limits.texts), -(-plan.texts.tokens // limits.tokens))

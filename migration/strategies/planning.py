@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from kai.models import estimate_cost, estimate_tokens, fingerprint
 from kai.settings import ChosenStrategy, EmbeddingSettings
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 from kai.typesense_schemas import referring_fields, serving_field
-from migration.documents.fetch import Selection, fetch_newest, fetch_pages
+from migration.documents.fetch import Page, Selection, fetch_newest, fetch_pages
 from migration.embedding.embed import text_hash
 from migration.embedding.throttle import Stopped
 from migration.strategies.alias.state import (
@@ -151,10 +151,7 @@ def plan_collection(
     # A dead run dropped the original: the shadow is the full copy, whatever has its name.
     schema = shadow if is_dropped else schema
     if schema is None:
-        raise Refused(
-            f"Collection not found: collection {collection.name!r} does not exist on {server.url}; "
-            "check TYPESENSE_HOST and TYPESENSE_PORT, or name the collections to migrate with --collections"
-        )
+        raise Refused(_not_found(server, collection))
     rebuilding = unfinished_refill(schema)
     if rebuilding is not None and (other := rebuilding["field"].get("name")) != collection.embedding_field:
         raise Refused(
@@ -225,6 +222,13 @@ def plan_collection(
     return replace(plan, hazards=tuple(hazards))
 
 
+def _not_found(server: Typesense, collection: EmbeddedCollection) -> str:
+    remedy = "check TYPESENSE_HOST and TYPESENSE_PORT, or name the collections to migrate with --collections"
+    if collection.on_request:
+        remedy = "only newer versions of KAI have it; leave it out of --collections, for `all` does not ask for it"
+    return f"Collection not found: collection {collection.name!r} does not exist on {server.url}; {remedy}"
+
+
 def _refuse_recreate(
     server: Typesense,
     name: str,
@@ -290,6 +294,11 @@ def _first_to_know(
 ) -> Iterator[str]:
     """What a dead run has left, and what of the options does nothing."""
     mark, old = plan.leftover, plan.old_dimensions
+    if plan.collection.on_request:
+        yield (
+            f"the template {plan.collection.template!r} is taken from KAI's schema of {plan.collection.name!r}; "
+            "compare it with what your version of KAI embeds, and name another in a collections file where it differs"
+        )
     if mark is not None:
         is_wanted = plan.strategy == "recreate" and mark.fingerprint == target
         yield _what_becomes_of(mark, is_wanted=is_wanted, is_dropped=past_the_drop(mark, plan.schema))
@@ -375,9 +384,20 @@ def compare_ways(
 
 
 def look_at_texts(
-    server: Typesense, plan: CollectionPlan, embedding: EmbeddingSettings, stopped: threading.Event
+    server: Typesense,
+    plan: CollectionPlan,
+    embedding: EmbeddingSettings,
+    stopped: threading.Event,
+    is_cut: Callable[[Page], Collection[str]] = lambda _: (),
 ) -> CollectionPlan:
     """The same plan with its texts counted. Reads every eligible document's text fields, a page at a time.
+
+    Args:
+        server: where the documents are.
+        plan: of the collection.
+        embedding: the target.
+        stopped: set to end it.
+        is_cut: the ids of those of a page, without their vectors, whose new vectors are cut from the old ones.
 
     Raises:
         Stopped: somebody asked to stop meanwhile.
@@ -386,13 +406,14 @@ def look_at_texts(
         return plan
     collection = plan.collection
     seen: set[bytes] = set()
-    without = tokens = 0
+    without = tokens = cut = saved = 0
     example = ""
     selection = Selection(collection.embedding_field, collection.filter_by, collection.text_fields, with_vector=False)
     # Not the plan's name: after a crash in a cut-over only the shadow is there.
     for page in fetch_pages(server, str(plan.schema["name"]), selection):
         if stopped.is_set():
             raise Stopped
+        cuttable = is_cut(page)
         for document in page:
             text = collection.text_of(document.fields)
             if not text:
@@ -400,9 +421,12 @@ def look_at_texts(
             elif (digest := text_hash(text)[:12]) not in seen:
                 example = example or text
                 seen.add(digest)
-                tokens += estimate_tokens(text)
-    cost = estimate_cost(embedding.model, tokens)
-    return replace(plan, texts=Texts(len(seen), without, tokens, cost, example))
+                is_bought = document.id not in cuttable
+                cut += not is_bought
+                tokens += is_bought * estimate_tokens(text)
+                saved += (not is_bought) * estimate_tokens(text)
+    cost, saved_usd = estimate_cost(embedding.model, tokens), estimate_cost(embedding.model, saved)
+    return replace(plan, texts=Texts(len(seen), without, tokens, cost, example, cut, saved, saved_usd))
 
 
 def _check_server(server: Typesense) -> list[Schema]:

@@ -45,11 +45,16 @@ def refuse_without_text(server: Typesense, collection: EmbeddedCollection, schem
 
 
 def explain(server: Typesense, error: TypesenseError) -> str:
+    proxy = f"; it is asked through the proxy {server.proxy}, past which NO_PROXY leads" if server.proxy else ""
+    if error.setting:
+        return f"{error.setting}: Typesense at {server.url} cannot be used: {error}{proxy}"
     if error.unauthorized:
-        return f"TYPESENSE_API_KEY: Typesense at {server.url} refuses the key ({error}); use one with all actions"
+        return (
+            f"TYPESENSE_API_KEY: Typesense at {server.url} refuses the key ({error}); use one with all actions{proxy}"
+        )
     return (
         f"TYPESENSE_HOST, TYPESENSE_PORT, TYPESENSE_PROTOCOL, TYPESENSE_NODES: Typesense at {server.url} cannot be "
-        f"used: {error}; check that it is running and that the address is right"
+        f"used: {error}; check that it is running and that the address is right{proxy}"
     )
 
 

@@ -205,14 +205,19 @@ class Embedded(VectorSource):
         self, page: Page, stored: Mapping[str, bytes], contents: Mapping[str, bytes | None], known: Known
     ) -> dict[str, DocumentRecord]:
         """Each of this text, this model and this run."""
+        hashes = {document.id: self.text_hash(document) for document in page if document.id in stored}
+        cut = self._embedder.cut_from(list(hashes.values()))
         return {
-            document.id: row_of(
-                document,
-                self.text_hash(document),
-                stored[document.id],
-                self._model.id,
-                self._context.run.id,
-                contents.get(document.id),
+            document.id: replace(
+                row_of(
+                    document,
+                    hashes[document.id],
+                    stored[document.id],
+                    self._model.id,
+                    self._context.run.id,
+                    contents.get(document.id),
+                ),
+                cut_from=cut.get(hashes[document.id]) if stored[document.id] else None,
             )
             for document in page
             if document.id in stored

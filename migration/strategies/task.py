@@ -25,6 +25,11 @@ _BYTES_A_DOCUMENT: Final = 4096
 _BYTES_TO_SPARE: Final = 64_000_000
 
 
+def backup_space(documents: int, dimensions: int, *, whole: bool) -> int:
+    """Bytes that must be free on the disk for a backup of old vectors of this length, or of whole documents."""
+    return documents * (dimensions * _BYTES_A_NUMBER + (_BYTES_A_DOCUMENT if whole else 0)) + _BYTES_TO_SPARE
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """What is to become of one collection, and what that takes.
@@ -105,7 +110,7 @@ class Task:
         if not context.options.backup:
             return None
         documents, whole = int(schema.get("num_documents", 0)), kind == "documents"
-        vectors = documents * (self.plan.old_dimensions or self.plan.new_dimensions) * _BYTES_A_NUMBER
+        needed = backup_space(documents, self.plan.old_dimensions or self.plan.new_dimensions, whole=whole)
         with ExitStack() as opening:
             writer = opening.enter_context(
                 BackupWriter.open(
@@ -117,7 +122,7 @@ class Task:
                     server=server.address,
                     schema=schema,
                     curation=read_curation(server, schema) if whole else NOTHING,
-                    free_space_needed=vectors + (documents * _BYTES_A_DOCUMENT if whole else 0) + _BYTES_TO_SPARE,
+                    free_space_needed=needed,
                     model=signature_of(schema, self.field).get("model"),
                 )
             )

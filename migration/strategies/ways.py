@@ -80,6 +80,11 @@ def server_seconds(documents: int, new: int, away: float) -> dict[str, float]:
     }
 
 
+def index_bytes(documents: int, dimensions: int) -> int:
+    """What so many vectors and their index take in the server's memory, roughly."""
+    return documents * (dimensions * _VECTOR_BYTES + _GRAPH_BYTES)
+
+
 def away_seconds(documents: int, old: int, new: int, *, is_required: bool) -> float:
     """How long the field is out of the schema where it is emptied and filled."""
     return documents * (old * _AWAY_SECONDS + (new / ADDS_A_SECOND if is_required else 0.0))
@@ -108,7 +113,7 @@ def ways_open(
         everything: the schemas of all collections.
     """
     documents, name = int(schema["num_documents"]), str(schema["name"])
-    vectors = documents * (new * _VECTOR_BYTES + _GRAPH_BYTES)
+    vectors = index_bytes(documents, new)
     refill: Strategy = "rebuild" if old == new else "alter"
 
     def candidates() -> Iterator[Way]:

@@ -14,8 +14,8 @@ import numpy as np
 import orjson
 
 from kai.vectors import Vector
-from migration.embedding.ahead.batch import Waiting
 from migration.embedding.ahead.files import digest_of
+from migration.embedding.ahead.patience import Waiting
 from migration.embedding.ahead.service import Answer, BatchLimits, NoVector, Seen
 from migration.embedding.embed import text_hash
 from migration.ledger import BatchRecord

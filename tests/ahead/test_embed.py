@@ -154,6 +154,8 @@ def test_batches_that_nobody_waits_for_are_shown_fetched_and_found(
     (row,) = invoke("embed", "--status", "--json", **variables).json["batches"]
     assert (row["state"], row["texts"], row["provider_state"]) == ("submitted", len(texts), "validating")
     assert row["name"] in invoke("embed", "--status", **variables).text
+    dry = world.run("--dry-run", **openai(batches))
+    assert f"! {len(texts)} texts are under way in batches of this model and would be paid for a second time" in dry.err
     early = invoke("embed", "--collect", **variables)
     assert early.status == 3, early.text
     batches.looks = 0

@@ -104,7 +104,7 @@ def test_numbers_of_openai_and_of_google_become_vectors() -> None:
         None,
     )
     assert digest == DIGEST
-    assert isinstance(vector, np.ndarray) and (vector.dtype, vector.tolist()) == (np.float32, [0.5, 1.0])
+    assert isinstance(vector, np.ndarray) and vector.dtype == np.float32 and vector.tolist() == [0.5, 1.0]
 
 
 @pytest.mark.parametrize(

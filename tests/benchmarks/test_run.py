@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,28 +39,55 @@ def children_of(folder: Path) -> list[str]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Quick:
+    """What a quick run on a given server came to.
+
+    Attributes:
+        facts: its figures.
+        text: everything that it printed.
+        key: the server's.
+        before, after: the server's collections.
+    """
+
+    facts: dict[str, Any]
+    text: str
+    key: str
+    before: object
+    after: object
+
+
 @pytest.fixture(scope="module")
-def quick() -> dict[str, Any]:
-    """The figures of a quick run on the benchmark's own sandbox."""
-    done = run("--quick", "--latency", "0.01", "--json", "--no-witness", "--strategy", "auto")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Quick:
+    with RunningSandbox(tmp_path_factory.mktemp("server")) as sandbox:
+        headers = {"X-TYPESENSE-API-KEY": sandbox.api_key}
+        with httpx.Client(base_url=sandbox.url, headers=headers) as http:
+            schema = {"name": "benchmark_not_its_own", "fields": [{"name": "a", "type": "string"}]}
+            http.post("/collections", json=schema).raise_for_status()
+            before = http.get("/collections").json()
+            done = run(
+                *("--quick", "--latency", "0.01", "--strategy", "auto", "into", "alias", "--json"),
+                *("--typesense-url", sandbox.url, "--typesense-key", sandbox.api_key),
+            )
+            after = http.get("/collections").json()
     assert done.returncode == 0, done.stderr
-    return dict(json.loads(done.stdout))
+    return Quick(json.loads(done.stdout), done.stdout + done.stderr, sandbox.api_key, before, after)
 
 
-def test_the_figures_say_where_and_how_they_were_measured(quick: dict[str, Any]) -> None:
-    assert quick["machine"].keys() == {"cpus", "python", "system", "server"}
-    assert quick["options"] == {
+def test_the_figures_say_where_and_how_they_were_measured(quick: Quick) -> None:
+    assert quick.facts["machine"].keys() == {"cpus", "python", "system", "server"}
+    assert quick.facts["options"] == {
         "latency": 0.01,
         "concurrency": 4,
         "repeat": 1,
         "sample": 20,
-        "strategies": ["auto"],
-        "witness": False,
+        "strategies": ["auto", "into", "alias"],
+        "witness": True,
     }
 
 
-def test_every_figure_is_there(quick: dict[str, Any]) -> None:
-    result = quick["results"][0]
+def test_every_figure_is_there(quick: Quick) -> None:
+    result = quick.facts["results"][0]
     assert (result["documents"], result["dimensions"]) == (500, 64)
     assert result["tool"].keys() == {
         "seconds",
@@ -78,28 +106,19 @@ def test_every_figure_is_there(quick: dict[str, Any]) -> None:
     assert result["load_after"] >= 0
 
 
-def test_the_requests_are_the_probe_one_a_page_and_at_most_one_for_a_check(quick: dict[str, Any]) -> None:
-    result = quick["results"][0]
+def test_each_way_is_watched_by_an_application(quick: Quick) -> None:
+    assert [result["strategy"] for result in quick.facts["results"]] == ["auto", "into", "alias"]
+    assert all(result["witness"] for result in quick.facts["results"])
+
+
+def test_the_requests_are_the_probe_one_a_page_and_at_most_one_for_a_check(quick: Quick) -> None:
+    result = quick.facts["results"][0]
     assert 3 <= result["tool"]["requests"] <= 4
 
 
-def test_on_a_given_server_it_leaves_nothing_and_touches_nothing_else(tmp_path: Path) -> None:
-    with RunningSandbox(tmp_path / "data") as sandbox:
-        headers = {"X-TYPESENSE-API-KEY": sandbox.api_key}
-        with httpx.Client(base_url=sandbox.url, headers=headers) as http:
-            schema = {"name": "benchmark_not_its_own", "fields": [{"name": "a", "type": "string"}]}
-            http.post("/collections", json=schema).raise_for_status()
-            before = http.get("/collections").json()
-            done = run(
-                *("--quick", "--latency", "0.01", "--strategy", "into", "alias"),
-                *("--typesense-url", sandbox.url, "--typesense-key", sandbox.api_key),
-            )
-            assert http.get("/collections").json() == before
-    assert done.returncode == 0, done.stderr
-    assert "| 500 x 64 | into from 32 |" in done.stdout
-    assert "longest time without a right answer" in done.stdout
-    assert "| 500 x 64 | alias from 32 |" in done.stdout
-    assert sandbox.api_key not in done.stdout + done.stderr
+def test_on_a_given_server_it_leaves_nothing_and_touches_nothing_else(quick: Quick) -> None:
+    assert quick.after == quick.before
+    assert quick.key not in quick.text
 
 
 def test_a_server_that_is_not_there_is_named_and_no_traceback() -> None:

@@ -21,15 +21,16 @@ VARIABLES = ("EMBEDDING_", "OPENAI_", "GOOGLE_", "OLLAMA_", "TYPESENSE_", "MIGRA
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a command printed, and its exit status."""
+    """What a command printed, `out` of it to standard output, and its exit status."""
 
     status: int
     text: str
+    out: str
 
     @property
     def json(self) -> Any:
         """The one JSON document that it printed."""
-        return json.loads(self.text)
+        return json.loads(self.out)
 
 
 Invoke = Callable[..., Answer]
@@ -49,7 +50,7 @@ def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
         result = CliRunner().invoke(cli, arguments, env={"MIGRATION_HOME": str(tmp_path / "home"), **variables})
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
-        return Answer(result.exit_code, result.output)
+        return Answer(result.exit_code, result.output, result.stdout)
 
     return call
 

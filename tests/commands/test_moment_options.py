@@ -18,7 +18,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[MigrationOptions]:
     """What the runs were asked for, which are not carried out."""
     found: list[MigrationOptions] = []
 
-    def run(options: MigrationOptions) -> int:
+    def run(options: MigrationOptions, _log_format: str | None) -> int:
         found.append(options)
         return 0
 

@@ -23,7 +23,7 @@ def test_every_example_runs(
     world.fill(made_up(questions=30), 64)
     before = world.documents("context_stores")
     blocks = _BLOCK.findall((REPOSITORY / "docs" / "library.md").read_text(encoding="utf-8"))
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     names: dict[str, Any] = {}
     with patch.dict(os.environ, world.environment(**openai(provider, 64)), clear=True):
         for number, block in enumerate(blocks):

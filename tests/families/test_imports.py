@@ -22,7 +22,7 @@ MAKE = """
 from kai.embeddings import make_embeddings
 from kai.settings import *
 settings = Settings(EmbeddingSettings({family!r}, {model!r}, 256), TypesenseSettings(),
-                    openai_api_key="key", google_api_key="key")
+                    provider={{"OPENAI_API_KEY": "key", "GOOGLE_API_KEY": "key"}})
 make_embeddings(settings)
 """
 

@@ -18,7 +18,7 @@ from tests.faults.script import KINDS, LASTING, Fault, Kind, Planned, Script, fr
 from tests.providers import Fault as ProviderFault
 from tests.world import Finished
 
-COUNT: Final = int(os.environ.get("FAULT_COUNT", "80"))
+COUNT: Final = int(os.environ.get("FAULT_COUNT", "40"))
 
 MALFORMED: Final = ("too_few", "wrong_length", "nan", "zeros", "duplicated")
 ANSWERS: Final[dict[str, ProviderFault]] = {

@@ -22,6 +22,7 @@ from hypothesis.extra import numpy as stnp
 
 from kai.vectors import Vector
 from migration.embedding.cache import CacheError, VectorCache
+from migration.embedding.cache_file import CacheFile
 from tests.ledger.conftest import sha
 
 WRITER = """
@@ -197,8 +198,10 @@ def test_without_a_place_the_cache_finds_and_keeps_nothing(tmp_path: Path, caplo
 def test_a_full_disk_is_an_error_that_says_so(tmp_path: Path) -> None:
     with VectorCache(tmp_path) as cache:
         cache.put_many("s", pairs(10))
-        assert cache._connection is not None
-        cache._connection.execute("PRAGMA max_page_count=1")
+        assert isinstance(cache.store, CacheFile)
+        connection = cache.store.connection
+        assert connection is not None
+        connection.execute("PRAGMA max_page_count=1")
         with pytest.raises(CacheError, match=r"cannot grow.*free some space.*MIGRATION_HOME"):
             cache.put_many("s", pairs(5000, seed=2))
         assert len(cache.get_many("s", [text_hash for text_hash, _ in pairs(10)])) == 10

@@ -45,8 +45,11 @@ def test_the_revisions_in_the_folder_are_those_the_program_knows() -> None:
     assert tuple(reversed(found)) == REVISIONS
 
 
-def test_the_migrations_build_what_the_program_expects(ledger_url: str) -> None:
-    upgrade(ledger_url)
+@pytest.mark.parametrize("steps", [("head",), (REVISIONS[0], "head")], ids=["at once", "by revisions"])
+def test_the_migrations_build_what_the_program_expects(ledger_url: str, steps: tuple[str, ...]) -> None:
+    for revision in steps:
+        upgrade(ledger_url, revision)
+    assert current(ledger_url) == head()
     engine = engine_for(ledger_url)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
@@ -67,7 +70,7 @@ def test_a_ledger_goes_up_down_and_up_again_with_its_data(ledger_url: str, tmp_p
     downgrade(ledger_url, "0001")
     assert current(ledger_url) == "0001"
     upgrade(ledger_url)
-    assert current(ledger_url) == head() == "0008"
+    assert current(ledger_url) == head()
 
     with Ledger.open(ledger_url, tmp_path) as ledger:
         assert ledger.runs() == kept_runs
@@ -198,9 +201,7 @@ def test_a_newer_ledger_is_refused_in_words_that_help(ledger_url: str, tmp_path:
 
 
 def test_an_unknown_revision_is_refused(ledger_url: str) -> None:
-    with pytest.raises(
-        LedgerError, match="no ledger revision '0815'; known: base, 0001, 0002, 0003, 0004, 0005, 0006, 0008, head"
-    ):
+    with pytest.raises(LedgerError, match=f"no ledger revision '0815'; known: base, {', '.join(REVISIONS)}, head"):
         upgrade(ledger_url, "0815")
 
 
@@ -285,7 +286,7 @@ def test_statements_can_be_printed_downwards_and_for_nothing() -> None:
     assert "DROP COLUMN content_hash" in sql("postgresql", "0002", "0001")
     assert "DROP TABLE runs" in sql("sqlite", "head", "base")
     assert "ledger upgrade" in sql("sqlite", "0002", "head")  # what cannot be printed
-    assert sql("sqlite", "0008", "head") == ""
+    assert sql("sqlite", head(), "head") == ""
 
 
 def test_the_schema_has_no_place_for_texts_or_keys() -> None:
@@ -305,10 +306,10 @@ def test_the_commands_work_against_both_databases(ledger_url: str, tmp_path: Pat
     assert call("current") == "none\n"
     assert call("upgrade", "0001") == "The ledger stands at 0001.\n"
     assert call("current") == "0001\n"
-    assert call("upgrade") == "The ledger stands at 0008.\n"
-    assert call("current") == "0008 (head)\n"
+    assert call("upgrade") == f"The ledger stands at {head()}.\n"
+    assert call("current") == f"{head()} (head)\n"
     call("downgrade", "0001", exit_code=2, answer="n\n")
-    assert call("current") == "0008 (head)\n"
+    assert call("current") == f"{head()} (head)\n"
     assert call("downgrade", "base", "--yes") == "The ledger stands at base.\n"
     assert "Error: there is no ledger revision '7'" in call("upgrade", "7", exit_code=2)
     assert "CREATE TABLE document_embeddings" in call("sql")

@@ -16,7 +16,7 @@ from tests.providers import OpenAIStandIn
 from tests.sandbox.server import RunningSandbox
 from tests.world import World, made_up, openai
 
-DOCUMENTS = 3000
+DOCUMENTS = 2000
 
 
 def status(world: World) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def test_a_signal_ends_the_run_also_while_it_waits_for_typesense(slow: OpenAISta
         alone = World(sandbox.url, sandbox.api_key, tmp_path / "work" / "home")
         process = begun(alone, slow, "--patience", "600")
         sandbox.kill()
-        time.sleep(1.5)
+        time.sleep(3 * slow.latency)  # The page in hand is embedded, and cannot be written.
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=20)
         assert process.returncode == 130, err
@@ -92,11 +92,11 @@ def test_a_paused_run_does_nothing_until_it_is_told_to_go_on(world: World, slow:
         pause.touch()
     else:
         process.send_signal(signal.SIGUSR1)
-    time.sleep(1.5)  # what was under way comes to its end
+    wait_until(lambda: status(world)["paused"] is True, "the pause")
+    time.sleep(2 * slow.latency)  # What was under way comes to its end.
     before = slow.requests
-    time.sleep(1.0)
+    time.sleep(2 * slow.latency)
     assert slow.requests == before
-    assert status(world)["paused"] is True
     assert process.poll() is None
     slow.latency = 0.0
     if way == "file":

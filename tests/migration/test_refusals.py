@@ -8,7 +8,9 @@ from tests.providers import Fault, OpenAIStandIn
 from tests.world import World, made_up, openai
 
 BAD_SETTINGS = [
-    ({"EMBEDDING_FAMILY": "cohere"}, "EMBEDDING_FAMILY"),
+    ({"EMBEDDING_FAMILY": "gemini"}, "EMBEDDING_FAMILY"),
+    ({"EMBEDDING_FAMILY": "cohere", "EMBEDDING_MODEL": "embed-v4.0"}, "COHERE_API_KEY"),
+    ({"EMBEDDING_FAMILY": "custom:no.such.module:Class"}, "EMBEDDING_FAMILY: there is no module 'no.such.module'"),
     ({"EMBEDDING_FAMILY": ""}, "EMBEDDING_FAMILY"),
     ({"EMBEDDING_MODEL": ""}, "EMBEDDING_MODEL"),
     ({"OPENAI_API_KEY": ""}, "OPENAI_API_KEY"),
@@ -187,3 +189,13 @@ def test_a_key_for_documents_and_collections_is_enough_in_place(world: World, pr
     key = a_key(world, ["documents:*", "collections:*"], [".*"])
     done = world.run(**openai(provider, 64) | {"TYPESENSE_API_KEY": key})
     assert done.status == 0, done.text
+
+
+def test_a_newer_collection_that_this_kai_has_not_is_named_with_what_to_do(
+    world: World, provider: OpenAIStandIn
+) -> None:
+    world.fill(made_up(questions=3), 64)
+    done = world.run("--collections", "skills", "instructions", "--dry-run", **openai(provider, 64))
+    assert done.status == 2
+    assert "Collection not found: collection 'skills' does not exist on" in done.err
+    assert "only newer versions of KAI have it; leave it out of --collections" in done.err

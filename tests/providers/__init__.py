@@ -9,18 +9,25 @@
 """
 
 from tests.providers.faults import Fault, Faults
-from tests.providers.google import GoogleStandIn
+from tests.providers.google import GoogleStandIn, VertexStandIn
+from tests.providers.hosted import CohereStandIn, MistralStandIn, VoyageStandIn
 from tests.providers.ollama import OllamaStandIn
-from tests.providers.openai import OpenAIStandIn
+from tests.providers.openai import AzureStandIn, OpenAIStandIn, TEIStandIn
 from tests.providers.standin import StandIn
 from tests.providers.vectors import vector_for
 
 __all__ = [
+    "AzureStandIn",
+    "CohereStandIn",
     "Fault",
     "Faults",
     "GoogleStandIn",
+    "MistralStandIn",
     "OllamaStandIn",
     "OpenAIStandIn",
     "StandIn",
+    "TEIStandIn",
+    "VertexStandIn",
+    "VoyageStandIn",
     "vector_for",
 ]

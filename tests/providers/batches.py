@@ -73,9 +73,9 @@ class OpenAIBatchStandIn(OpenAIStandIn):
 
     def _upload(self, request: Request) -> Reply:
         head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
-        parts = {
-            part.get_param("name", header="content-disposition"): part
-            for part in BytesParser(policy=HTTP).parsebytes(head + request.body).iter_parts()  # type: ignore[attr-defined]
+        message = BytesParser(policy=HTTP).parsebytes(head + request.body)
+        parts: dict[Any, Any] = {
+            part.get_param("name", header="content-disposition"): part for part in message.iter_parts()
         }
         assert parts["purpose"].get_payload(decode=True) == b"batch"
         id_ = f"file-{len(self.files) + len(self.jobs)}-{time.monotonic_ns()}"
@@ -111,7 +111,8 @@ class OpenAIBatchStandIn(OpenAIStandIn):
         return _json(job)
 
     def _embed(self, id_: str, lines: list[dict[str, Any]], fate: str) -> None:
-        good, bad = [], []
+        good: list[dict[str, Any]] = []
+        bad: list[dict[str, Any]] = []
         for number, line in enumerate(lines):
             if fate == "expired" and number % 2:
                 error = {"code": "batch_expired", "message": "This request was not executed before the batch expired."}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -43,10 +44,10 @@ class HTTPServer:
         self._thread = threading.Thread(target=self._loop.run_forever, name="stand-in", daemon=True)
         self.port = 0
 
-    def start(self, port: int = 0) -> None:
-        """Listen on `port`, or on a free one."""
+    def start(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
+        """Listen on `port`, or on a free one; with `tls`, speak that."""
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._listen(port), self._loop).result(timeout=10)
+        asyncio.run_coroutine_threadsafe(self._listen(port, tls), self._loop).result(timeout=10)
 
     def stop(self) -> None:
         """Close the port and every connection; a second time does nothing."""
@@ -57,8 +58,8 @@ class HTTPServer:
         self._thread.join(timeout=10)
         self._loop.close()
 
-    async def _listen(self, port: int) -> None:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", port)
+    async def _listen(self, port: int, tls: ssl.SSLContext | None) -> None:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", port, ssl=tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:

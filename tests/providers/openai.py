@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -13,6 +14,8 @@ import orjson
 from tests.providers.http import Request
 from tests.providers.standin import Asked, ErrorAnswer, FloatArray, StandIn
 from tests.providers.vectors import vector_for
+
+_AZURE_PATH = re.compile(r"/openai/deployments/([^/]+)/embeddings\?api-version=2024-10-21")
 
 
 class OpenAIStandIn(StandIn):
@@ -59,7 +62,7 @@ class OpenAIStandIn(StandIn):
             shown = f"{given[:8]}{'*' * 8}{given[-4:]}"
             message = f"Incorrect API key provided: {shown}. You can find your API key in your settings."
             raise ErrorAnswer(401, message, code="invalid_api_key")
-        texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        texts = _texts(body)
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise ErrorAnswer(400, "'$.input' is invalid: this server takes strings, not token ids.", param="input")
         numbers = self.ignores_base64 or body.get("encoding_format", "float") != "base64"
@@ -109,6 +112,60 @@ class OpenAIStandIn(StandIn):
                 }
             }
         )
+
+
+class AzureStandIn(OpenAIStandIn):
+    """Azure OpenAI: a deployment has the model, its name stands in the path, and the key in a header of its own.
+
+    Attributes:
+        deployments: the model of each, by its name.
+    """
+
+    family = "azure"
+    default_models: ClassVar = {"text-embedding-3-small": 1536}
+    more: ClassVar = {"AZURE_OPENAI_DEPLOYMENT": "ours"}
+    deployments: ClassVar = {"ours": "text-embedding-3-small"}
+
+    @property
+    def api_base(self) -> str:
+        return self.root
+
+    def is_embedding_request(self, request: Request) -> bool:
+        return request.method == "POST" and _AZURE_PATH.fullmatch(request.path) is not None
+
+    def read(self, request: Request, body: dict[str, Any]) -> Asked:
+        if request.headers.get("api-key") != self.key:
+            raise ErrorAnswer(401, "Access denied due to invalid subscription key or wrong API endpoint.", code="401")
+        path = _AZURE_PATH.fullmatch(request.path)
+        assert path is not None
+        if path[1] not in self.deployments:
+            message = "The API deployment for this resource does not exist."
+            raise ErrorAnswer(404, message, code="DeploymentNotFound")
+        numbers = body.get("encoding_format", "float") != "base64"
+        return Asked(self.deployments[path[1]], _texts(body), body.get("dimensions"), None, numbers)
+
+
+class TEIStandIn(OpenAIStandIn):
+    """Hugging Face text-embeddings-inference: one model, 32 texts a request, numbers only, a key only if it has one."""
+
+    family = "tei"
+    default_models: ClassVar = {"BAAI/bge-m3": 1024}
+    dimensions = 1024
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"max_texts": 32, "key": "", "ignores_base64": True, **options})
+
+    def read(self, request: Request, body: dict[str, Any]) -> Asked:
+        if self.key and request.headers.get("authorization") != f"Bearer {self.key}":
+            raise ErrorAnswer(401, "unauthorized")
+        return Asked(self.model, _texts(body), body.get("dimensions"))
+
+    def write_error(self, error: ErrorAnswer) -> bytes:
+        return orjson.dumps({"error": error.message, "error_type": "Validation"})
+
+
+def _texts(body: dict[str, Any]) -> list[str]:
+    return [body["input"]] if isinstance(body["input"], str) else body["input"]
 
 
 def _base64(vector: FloatArray) -> str:

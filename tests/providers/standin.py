@@ -8,13 +8,14 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from kai.families import family_of
 from kai.settings import EmbeddingSettings, Settings, TypesenseSettings
 from tests.providers.faults import Fault, Faults, RandomFaults, spoil
 from tests.providers.http import HTTPServer, Reply, Request
@@ -92,6 +93,10 @@ class StandIn(ABC):
 
     family: ClassVar[str]
     default_models: ClassVar[Mapping[str, int]]
+    dimensions: ClassVar[int] = 768
+    """What it is asked for where a test does not say it."""
+    more: ClassVar[Mapping[str, str]] = {}
+    """Further variables of the family."""
 
     def __init__(
         self,
@@ -159,38 +164,47 @@ class StandIn(ABC):
         return next(iter(self.models))
 
     def vector_for(
-        self, text: str, *, model: str | None = None, dimensions: int = 768, task_type: str | None = None
+        self, text: str, *, model: str | None = None, dimensions: int | None = None, task_type: str | None = None
     ) -> FloatArray:
         """The vector, shape (dimensions,), that it gives for a text."""
+        default = next(iter(family_of(self.family).task_types), None)
         return vector_for(
-            text, model=model or self.model, dimensions=dimensions, task_type=self.space_task_type(task_type)
+            text,
+            model=model or self.model,
+            dimensions=dimensions or self.dimensions,
+            task_type=task_type or default,
         )
 
-    def space_task_type(self, task_type: str | None) -> str | None:
-        """The task type that its vectors depend on; `None` where the family has none."""
-        return None
+    def access(self, key: str | None = None) -> dict[str, str]:
+        """The variables of the family that lead to it."""
+        row = family_of(self.family)
+        assert row.base is not None
+        found = {row.base.name: self.api_base, **self.more}
+        return found | ({row.key.name: self.key if key is None else key} if row.key and row.key.kind == "key" else {})
 
-    def environment(self, *, model: str | None = None, dimensions: int = 768) -> dict[str, str]:
+    def environment(self, *, model: str | None = None, dimensions: int | None = None) -> dict[str, str]:
         """The variables that make the product use it."""
-        name = self.family.upper()
         return {
             "EMBEDDING_FAMILY": self.family,
             "EMBEDDING_MODEL": model or self.model,
-            "EMBEDDING_DIMENSIONS": str(dimensions),
-            f"{name}_API_KEY": self.key,
-            f"{name}_API_BASE": self.api_base,
+            "EMBEDDING_DIMENSIONS": str(dimensions or self.dimensions),
+            **self.access(),
         }
 
-    def settings(self, *, model: str | None = None, dimensions: int = 768, key: str | None = None) -> Settings:
+    def settings(
+        self,
+        *,
+        model: str | None = None,
+        dimensions: int | None = None,
+        key: str | None = None,
+        task_type: str | None = None,
+    ) -> Settings:
         """Settings that make the product use it."""
+        default = next(iter(family_of(self.family).task_types), None)
         embedding = EmbeddingSettings(
-            self.family, model or self.model, dimensions, self.space_task_type("RETRIEVAL_QUERY")
+            self.family, model or self.model, dimensions or self.dimensions, task_type or default
         )
-        settings = Settings(embedding, TypesenseSettings(api_key="typesense-key"))
-        changes: dict[str, Any] = {f"{self.family}_api_base": self.api_base}
-        if hasattr(settings, f"{self.family}_api_key"):
-            changes[f"{self.family}_api_key"] = self.key if key is None else key
-        return replace(settings, **changes)
+        return Settings(embedding, TypesenseSettings(api_key="typesense-key"), provider=self.access(key))
 
     @staticmethod
     def tokens_of(text: str) -> int:

@@ -18,3 +18,16 @@ def vector_for(text: str, *, model: str, dimensions: int, task_type: str | None 
     vector: npt.NDArray[np.float32] = (numbers / np.linalg.norm(numbers)).astype(np.float32)
     vector.setflags(write=False)
     return vector
+
+
+@lru_cache(maxsize=200_000)
+def nested_vector_for(text: str, *, model: str, dimensions: int, longest: int) -> npt.NDArray[np.float32]:
+    """The same of a model whose first numbers, brought to unit length, are its vector of fewer dimensions. Read-only.
+
+    From numbers in double precision, as a provider has more digits of them than it sends.
+    """
+    digest = hashlib.sha256(f"{model}\0{text}".encode("utf-8", "surrogatepass")).digest()
+    numbers = np.random.default_rng(int.from_bytes(digest[:8], "big")).standard_normal(longest)[:dimensions]
+    vector: npt.NDArray[np.float32] = (numbers / np.linalg.norm(numbers)).astype(np.float32)
+    vector.setflags(write=False)
+    return vector

@@ -56,11 +56,11 @@ class Way:
 
 
 WAYS = {
-    "recreate": Way("auto", TARGET, optional=True, every=9),
-    "alter": Way("alter", TARGET, optional=True, every=5),
-    "alter, required": Way("alter", TARGET, optional=False, every=5),
-    "rebuild": Way("rebuild", OLD_DIMENSIONS, optional=True, every=5),
-    "rebuild, required": Way("rebuild", OLD_DIMENSIONS, optional=False, every=5),
+    "recreate": Way("auto", TARGET, optional=True, every=13),
+    "alter": Way("alter", TARGET, optional=True, every=7),
+    "alter, required": Way("alter", TARGET, optional=False, every=7),
+    "rebuild": Way("rebuild", OLD_DIMENSIONS, optional=True, every=7),
+    "rebuild, required": Way("rebuild", OLD_DIMENSIONS, optional=False, every=7),
 }
 
 

@@ -10,7 +10,8 @@ from typing import cast
 import numpy as np
 import pytest
 
-from kai.models import RequestLimits
+from kai.families import RequestLimits
+from kai.models import EmbeddingSettings
 from kai.vectors import Vector
 from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder, text_hash
@@ -96,3 +97,20 @@ def test_a_comparison_with_what_the_provider_gives_now_asks_it_whatever_was_boug
     shared.embed(["x", "yy", "zzz"], cache="bypass")
     assert seller.sold == ["x", "yy", "x", "yy", "zzz"]
     assert not cache.get_many("space", [text_hash("zzz")])  # Whether it is worth keeping is not known yet.
+
+
+@pytest.mark.parametrize("takes_cut", [True, False])
+def test_what_was_cut_is_taken_for_bought_unless_everything_is_to_be_embedded(
+    seller: Seller, cache: VectorCache, takes_cut: bool
+) -> None:
+    cache.name("space", EmbeddingSettings("openai", "m", 4))
+    limits = RequestLimits(texts=100, tokens=100_000)
+    provider = cast(Provider, seller)
+    shared = Embedder(provider, limits=limits, space="space", cache=cache, meter=Meter(), takes_cut=takes_cut)
+    shared.embed(["bought"])
+    shared.keep_cut({text_hash(text): np.full(4, 9, np.float32) for text in ("cut", "bought")}, 8)
+    found = shared.embed(["cut", "bought"])
+    assert seller.sold == (["bought"] if takes_cut else ["bought", "cut"])
+    assert found["bought"].tolist() == [6.0] * 4  # type: ignore[union-attr]
+    assert found["cut"].tolist() == [9.0 if takes_cut else 3.0] * 4  # type: ignore[union-attr]
+    assert shared.cut_from([text_hash("cut"), text_hash("bought")]) == ({text_hash("cut"): 8} if takes_cut else {})

@@ -65,7 +65,7 @@ def test_a_run_that_is_not_under_way_does_not_hold(tmp_path: Path, held_open: Ex
     elif dead == "it wrote nothing for long":
         os.utime(file, (1, 1))
     else:
-        status.end("stopped", done=0, failed=0, seconds=0.0)
+        status.end("stopped", done=0, failed=0, seconds=0.0, exit_status=3)
     assert read_status(tmp_path, "a-run") is None
     with pytest.raises(Refused, match="its process is gone; run the migration again without --hold"):
         release(settings=settings(tmp_path))

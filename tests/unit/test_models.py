@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kai.families import FAMILIES
 from kai.models import (
     CATALOGUE,
-    FAMILIES,
     estimate_cost,
     estimate_tokens,
     find_model,

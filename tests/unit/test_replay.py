@@ -38,6 +38,7 @@ OTHERWISE: dict[str, Any] = {
     "until": 0.07,
     "max_cost": 0.05,
     "force": True,
+    "from_old": False,
     "backup": False,
     "allow_partial": True,
     "allow_lag": True,
@@ -66,7 +67,8 @@ def test_what_was_given_is_given_again(names: list[str]) -> None:
     words = arguments_of("run", given(options))
     assert words[0] == "run"
     found = parsed("run", words[1:])
-    assert MigrationOptions(**{name: value for name, value in found.items() if name != "version"}) == options
+    of_no_run = ("version", "log_format")
+    assert MigrationOptions(**{name: value for name, value in found.items() if name not in of_no_run}) == options
 
 
 def test_a_run_that_held_until_it_was_released_holds_so_again() -> None:
@@ -74,6 +76,10 @@ def test_a_run_that_held_until_it_was_released_holds_so_again() -> None:
     recorded = orjson.loads(orjson.dumps(given(options)))
     found = parsed("run", arguments_of("run", recorded)[1:])
     assert (found["hold"], found["rehearse"]) == (math.inf, True)
+
+
+def test_cutting_that_was_insisted_on_is_insisted_on_again() -> None:
+    assert arguments_of("run", given(MigrationOptions(from_old=True))) == ["run", "--from-old"]
 
 
 def test_the_alias_is_not_given_again_for_it_belongs_to_the_run() -> None:
@@ -94,8 +100,10 @@ def test_the_settings_of_a_run_have_neither_key_nor_login() -> None:
     settings = Settings(
         EmbeddingSettings("openai", "text-embedding-3-small", 64),
         TYPESENSE,
-        openai_api_key="sk-secret",
-        openai_api_base="https://me:pass-secret@proxy/v1?key=query-secret",
+        provider={
+            "OPENAI_API_KEY": "sk-secret",
+            "OPENAI_API_BASE": "https://me:pass-secret@proxy/v1?key=query-secret",
+        },
     )
     call = call_of_migration(MigrationOptions(strategy="auto"), settings)
     assert "secret" not in repr(call)
@@ -127,6 +135,15 @@ def test_also_the_providers_own_address_is_recorded_for_another_may_be_set_by_th
     environment = call_of_migration(MigrationOptions(), settings).environment or {}
     assert environment.get(name) == base
     assert environment["EMBEDDING_TASK_TYPE"] == "CLUSTERING"
+
+
+def test_the_file_of_an_authority_is_recorded_by_its_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(EmbeddingSettings("local", "m", 64), replace(TYPESENSE, ca_file=Path("ours.pem")))
+    environment = call_of_migration(MigrationOptions(), settings).environment or {}
+    assert environment["TYPESENSE_CA_FILE"] == str(tmp_path / "ours.pem")
 
 
 def test_a_cluster_is_recorded_by_its_nodes() -> None:

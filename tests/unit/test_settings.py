@@ -34,11 +34,7 @@ def test_what_is_not_written_has_the_documented_default() -> None:
     assert load_settings(environ=GOOD) == Settings(
         embedding=EmbeddingSettings("google", "gemini-embedding-001", 768, "RETRIEVAL_QUERY"),
         typesense=TypesenseSettings("localhost", 8108, "http", "typesense-key", 60.0),
-        openai_api_key="",
-        openai_api_base=None,
-        google_api_key="AIzaSy-google-key",
-        google_api_base=None,
-        ollama_api_base="http://localhost:11434",
+        provider={"GOOGLE_API_KEY": "AIzaSy-google-key"},
         home=Path(".kai-migration"),
         ledger_url=None,
     )
@@ -74,7 +70,7 @@ def test_the_file_is_read_and_the_environment_wins(empty_folder: Path) -> None:
     environ = {"GOOGLE_API_KEY": "from-the-environment", "HOST_OF_ALL": "search.example.org"}
     settings = load_settings(environ=environ)
     assert settings.embedding.dimensions == 3072
-    assert settings.google_api_key == "from-the-environment"
+    assert settings.key == "from-the-environment"
     assert settings.typesense.host == "search.example.org"
 
 
@@ -87,7 +83,7 @@ def test_a_file_of_ones_own_is_read_instead_of_the_one_in_the_folder(empty_folde
 def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in GOOD.items():
         monkeypatch.setenv(name, value)
-    assert load_settings().google_api_key == GOOD["GOOGLE_API_KEY"]
+    assert load_settings().key == GOOD["GOOGLE_API_KEY"]
 
 
 def test_the_example_file_is_a_good_file_but_for_the_key() -> None:

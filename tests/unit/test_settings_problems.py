@@ -36,6 +36,7 @@ VARIABLES = [
     "TYPESENSE_NODES",
     "MIGRATION_HOME",
     "MIGRATION_LEDGER_URL",
+    "MIGRATION_CACHE_URL",
 ]
 
 
@@ -74,7 +75,7 @@ def test_every_problem_is_named_at_once() -> None:
 def test_nothing_at_all_names_what_is_required() -> None:
     found = problems({})
     assert set(found) == {"EMBEDDING_FAMILY", "EMBEDDING_MODEL", "EMBEDDING_DIMENSIONS", "TYPESENSE_API_KEY"}
-    assert "openai, google, ollama or local" in found["EMBEDDING_FAMILY"]
+    assert "openai, google, ollama, local, azure" in found["EMBEDDING_FAMILY"]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_the_remedy_for_a_missing_model_is_the_families_usual_one(family: str, m
 
 @pytest.mark.parametrize("family", ["OpenIA", "gemini", "", "openai,google"])
 def test_an_unknown_family_lists_the_known_ones(family: str) -> None:
-    assert "openai, google, ollama or local" in problems(GOOD | {"EMBEDDING_FAMILY": family})["EMBEDDING_FAMILY"]
+    assert "openai, google, ollama, local, azure" in problems(GOOD | {"EMBEDDING_FAMILY": family})["EMBEDDING_FAMILY"]
 
 
 @pytest.mark.parametrize(("family", "variable"), [("openai", "OPENAI_API_KEY"), ("google", "GOOGLE_API_KEY")])
@@ -165,6 +166,8 @@ def test_a_length_that_the_model_cannot_give_names_what_it_can(
         ("OLLAMA_API_BASE", "http://host:port", "http://localhost:11434"),
         ("EMBEDDING_TASK_TYPE", "SEARCH", "RETRIEVAL_QUERY"),
         ("MIGRATION_LEDGER_URL", "ledger.db", "SQLAlchemy URL"),
+        ("MIGRATION_CACHE_URL", "mysql://user:password@host/database", "is not a URL of PostgreSQL"),
+        ("MIGRATION_CACHE_URL", "sqlite:////tmp/vectors.sqlite", "leave it out"),
         ("MIGRATION_HOME", "~nobody-has-this-name/x", "folder"),
     ],
 )

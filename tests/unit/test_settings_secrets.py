@@ -19,6 +19,7 @@ SECRETS = {
     "GOOGLE_API_KEY": "AIza-google-0123456789",
     "TYPESENSE_API_KEY": "typesense-0123456789",
     "MIGRATION_LEDGER_URL": "postgresql+psycopg://kai:p%40ss-w%2Frd-0123@db.example.org/ledger",
+    "MIGRATION_CACHE_URL": "postgresql://kai:cache-0123456789@db.example.org/vectors",
     "OLLAMA_API_BASE": "http://kai:ollama-0123456789@ollama.example.org",
 }
 
@@ -36,6 +37,7 @@ def test_all_keys_and_passwords_are_known_as_secrets() -> None:
         "typesense-0123456789",
         "p%40ss-w%2Frd-0123",
         "p@ss-w/rd-0123",
+        "cache-0123456789",
         "ollama-0123456789",
     }
 
@@ -92,7 +94,7 @@ def test_a_password_in_a_url_is_found_without_being_known(text: str, redacted: s
 
 
 def test_redacting_with_an_empty_secret_changes_nothing() -> None:
-    assert redact("text", ["", *replace(load_settings(environ=GOOD), google_api_key="").secrets]) == "text"
+    assert redact("text", ["", *replace(load_settings(environ=GOOD), provider={}).secrets]) == "text"
 
 
 _FORMS = (

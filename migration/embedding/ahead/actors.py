@@ -18,7 +18,7 @@ from typing import Final, Protocol, cast
 import numpy as np
 
 from kai.embeddings import ArrayEmbeddings, make_embeddings
-from kai.models import EmbeddingSettings, estimate_tokens, request_limits
+from kai.models import EmbeddingSettings, estimate_tokens
 from kai.settings import Settings, TypesenseSettings
 from kai.vectors import Vector, WrongVectors, check_vectors, same_vector
 from migration.embedding.ahead.via import Texts, Told
@@ -100,8 +100,7 @@ class Worker:
         )
         if not same_vector(provider.probe(), expected):
             raise WrongVectors("the model of this name gives other vectors there than here; install the same one")
-        limits = request_limits(embedding.family)
-        self._embedder = Embedder(provider, limits=limits, space="", cache=None, meter=Meter())
+        self._embedder = Embedder(provider, limits=settings.request_limits, space="", cache=None, meter=Meter())
 
     def ready(self) -> bool:
         """Whether the model is loaded."""

@@ -23,30 +23,24 @@ from __future__ import annotations
 import math
 import re
 import secrets
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
-
-import numpy as np
-import tenacity
+from typing import Any, Final, TypeVar
 
 from kai.models import estimate_tokens
-from kai.provider_errors import MESSAGE_LENGTH, provider_fault
-from kai.settings import redact
-from kai.vectors import Vector, WrongVectors, check_vectors
+from kai.provider_errors import provider_fault
+from migration.embedding.ahead.answers import keep_answers
 from migration.embedding.ahead.files import BatchFile, batch_files, digests_of
-from migration.embedding.ahead.service import Answer, BatchLimits, BatchService, NoVector, Seen
+from migration.embedding.ahead.patience import Patience, Waiting
+from migration.embedding.ahead.service import BatchLimits, BatchService, Seen
+from migration.embedding.ahead.target import BatchLedger, Target
 from migration.embedding.ahead.via import StillWaiting, Texts, Told
-from migration.embedding.cache import CacheError, VectorCache
+from migration.embedding.cache import VectorCache
 from migration.embedding.provider import ProviderStopped
-from migration.embedding.throttle import Stopped
-from migration.ledger import BatchRecord, LedgerError
+from migration.ledger import BatchRecord
 
 T = TypeVar("T")
 
@@ -57,67 +51,9 @@ LIST_LAG: Final = 120.0
 given up after 60."""
 _LOOKS_EVERY: Final = 10.0
 _FIRST_LOOK, _LONGEST_BETWEEN_LOOKS, _SLOWER = 5.0, 300.0, 1.5
-_ATTEMPTS: Final = 12
-"""Of a request that fails in passing: with the waits between them, about eight minutes."""
 _SHOWN_LIMIT: Final = re.compile(r"limit:?\s*([\d,]+)", re.IGNORECASE)
 _AS_ASKED: Final = "cancelled by kai-migrate embed --cancel"
 _MOMENT: Final = "%Y%m%d-%H%M%S"
-_PAGE: Final = 250
-_OURS: Final = (Stopped, ProviderStopped, CacheError, LedgerError)
-"""What is not the provider's fault, though it may come up while it answers."""
-
-
-class BatchLedger(Protocol):
-    """What is kept of batches; `migration.ledger.Ledger` does."""
-
-    def intend_batch(self, batch: BatchRecord) -> BatchRecord: ...
-    def update_batch(self, name: str, *, failures: Mapping[str, str] | None = None, **changes: Any) -> None: ...
-    def batches(self, fingerprint: str | None = None, *, only_open: bool = False) -> list[BatchRecord]: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """What is to be embedded with, and where that is kept.
-
-    Attributes:
-        model: for people, as family/model/dimensions.
-        fingerprint: the cache's first key.
-        dimensions: length of every vector.
-        server: base URL of the provider, without login.
-        folder: of the batches' files.
-        secrets: what must not show in any reason.
-    """
-
-    model: str
-    fingerprint: str
-    dimensions: int
-    server: str | None
-    folder: Path
-    secrets: tuple[str, ...] = ()
-
-    @property
-    def prefix(self) -> str:
-        """How the names of its batches begin."""
-        return f"kai-embed-{self.fingerprint}-"
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """How long to wait, and by which clock.
-
-    Attributes:
-        most: seconds to wait for answers; 0 to leave once everything is sent.
-        clock: seconds that only go up.
-        now: the time of day.
-        rest: waits so many seconds, unless `stopped` is set meanwhile.
-        stopped: set when the process is to end.
-    """
-
-    most: float = math.inf
-    clock: Callable[[], float] = time.monotonic
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    rest: Callable[[float], object] | None = None
-    stopped: threading.Event = field(default_factory=threading.Event)
 
 
 class Batches:
@@ -145,8 +81,8 @@ class Batches:
         announce: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._service, self._target, self._ledger, self._cache = service, target, ledger, cache
-        self._waiting = waiting or Waiting()
-        self._deadline = self._waiting.clock() + self._waiting.most
+        self._patience = Patience(waiting or Waiting(), target.secrets)
+        self._ask = self._patience.ask
         self._interval = _FIRST_LOOK
         self._bound = most_waiting
         self._announce = announce
@@ -194,7 +130,7 @@ class Batches:
             self._end(row, state="cancelled", reason=_AS_ASKED)
         for row in self._under_way.values():
             self._ledger.update_batch(row.name, reason=_AS_ASKED)
-            self._service_call(lambda row=row: self._service.cancel(row.batch_id or ""))  # type: ignore[misc]
+            self._ask(lambda row=row: self._service.cancel(row.batch_id or ""))  # type: ignore[misc]
         return len(unsent) + len(self._under_way)
 
     def _sweep(self, pages: Iterable[Texts]) -> bool:
@@ -219,7 +155,7 @@ class Batches:
         if self._file is not None and not self._file.takes(line, tokens):
             self._send()
         if self._file is None:
-            self._check_stopped()
+            self._patience.check_stopped()
             self._file = BatchFile(self._target.folder, self._new_name(), self._limits())
         self._file.add(digest, line, tokens)
         self._flying.add(digest)
@@ -230,7 +166,7 @@ class Batches:
         return replace(limits, tokens=min(bounds, default=None))
 
     def _new_name(self) -> str:
-        return f"{self._target.prefix}{self._waiting.now():{_MOMENT}}-{secrets.token_hex(4)}"
+        return f"{self._target.prefix}{self._patience.now():{_MOMENT}}-{secrets.token_hex(4)}"
 
     def _begun(self, name: str) -> datetime:
         """When a batch was named; what the ledger has may be younger, where a power cut took the first note."""
@@ -293,13 +229,16 @@ class Batches:
 
     def _search(self, row: BatchRecord) -> str | None:
         """The batch of this name in the provider's list; looked for until it would be there."""
-        now, begun = self._waiting.now, self._begun(row.name)
+        now, begun, is_told = self._patience.now, self._begun(row.name), False
         while True:
-            found = self._service_call(lambda: self._service.find(row.name, begun))
+            found = self._ask(lambda: self._service.find(row.name, begun))
             age = (now() - (row.updated_at or begun)).total_seconds()
             if found is not None or row.state == "intended" or age >= LIST_LAG:
                 return found
-            self._rest(min(_LOOKS_EVERY, LIST_LAG - age))
+            if not is_told:
+                self._announce(f"Looking for batch {row.name} at the provider, for {LIST_LAG - age:.0f} s")
+                is_told = True
+            self._patience.rest(min(_LOOKS_EVERY, LIST_LAG - age))
 
     # -- from a file to a batch ------------------------------------------------------------------------
 
@@ -308,7 +247,7 @@ class Batches:
         while not self._has_room(row):
             self._wait(is_bounded=self._is_checked())
         if row.input_file_id is None:
-            file_id = self._service_call(lambda: self._service.upload(self._path(row), row.name))
+            file_id = self._ask(lambda: self._service.upload(self._path(row), row.name))
             row = replace(row, state="uploaded", input_file_id=file_id)
         # Noted anew even if it is uploaded: whoever comes after a crash counts the list's lag from here.
         self._ledger.update_batch(row.name, state="uploaded", input_file_id=row.input_file_id)
@@ -319,7 +258,7 @@ class Batches:
     def _submit(self, row: BatchRecord) -> str:
         """Submit it, once: where the answer is lost, the list says whether it arrived."""
         while True:
-            self._check_stopped()
+            self._patience.check_stopped()
             try:
                 return self._service.submit(row.input_file_id or "", row.name)
             except Exception as error:
@@ -333,7 +272,7 @@ class Batches:
                         self._end(row, state="failed", reason=fault.message)
                     raise ProviderStopped(f"batch {row.name} is not taken: {fault.message}") from error
                 else:
-                    sent = replace(row, updated_at=self._waiting.now())
+                    sent = replace(row, updated_at=self._patience.now())
                     if (found := self._search(sent)) is not None:
                         return found
             self._ledger.update_batch(row.name, state="uploaded")
@@ -371,20 +310,20 @@ class Batches:
         if self._look():
             self._interval = _FIRST_LOOK
             return
-        left = self._deadline - self._waiting.clock() if is_bounded else math.inf
+        left = self._patience.left if is_bounded else math.inf
         if left <= 0:
             waiting = len(self._under_way)
             raise StillWaiting(f"{waiting} batches are under way; run again to go on, or give --collect")
-        self._rest(min(self._interval, left))
+        self._patience.rest(min(self._interval, left))
         self._interval = min(self._interval * _SLOWER, _LONGEST_BETWEEN_LOOKS)
 
     def _look(self) -> bool:
         """Look at every batch once, and do what is to be done; whether anything has changed."""
         changed = False
         for row in list(self._under_way.values()):
-            self._check_stopped()
-            seen = self._service_call(lambda row=row: self._service.look(row.batch_id or ""))  # type: ignore[misc]
-            seen = replace(seen, reason=self._told_by_the_provider(seen.reason))
+            self._patience.check_stopped()
+            seen = self._ask(lambda row=row: self._service.look(row.batch_id or ""))  # type: ignore[misc]
+            seen = replace(seen, reason=self._patience.in_words(seen.reason))
             before = self._stages.get(row.name)
             self._stages[row.name] = seen
             if before is None or before.words != seen.words:
@@ -410,8 +349,12 @@ class Batches:
     def _keep_answers(self, row: BatchRecord, seen: Seen) -> None:
         """Everything that came of a batch: vectors into the cache, then a note of it, then its files go."""
         held = self._digests(row)
-        kept, failures = self._service_call(lambda: self._take_answers(row.batch_id or ""))
-        reasons = {digest: self._told_by_the_provider(why.reason) for digest, why in failures.items()}
+        kept, failures = self._ask(
+            lambda: keep_answers(
+                self._service.answers(row.batch_id or ""), self._target, self._cache, self._patience.check_stopped
+            )
+        )
+        reasons = {digest: self._patience.in_words(why.reason) for digest, why in failures.items()}
         refused = {digest: reasons[digest] for digest, why in failures.items() if not why.may_pass}
         unanswered = held - kept - failures.keys()
         passing = {digest: reasons[digest] for digest, why in failures.items() if why.may_pass}
@@ -426,19 +369,6 @@ class Batches:
         self._try_again(passing)
         if seen.is_cancelled and stood.reason != _AS_ASKED:
             raise ProviderStopped(f"batch {row.name} was cancelled at the provider; run again to send the rest of it")
-
-    def _take_answers(self, batch_id: str) -> tuple[set[bytes], dict[bytes, NoVector]]:
-        """The hashes of the texts whose vectors are in the cache now, and what came of the others."""
-        kept: set[bytes] = set()
-        failures: dict[bytes, NoVector] = {}
-        answers = self._service.answers(batch_id)
-        while page := list(islice(answers, _PAGE)):
-            good, bad = sound(page, self._target.dimensions)
-            self._cache.put_many(self._target.fingerprint, good.items())
-            kept.update(good)
-            failures.update(bad)
-            self._check_stopped()
-        return kept, {digest: why for digest, why in failures.items() if digest not in kept}
 
     def _give_up(self, failures: Mapping[bytes, str]) -> None:
         if failures:
@@ -501,67 +431,3 @@ class Batches:
     def _digests(self, row: BatchRecord) -> set[bytes]:
         path = self._path(row)
         return set(digests_of(path, self._service.key)) if path.exists() else set()
-
-    def _told_by_the_provider(self, words: str) -> str:
-        return redact(" ".join(words.split()), self._target.secrets)[:MESSAGE_LENGTH]
-
-    # -- patience --------------------------------------------------------------------------------------
-
-    def _service_call(self, call: Callable[[], T]) -> T:
-        """Ask the provider for what may be asked twice, as long as it fails in passing."""
-
-        def may_pass(error: BaseException) -> bool:
-            return not isinstance(error, _OURS) and provider_fault(error).kind in ("rate_limited", "transient")
-
-        def wait(state: tenacity.RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
-            asked = provider_fault(error).retry_after if error else None
-            return min(asked or 2.0**state.attempt_number, 60.0)
-
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(may_pass),
-            stop=tenacity.stop_after_attempt(_ATTEMPTS),
-            wait=wait,
-            sleep=self._rest,
-            reraise=True,
-        )
-        try:
-            result: T = retrying(call)
-        except _OURS:
-            raise
-        except Exception as error:
-            fault = provider_fault(error, self._target.secrets)
-            if fault.kind == "bug":
-                raise
-            raise ProviderStopped(fault.message) from error
-        return result
-
-    def _rest(self, seconds: float) -> None:
-        (self._waiting.rest or self._waiting.stopped.wait)(seconds)
-        self._check_stopped()
-
-    def _check_stopped(self) -> None:
-        if self._waiting.stopped.is_set():
-            raise Stopped
-
-
-def sound(answers: Iterable[Answer], dimensions: int) -> tuple[dict[bytes, Vector], dict[bytes, NoVector]]:
-    """The vectors that can be right, by the hashes of their texts, and why there is none for the others.
-
-    Args:
-        answers: at most a page of them.
-        dimensions: length that each should have.
-    """
-    good: dict[bytes, Vector] = {}
-    bad: dict[bytes, NoVector] = {}
-    for digest, found in answers:
-        if isinstance(found, NoVector):
-            bad[digest] = found
-            continue
-        try:
-            check_vectors(np.atleast_2d(found), [""], dimensions)
-        except WrongVectors as error:
-            bad[digest] = NoVector(str(error), may_pass=True)
-        else:
-            good[digest] = found
-    return good, bad

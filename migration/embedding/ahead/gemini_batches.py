@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import orjson
 
-from kai.embeddings import DEFAULT_TIMEOUT_S, TextTooLongError, read_json
+from kai.embeddings import DEFAULT_TIMEOUT_S, TextTooLongError
 from kai.models import EmbeddingSettings, find_model, surely_over_token_limit
 from kai.provider_errors import provider_fault
+from kai.providers.answers import read_json
 from migration.embedding.ahead.files import digest_of
 from migration.embedding.ahead.service import Answer, BatchLimits, NoBatches, NoVector, Seen, Stage
 
@@ -62,8 +63,8 @@ class GeminiBatches:
         from google.genai import Client
         from google.genai.types import HttpOptions
 
-        options = HttpOptions(base_url=settings.google_api_base, timeout=round(DEFAULT_TIMEOUT_S * 1000))
-        client = Client(api_key=settings.google_api_key, vertexai=False, http_options=options)
+        options = HttpOptions(base_url=settings.base, timeout=round(DEFAULT_TIMEOUT_S * 1000))
+        client = Client(api_key=settings.key, vertexai=False, http_options=options)
         return cls(client, settings.embedding, folder)
 
     def check(self) -> None:

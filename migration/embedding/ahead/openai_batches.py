@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from kai.embeddings import DEFAULT_TIMEOUT_S, MalformedAnswerError, openai_vectors, read_json
+from kai.embeddings import DEFAULT_TIMEOUT_S, MalformedAnswerError
 from kai.models import EmbeddingSettings, find_model
 from kai.provider_errors import provider_fault
+from kai.providers.answers import openai_vectors, read_json
 from migration.embedding.ahead.files import digest_of
 from migration.embedding.ahead.service import Answer, BatchLimits, NoBatches, NoVector, Seen, Stage
 
@@ -45,17 +46,17 @@ class OpenAIBatches:
     Args:
         client: the SDK's, which must repeat nothing: a batch that is submitted twice is paid for twice.
         embedding: what is asked for.
-        path: of the embedding call, as the lines of a file name it.
+        deployment: what Azure calls the model; empty for its name.
     """
 
     key = "custom_id"
 
-    def __init__(self, client: OpenAI, embedding: EmbeddingSettings, *, path: str = "/v1/embeddings") -> None:
+    def __init__(self, client: OpenAI, embedding: EmbeddingSettings, *, deployment: str = "") -> None:
         self.limits = BatchLimits()
-        self._client, self._path = client, path
-        known = find_model("openai", embedding.model)
+        self._client, self._path = client, "/v1/embeddings"
+        known = find_model(embedding.family, embedding.model)
         # As the direct call asks: by strings, for base64, naming the dimensions where the model takes them.
-        self._body: dict[str, Any] = {"model": embedding.model, "encoding_format": "base64"}
+        self._body: dict[str, Any] = {"model": deployment or embedding.model, "encoding_format": "base64"}
         if known is None or known.takes_dimensions:
             self._body["dimensions"] = embedding.dimensions
 
@@ -65,12 +66,26 @@ class OpenAIBatches:
         from openai import OpenAI
 
         client = OpenAI(
-            api_key=settings.openai_api_key,
-            base_url=settings.openai_api_base or "https://api.openai.com/v1",
+            api_key=settings.key,
+            base_url=settings.value("OPENAI_API_BASE"),
             timeout=DEFAULT_TIMEOUT_S,
             max_retries=0,
         )
         return cls(client, settings.embedding)
+
+    @classmethod
+    def of_azure(cls, settings: Settings) -> OpenAIBatches:
+        """The same call of Azure OpenAI, whose lines name the deployment, which must be one for batches."""
+        from openai import AzureOpenAI
+
+        client = AzureOpenAI(
+            api_key=settings.key,
+            azure_endpoint=settings.base or "",
+            api_version=settings.value("OPENAI_API_VERSION"),
+            timeout=DEFAULT_TIMEOUT_S,
+            max_retries=0,
+        )
+        return cls(client, settings.embedding, deployment=settings.value("AZURE_OPENAI_DEPLOYMENT"))
 
     def check(self) -> None:
         """See `BatchService`: the list of batches must be one, whoever answers."""

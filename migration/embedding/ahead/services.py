@@ -17,7 +17,13 @@ def make_service(settings: Settings, folder: Path) -> BatchService:
     Raises:
         NoBatches: the family has none.
     """
+    if len(settings.bases) > 1:
+        raise NoBatches("several servers share the work of direct requests only")
     match settings.embedding.family:
+        case "azure":
+            from migration.embedding.ahead.openai_batches import OpenAIBatches
+
+            return OpenAIBatches.of_azure(settings)
         case "openai":
             from migration.embedding.ahead.openai_batches import OpenAIBatches
 

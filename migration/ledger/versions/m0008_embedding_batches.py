@@ -7,7 +7,7 @@ from sqlalchemy.dialects import postgresql
 from migration.ledger.comments import COMMENTS_0008, change_comments
 
 revision = "0008"
-down_revision = "0006"
+down_revision = "0007"
 
 ID = sa.String(36).with_variant(postgresql.UUID(as_uuid=False), "postgresql")
 COUNT = sa.BigInteger().with_variant(sa.Integer, "sqlite")

@@ -327,7 +327,7 @@ class ShadowBuilder:
         # upsert: a page that is sent again after a lost answer, or a changed document, replaces what is there.
         prepared.written = import_documents(context.server, self.shadow, prepared.lines, "upsert")
         seconds = time.monotonic() - begun
-        context.meter.imported(sum(map(len, prepared.lines.values())))
+        context.meter.imported(sum(map(len, prepared.lines.values())), seconds)
         context.control.rest(seconds)
         return prepared
 
