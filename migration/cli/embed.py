@@ -45,11 +45,12 @@ def _wait(context: click.Context, parameter: click.Parameter, value: str | None)
 @OWN_COLLECTIONS
 @click.option(
     "--via",
-    type=click.Choice(["direct", "batch"]),
+    type=click.Choice(["direct", "batch", "ray"]),
     default="direct",
     show_default=True,
     help="direct: at once, as a run would. batch: by the provider's batch interface, at half price, within a day "
-    "(openai, google).",
+    "(openai, google). ray: on a Ray cluster, for models that run in the process itself (local, "
+    "sentence-transformers).",
 )
 @click.option("--dry-run", is_flag=True, help="Count the texts and say what they cost; embed nothing but one probe.")
 @click.option(
@@ -81,6 +82,18 @@ def _wait(context: click.Context, parameter: click.Parameter, value: str | None)
     help="Wait so long for batches, such as 8h, or 0 to leave once they are sent; then exit status 3, and a later "
     "start goes on. [default: until they are done]",
 )
+@click.option(
+    "--ray-address",
+    metavar="ADDRESS",
+    help="With --via ray: auto, ray://HOST:PORT or HOST:PORT. [default: one of this machine alone, for this start]",
+)
+@click.option(
+    "--actors",
+    type=click.IntRange(1),
+    metavar="N",
+    help="With --via ray: workers, each with the model, a CPU, and a GPU where there are any and the family uses "
+    "them. [default: as many as the cluster has]",
+)
 @click.option("--status", "what", flag_value="status", help="Show the batches, and what is under way; ask nobody.")
 @click.option("--collect", "what", flag_value="collect", help="Fetch what is done, without waiting; send nothing.")
 @click.option("--cancel", "what", flag_value="cancel", help="Cancel what is under way; what is done by then is kept.")
@@ -96,6 +109,7 @@ def command(what: str | None, yes: bool, invocation: Invocation, **options: Any)
     Examples:
       kai-migrate embed --max-cost 5
       kai-migrate embed --via batch --yes
+      kai-migrate embed --via ray --ray-address auto
       kai-migrate embed --via batch --yes --wait 0     # then --collect, now and then
     """
     from migration.cli.exits import answer

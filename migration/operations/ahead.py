@@ -42,7 +42,7 @@ from migration.strategies.context import MigrationOptions
 from migration.strategies.plan import CollectionPlan, Plan
 from migration.strategies.planning import make_plan
 
-Way: TypeAlias = Literal["direct", "batch"]
+Way: TypeAlias = Literal["direct", "batch", "ray"]
 
 _PROVIDER_PATIENCE: Final = 2.5
 """How much longer than for Typesense is waited for the provider, as in a run."""
@@ -57,13 +57,15 @@ class EmbedOptions:
     Attributes:
         collections: names; empty for all.
         collections_file: descriptions of the user's own; None for KAI's.
-        via: at once and at full price, or within a day at half.
+        via: at once and at full price; within a day at half; on a Ray cluster, for models that ask nobody.
         dry_run: whether the texts are only counted.
         concurrency, max_rpm, max_tpm: how fast the provider is asked, as for a run.
         max_cost: USD by list price, and estimated tokens, that this start may spend; None for no bound.
         limit: most texts to embed; None for all.
         max_waiting_tokens: most estimated tokens that may wait in batches at once; None for the provider's own bound.
         wait: seconds to wait for batches once they are sent.
+        ray_address: `auto`, `ray://host:port` or `host:port`; None for a cluster of this machine alone, for the run.
+        actors: workers on the cluster; None for as many as it has GPUs, if the family uses any, else CPUs.
         patience: seconds that a request to Typesense is repeated.
         verify_sample: texts whose vectors are known, to embed again first: is the model of this name still the same?
     """
@@ -79,6 +81,8 @@ class EmbedOptions:
     limit: int | None = None
     max_waiting_tokens: int | None = None
     wait: float = float("inf")
+    ray_address: str | None = None
+    actors: int | None = None
     patience: float = 120.0
     verify_sample: int = 10
 

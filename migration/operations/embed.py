@@ -14,7 +14,9 @@ from typing import Any
 from kai.models import estimate_cost
 from kai.settings import Settings, load_settings
 from kai.typesense import TypesenseError
+from migration.embedding.ahead.actors import OnActors
 from migration.embedding.ahead.batch import Batches
+from migration.embedding.ahead.cluster import NoCluster, check_usable, ray_pool
 from migration.embedding.ahead.direct import Direct
 from migration.embedding.ahead.patience import Waiting
 from migration.embedding.ahead.service import BatchService
@@ -28,6 +30,7 @@ from migration.operations.ahead import Counted, EmbedOptions, Way, Work, count, 
 from migration.operations.batches import batch_cost, folder_of, service_of, target_of
 from migration.operations.report import price
 from migration.operations.results import DONE, INTERRUPTED, SOME_FAILED, STOPPED
+from migration.operations.setup import probe
 from migration.runtime.console import SILENT, Console
 from migration.runtime.status import Status
 from migration.strategies.refusals import Refused
@@ -107,6 +110,8 @@ def embed(
         LedgerError, CacheError, TypesenseError: before anything was embedded.
     """
     settings = settings or load_settings()
+    if options.via == "ray":
+        _check_ray(settings)
     with contextlib.ExitStack() as stack:
         work = open_work(stack, options, settings, console)
         service = service_of(settings) if options.via == "batch" else None
@@ -115,6 +120,8 @@ def embed(
             return EmbedResult(
                 work.model_name, options.via, "dry run", counted, counted.documents, without=counted.without
             )
+        if options.via == "ray":
+            return _carry_out(work, _on_ray(stack, work), None)
         if service is None:
             return _carry_out(work, Direct(work.embedder, work.session.control), None)
         counted = count(work, service)
@@ -138,13 +145,48 @@ def _batches(work: Work, service: BatchService) -> Batches:
     )
 
 
+def _check_ray(settings: Settings) -> None:
+    """Refuse what cannot be done on a cluster before anybody is asked anything."""
+    try:
+        check_usable(settings.embedding)
+    except NoCluster as error:
+        raise Refused(str(error)) from error
+
+
+def _on_ray(stack: contextlib.ExitStack, work: Work) -> OnActors:
+    assert work.cache is not None  # noqa: S101 - only a dry run goes without
+    session, embedding, options = work.session, work.session.settings.embedding, work.options
+    try:
+        pool = stack.enter_context(
+            ray_pool(
+                embedding,
+                probe(work.embedder, session.settings),
+                address=options.ray_address,
+                actors=options.actors,
+                stopped=session.control.stopped,
+                announce=session.console.line,
+            )
+        )
+    except NoCluster as error:
+        raise Refused(str(error)) from error
+    return OnActors(
+        pool,
+        work.cache,
+        space=work.space,
+        dimensions=embedding.dimensions,
+        control=session.control,
+        meter=session.meter,
+        announce=session.console.warn,
+    )
+
+
 # -- the work --------------------------------------------------------------------------------------------
 
 
 def _carry_out(work: Work, via: Via, counted: Counted | None) -> EmbedResult:
     session, began = work.session, datetime.now(UTC)
     work.status = Status(folder_of(session.settings.home) / "status.json", lambda: _figures(work))
-    doing = "Embedding" if work.options.via == "direct" else "Sending"
+    doing = "Sending" if work.options.via == "batch" else "Embedding"
     cause, interrupted, failed = "", False, tuple[FailedDocument, ...]()
     with work.status.kept():
         try:
@@ -202,7 +244,7 @@ def _named(work: Work) -> Iterator[FailedDocument]:
 def _spent(work: Work, began: datetime) -> tuple[int, float | None]:
     """Estimated tokens of what was embedded since, and what they cost by list price."""
     model = work.session.settings.embedding.model
-    if work.options.via == "direct" or work.ledger is None:
+    if work.options.via != "batch" or work.ledger is None:
         return work.session.meter.tokens, estimate_cost(model, work.session.meter.tokens)
     rows = work.ledger.batches(work.space)
     ended = [row for row in rows if row.state == "collected" and row.updated_at and row.updated_at >= began]
