@@ -13,11 +13,11 @@ import pytest
 from kai.models import fingerprint
 from kai.settings import EmbeddingSettings, Settings, TypesenseSettings
 from kai.typesense import Typesense
-from migration.diagnosis.findings import Finding
+from migration.diagnosis.findings import Diagnosis, Finding
 from migration.diagnosis.rights import check_rights
 from migration.ledger import Ledger
 from migration.ledger.upgrade import current, downgrade
-from migration.operations.doctor import Diagnosis, doctor
+from migration.operations.doctor import doctor
 from tests.commands.conftest import Invoke
 from tests.providers import OpenAIStandIn
 from tests.unit.nodes import FOLLOWER, LEADER, cluster
