@@ -65,15 +65,16 @@ def _draw_lines(plot: LinePlot) -> str:
 
 def _draw_bars(plot: BarPlot) -> str:
     values = [bar for _, bars in plot.bars for bar in bars if bar is not None]
-    chart = pygal.Bar(**_common(max((bar.most or bar.value for bar in values), default=0.0), plot.unit))
+    ends = [end for bar in values for end in (bar.value, bar.least, bar.most) if end is not None]
+    chart = pygal.Bar(**_common(max(ends, default=0.0), plot.unit, min(ends, default=0.0)))
     chart.x_labels = plot.labels
     for name, bars in plot.bars:
         chart.add(name, [None if bar is None else _value(bar) for bar in bars])
     return _rendered(chart, plot.title)
 
 
-def _common(most: float, unit: str) -> dict[str, Any]:
-    behind, ticks = f" {unit}" if unit else "", _ticks(most)
+def _common(most: float, unit: str, least: float = 0.0) -> dict[str, Any]:
+    behind, ticks = f" {unit}" if unit else "", _ticks(most, least)
     return {
         **_SIZE,
         "style": _STYLE,
@@ -86,7 +87,7 @@ def _common(most: float, unit: str) -> dict[str, Any]:
         "margin_right": 18,
         "spacing": 6,
         "y_labels": ticks,
-        "range": (0, max(most * 1.05, ticks[-1])),
+        "range": (min(least * 1.05, ticks[0]), max(most * 1.05, ticks[-1])),
         "value_formatter": lambda value: f"{_number(value)}{behind}",
     }
 
@@ -102,13 +103,16 @@ def _powers(least: float, most: float, written: Callable[[float], str]) -> dict[
     }
 
 
-def _ticks(most: float) -> list[float]:
-    """Round numbers from 0 up to this one, three to six of them."""
-    if most <= 0:
+def _ticks(most: float, least: float = 0.0) -> list[float]:
+    """Round numbers between these two, 0 among them, three to six on the longer side."""
+    above, below = max(most, 0.0), max(-least, 0.0)
+    if not (above or below):
         return [0.0, 1.0]
-    power = 10.0 ** math.floor(math.log10(most))
-    step = next(part * power for part in (0.2, 0.5, 1.0, 2.0) if most / (part * power) <= 5)
-    return [step * number for number in range(int(most / step * (1 + 1e-9)) + 1)]
+    longer = max(above, below)
+    power = 10.0 ** math.floor(math.log10(longer))
+    step = next(part * power for part in (0.2, 0.5, 1.0, 2.0) if longer / (part * power) <= 5)
+    first, last = (int(end / step * (1 + 1e-9)) for end in (below, above))
+    return [step * number for number in range(-first, last + 1)]
 
 
 def _number(value: float) -> str:

@@ -17,7 +17,8 @@ from typing import Final, Protocol, cast
 
 import numpy as np
 
-from kai.embeddings import ArrayEmbeddings, make_embeddings
+from kai.embedding_interface import ArrayEmbeddings
+from kai.embeddings import make_embeddings
 from kai.models import EmbeddingSettings, estimate_tokens
 from kai.settings import Settings, TypesenseSettings
 from kai.vectors import Vector, WrongVectors, check_vectors, same_vector
