@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from migration.evaluation.verdict import Rule
+    from migration.assessment.evaluation.verdict import Rule
     from migration.operations.ahead import EmbedOptions
     from migration.operations.backup import back_up, prune_backups
     from migration.operations.batches import batch_status, cancel_batches, collect_batches
@@ -46,7 +46,7 @@ __all__ = [
 ]  # fmt: skip
 
 _PLACES = {
-    "evaluation.verdict": ("Rule",),
+    "assessment.evaluation.verdict": ("Rule",),
     "operations.ahead": ("EmbedOptions",),
     "operations.backup": ("back_up", "prune_backups"),
     "operations.batches": ("batch_status", "cancel_batches", "collect_batches"),

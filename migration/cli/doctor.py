@@ -12,7 +12,7 @@ from migration.cli.layout import rows_of, text
 from migration.cli.options import OWN_COLLECTIONS, Invocation, Number, SeveralValues, common_options
 
 if TYPE_CHECKING:
-    from migration.diagnosis.findings import Check, Diagnosis
+    from migration.assessment.diagnosis.findings import Check, Diagnosis
     from migration.runtime.console import Console
 
 _NAMED: Final = 20

@@ -13,8 +13,8 @@ from migration.cli.layout import NOTHING, amount, interval, rows_of, seconds, se
 from migration.cli.options import FILE, OWN_COLLECTIONS, Invocation, Number, common_options
 
 if TYPE_CHECKING:
-    from migration.evaluation.metrics import Metric
-    from migration.evaluation.result import Candidate, Change, Evaluation, Figures
+    from migration.assessment.evaluation.metrics import Metric
+    from migration.assessment.evaluation.result import Candidate, Change, Evaluation, Figures
     from migration.runtime.console import Console
 
 _WORST: Final = 5
@@ -119,8 +119,8 @@ def command(
 
     Exit status: 0 GO, 1 NO-GO, 4 CANNOT TELL, 2 refused. Of several models, GO where one of them is.
     """
+    from migration.assessment.evaluation.verdict import Rule
     from migration.cli.exits import answer
-    from migration.evaluation.verdict import Rule
     from migration.operations.evaluate import evaluate
     from migration.operations.setup import TYPESENSE_ONLY
 

@@ -20,11 +20,11 @@ from kai.models import EmbeddingSettings
 from kai.settings import Problem, Settings, SettingsError, load_settings
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 from kai.typesense_schemas import serving_field
-from migration.diagnosis.collection import Buyer, Examiner
-from migration.diagnosis.findings import Check, Diagnosis, FailOn, Finding
-from migration.diagnosis.rights import check_rights
-from migration.diagnosis.server import check_changes, check_lag, check_nodes, check_room, check_version
-from migration.diagnosis.surroundings import check_home, check_settings, ledger_as_it_is
+from migration.assessment.diagnosis.collection import Buyer, Examiner
+from migration.assessment.diagnosis.findings import Check, Diagnosis, FailOn, Finding
+from migration.assessment.diagnosis.rights import check_rights
+from migration.assessment.diagnosis.server import check_changes, check_lag, check_nodes, check_room, check_version
+from migration.assessment.diagnosis.surroundings import check_home, check_settings, ledger_as_it_is
 from migration.operations.looked_page import keep_report, page_of_diagnosis
 from migration.operations.setup import (
     TYPESENSE_ONLY,

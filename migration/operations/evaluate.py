@@ -18,13 +18,20 @@ from kai.collections import EmbeddedCollection
 from kai.models import estimate_cost
 from kai.settings import Settings, load_settings
 from kai.typesense import Schema, embedding_field
-from migration.evaluation.built import NothingBuilt, find_built
-from migration.evaluation.metrics import Scores, scores
-from migration.evaluation.model import Model
-from migration.evaluation.questions import LIMITS, Question, QuestionsError, make_questions, read_questions, refuse
-from migration.evaluation.result import Evaluation, Figures, compared, means, measures
-from migration.evaluation.sample import Corpus, fetch, read_corpus
-from migration.evaluation.verdict import Rule, best_of
+from migration.assessment.evaluation.built import NothingBuilt, find_built
+from migration.assessment.evaluation.metrics import Scores, scores
+from migration.assessment.evaluation.model import Model
+from migration.assessment.evaluation.questions import (
+    LIMITS,
+    Question,
+    QuestionsError,
+    make_questions,
+    read_questions,
+    refuse,
+)
+from migration.assessment.evaluation.result import Evaluation, Figures, compared, means, measures
+from migration.assessment.evaluation.sample import Corpus, fetch, read_corpus
+from migration.assessment.evaluation.verdict import Rule, best_of
 from migration.ledger import EvaluationRecord
 from migration.operations.evaluated_models import Bench
 from migration.operations.evaluated_search import Asked, Searched, search_here, search_there

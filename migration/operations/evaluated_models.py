@@ -17,11 +17,11 @@ from kai.settings import Need, Settings, SettingsError, load_settings
 from kai.typesense import Schema, Typesense
 from kai.typesense_schemas import signature_of
 from kai.vectors import LEAST_COSINE, Vector, cosine
+from migration.assessment.evaluation.model import Model
+from migration.assessment.evaluation.sample import Fetched
 from migration.embedding.cache import VectorCache
 from migration.embedding.embed import TextFailure, text_hash
 from migration.embedding.provider import ProviderStopped
-from migration.evaluation.model import Model
-from migration.evaluation.sample import Fetched
 from migration.ledger import Ledger
 from migration.operations.setup import Session, configured_target, make_embedder, probe
 from migration.runtime.console import Console

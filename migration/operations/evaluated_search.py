@@ -11,13 +11,13 @@ import numpy as np
 from kai.collections import EmbeddedCollection
 from kai.typesense import Schema, Typesense, search_by_vector
 from kai.vectors import Vector
+from migration.assessment.evaluation.model import Model
+from migration.assessment.evaluation.questions import Question
+from migration.assessment.evaluation.ranking import nearest
+from migration.assessment.evaluation.sample import Corpus, Fetched, drawn, fetch
+from migration.assessment.evaluation.verdict import Rule
 from migration.documents.fetch import PAGE_SIZE
 from migration.embedding.provider import ProviderStopped
-from migration.evaluation.model import Model
-from migration.evaluation.questions import Question
-from migration.evaluation.ranking import nearest
-from migration.evaluation.sample import Corpus, Fetched, drawn, fetch
-from migration.evaluation.verdict import Rule
 from migration.operations.evaluated_models import Bench, refuse_another_of_the_name, refuse_other_vectors, stopped
 from migration.strategies.refusals import Refused
 

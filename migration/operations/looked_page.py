@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from kai.settings import Settings
-from migration.diagnosis.findings import Check, Diagnosis, Finding, Severity
-from migration.evaluation.metrics import Interval
-from migration.evaluation.result import Candidate, Evaluation, Figures
+from migration.assessment.diagnosis.findings import Check, Diagnosis, Finding, Severity
+from migration.assessment.evaluation.metrics import Interval
+from migration.assessment.evaluation.result import Candidate, Evaluation, Figures
 from migration.reporting.files import write
 from migration.reporting.page import Bar, BarPlot, Facts, Notes, Page, Plots, Section, Table, Tone, Verdict
 from migration.runtime.console import Console

@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from kai.typesense import Typesense, TypesenseError
 from kai.vectors import Vector
+from migration.assessment.evaluation.ranking import ordered, unit
 from migration.backup import Backup, BackupError
 from migration.documents.fetch import PAGE_SIZE, Selection, fetch_documents
-from migration.evaluation.ranking import ordered, unit
 from migration.ledger import Ledger, ModelRecord, RunRecord
 from migration.operations.order import UNDOABLE, names_of
 

@@ -13,8 +13,8 @@ import pytest
 from kai.models import fingerprint
 from kai.settings import EmbeddingSettings, Settings, TypesenseSettings
 from kai.typesense import Typesense
-from migration.diagnosis.findings import Diagnosis, Finding
-from migration.diagnosis.rights import check_rights
+from migration.assessment.diagnosis.findings import Diagnosis, Finding
+from migration.assessment.diagnosis.rights import check_rights
 from migration.ledger import Ledger
 from migration.ledger.upgrade import current, downgrade
 from migration.operations.doctor import doctor

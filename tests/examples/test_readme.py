@@ -9,8 +9,8 @@ import click
 import pytest
 
 from migration.__main__ import cli
+from migration.assessment.evaluation.verdict import EXIT_STATUS
 from migration.cli.run import command
-from migration.evaluation.verdict import EXIT_STATUS
 from migration.operations import results
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -18,8 +18,8 @@ from kai.models import EmbeddingSettings, Model, fingerprint
 from kai.typesense import Typesense
 from kai.typesense_nodes import NodeSeen
 from kai.vectors import Vector
-from migration.diagnosis.findings import MOST_IDS, Check, Finding, Named, worst
-from migration.diagnosis.meaning import (
+from migration.assessment.diagnosis.findings import MOST_IDS, Check, Finding, Named, worst
+from migration.assessment.diagnosis.meaning import (
     AnotherModelError,
     Compared,
     Sample,
@@ -29,10 +29,10 @@ from migration.diagnosis.meaning import (
     findings_of_compared,
     findings_of_shared,
 )
-from migration.diagnosis.origin import trace
-from migration.diagnosis.schema import check_schema
-from migration.diagnosis.server import check_nodes
-from migration.diagnosis.stored import Place, Stored, findings_by_ledger, findings_of, read_stored
+from migration.assessment.diagnosis.origin import trace
+from migration.assessment.diagnosis.schema import check_schema
+from migration.assessment.diagnosis.server import check_nodes
+from migration.assessment.diagnosis.stored import Place, Stored, findings_by_ledger, findings_of, read_stored
 from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder, text_hash
 from migration.embedding.provider import Provider, RefusedTexts

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from migration.evaluation.built import NothingBuilt, find_built
+from migration.assessment.evaluation.built import NothingBuilt, find_built
 from migration.strategies.next_field import NEXT, NextField, Phase
 from migration.strategies.shadow_state import MARK, Mark
 from migration.strategies.shadow_state import Phase as ShadowPhase

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migration.evaluation.metrics import METRICS, Interval, Metric, bootstrap, ndcg, ranks_of, recall, scores
-from migration.evaluation.ranking import nearest
-from migration.evaluation.verdict import EXIT_STATUS, LEAST_QUESTIONS, Rule, best_of, judge
+from migration.assessment.evaluation.metrics import METRICS, Interval, Metric, bootstrap, ndcg, ranks_of, recall, scores
+from migration.assessment.evaluation.ranking import nearest
+from migration.assessment.evaluation.verdict import EXIT_STATUS, LEAST_QUESTIONS, Rule, best_of, judge
 from migration.ledger.records import EvaluationVerdict
 
 IDS = [f"d{number}" for number in range(12)]

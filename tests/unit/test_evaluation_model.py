@@ -12,11 +12,11 @@ import pytest
 from kai.families import RequestLimits
 from kai.models import EmbeddingSettings, fingerprint
 from kai.vectors import Vector
+from migration.assessment.evaluation.model import Model
+from migration.assessment.evaluation.sample import Fetched
 from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder
 from migration.embedding.provider import Provider, RefusedTexts
-from migration.evaluation.model import Model
-from migration.evaluation.sample import Fetched
 from migration.operations.evaluated_models import refuse_another_of_the_name, refuse_other_vectors
 from migration.runtime.meter import Meter
 from migration.strategies.refusals import Refused

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migration.evaluation.questions import Question, QuestionsError, make_questions, read_questions
-from migration.evaluation.sample import Corpus, drawn
+from migration.assessment.evaluation.questions import Question, QuestionsError, make_questions, read_questions
+from migration.assessment.evaluation.sample import Corpus, drawn
 
 
 def wrong(file: Path, content: str | bytes) -> list[str]:

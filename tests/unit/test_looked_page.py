@@ -10,10 +10,10 @@ import orjson
 import pytest
 
 from kai.settings import EmbeddingSettings, Settings, TypesenseSettings
-from migration.diagnosis.findings import Check, Diagnosis, Finding
-from migration.evaluation.metrics import Interval
-from migration.evaluation.result import Candidate, Change, Evaluation, Figures
-from migration.evaluation.verdict import Rule
+from migration.assessment.diagnosis.findings import Check, Diagnosis, Finding
+from migration.assessment.evaluation.metrics import Interval
+from migration.assessment.evaluation.result import Candidate, Change, Evaluation, Figures
+from migration.assessment.evaluation.verdict import Rule
 from migration.ledger.records import EvaluationVerdict
 from migration.operations.looked_page import keep_report, page_of_diagnosis, page_of_evaluation
 from migration.reporting.page import BarPlot, Plots

@@ -30,7 +30,7 @@ import orjson
 
 from kai.typesense import Typesense, TypesenseError
 from kai.typesense_curation import PART_KINDS
-from migration.diagnosis.findings import Check, Finding, Severity
+from migration.assessment.diagnosis.findings import Check, Finding, Severity
 
 KEY: Final = "TYPESENSE_API_KEY"
 _EVERY_RUN: Final = "every run needs it"

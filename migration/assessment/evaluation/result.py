@@ -9,9 +9,9 @@ from typing import Final
 
 import numpy as np
 
-from migration.evaluation.metrics import METRICS, Interval, Metric, Scores, bootstrap
-from migration.evaluation.questions import Question
-from migration.evaluation.verdict import EXIT_STATUS, LEAST_QUESTIONS, Rule, judge
+from migration.assessment.evaluation.metrics import METRICS, Interval, Metric, Scores, bootstrap
+from migration.assessment.evaluation.questions import Question
+from migration.assessment.evaluation.verdict import EXIT_STATUS, LEAST_QUESTIONS, Rule, judge
 from migration.ledger.records import EvaluationVerdict
 
 _NAMED: Final = 10

@@ -17,9 +17,9 @@ import numpy as np
 from kai.collections import EmbeddedCollection
 from kai.models import estimate_cost
 from kai.vectors import LEAST_COSINE, Vector, cosine
-from migration.diagnosis.findings import Finding, Named
-from migration.diagnosis.origin import REFERENCES, Origin, trace
-from migration.diagnosis.stored import Place, Stored, number_of, sound_vector, vector_number
+from migration.assessment.diagnosis.findings import Finding, Named
+from migration.assessment.diagnosis.origin import REFERENCES, Origin, trace
+from migration.assessment.diagnosis.stored import Place, Stored, number_of, sound_vector, vector_number
 from migration.documents.fetch import Document
 from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder, TextFailure, text_hash

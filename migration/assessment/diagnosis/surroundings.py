@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kai.settings import Problem, Settings
+from migration.assessment.diagnosis.findings import Check, Finding, Severity
 from migration.backup.files import free_space, roughly
-from migration.diagnosis.findings import Check, Finding, Severity
 from migration.ledger import Ledger, LedgerError
 from migration.ledger.database import resolve
 from migration.ledger.schema import REVISIONS

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from kai.typesense import Typesense, TypesenseError
 from kai.typesense_nodes import NodeSeen
+from migration.assessment.diagnosis.findings import Check, Finding
 from migration.backup.files import roughly
-from migration.diagnosis.findings import Check, Finding
 from migration.strategies.hazards import hazards_of_version, lagging
 
 _ADDRESS = "TYPESENSE_HOST, TYPESENSE_PORT, TYPESENSE_PROTOCOL, TYPESENSE_NODES"

@@ -9,8 +9,8 @@ from kai.collections import EmbeddedCollection
 from kai.models import EmbeddingSettings, find_model, fingerprint
 from kai.typesense import Schema, Typesense, TypesenseError
 from kai.typesense_schemas import serving_field
-from migration.diagnosis.findings import Check, Finding
-from migration.diagnosis.meaning import (
+from migration.assessment.diagnosis.findings import Check, Finding
+from migration.assessment.diagnosis.meaning import (
     AnotherModelError,
     Compared,
     Sample,
@@ -20,8 +20,8 @@ from migration.diagnosis.meaning import (
     findings_of_compared,
     findings_of_shared,
 )
-from migration.diagnosis.schema import check_schema, stamp_is_of
-from migration.diagnosis.stored import Place, Stored, findings_by_ledger, findings_of, read_stored
+from migration.assessment.diagnosis.schema import check_schema, stamp_is_of
+from migration.assessment.diagnosis.stored import Place, Stored, findings_by_ledger, findings_of, read_stored
 from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder
 from migration.embedding.provider import ProviderStopped

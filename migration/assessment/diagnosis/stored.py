@@ -20,8 +20,8 @@ from kai.collections import EmbeddedCollection
 from kai.models import Model, estimate_tokens, surely_over_token_limit
 from kai.typesense import Schema, Typesense, embedding_field
 from kai.vectors import Vector
-from migration.diagnosis.findings import Finding, Named
-from migration.diagnosis.schema import is_unit
+from migration.assessment.diagnosis.findings import Finding, Named
+from migration.assessment.diagnosis.schema import is_unit
 from migration.documents.fetch import Document, Page, Selection, fetch_pages
 from migration.embedding.embed import text_hash
 from migration.ledger import DocumentRecord, Ledger

@@ -12,9 +12,9 @@ from kai.collections import EmbeddedCollection
 from kai.models import estimate_tokens
 from kai.typesense import Typesense
 from kai.vectors import Vector
+from migration.assessment.evaluation.questions import Question
 from migration.documents.fetch import PAGE_SIZE, Document, Selection, fetch_again, fetch_pages
 from migration.embedding.embed import text_hash
-from migration.evaluation.questions import Question
 
 
 @dataclass(slots=True)

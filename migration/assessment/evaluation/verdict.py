@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kai.typesense import PAGE_LIMIT
-from migration.evaluation.metrics import Interval, Metric
+from migration.assessment.evaluation.metrics import Interval, Metric
 from migration.ledger.records import EvaluationVerdict
 
 LEAST_QUESTIONS: Final = 10
