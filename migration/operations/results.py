@@ -9,10 +9,15 @@ from migration.ledger import MetricsRecord
 from migration.strategies.context import Outcome
 
 DONE: Final = 0
+"""All done: every eligible document carries the new model's vector."""
 SOME_FAILED: Final = 1
+"""Finished, but some documents failed, or a check did or could not be made; each is named with its reason."""
 REFUSED: Final = 2
+"""Refused before anything was changed: usage, configuration, key, server, collection."""
 STOPPED: Final = 3
+"""Stopped before the end. Nothing is lost: the same command goes on where it ended."""
 INTERRUPTED: Final = 130
+"""Interrupted by Ctrl-C or SIGTERM. The same."""
 
 
 @dataclass(frozen=True, slots=True)
