@@ -45,7 +45,7 @@ def home(tmp_path: Path) -> Path:
 
 def test_the_commands_and_options_are_offered(offered: Offer) -> None:
     assert offered("") == list(COMMANDS)
-    assert offered("re") == ["release", "restore"]
+    assert offered("re") == ["release", "report", "restore"]
     assert "--env-file" in offered("--")
     assert "--dry-run" in offered("run", "--d")
 

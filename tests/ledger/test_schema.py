@@ -293,7 +293,7 @@ def test_the_schema_has_no_place_for_texts_or_keys() -> None:
     names = {column.name for table in metadata.tables.values() for column in table.columns}
     assert not names & {"text", "document", "content", "prompt_text", "key", "api_key", "password", "secret"}
     assert {field for field in DocumentRecord.__slots__ if "hash" not in field} == {
-        "document_id", "model_id", "run_id", "tenant", "embedded_at",
+        "document_id", "model_id", "run_id", "tenant", "embedded_at", "cut_from",
     }  # fmt: skip
 
 
