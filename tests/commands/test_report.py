@@ -47,7 +47,7 @@ def reported(shared_sandbox: RunningSandbox, tmp_path_factory: pytest.TempPathFa
     """A run in which the provider refuses two texts, over 6,081 real questions where they are at hand."""
     documents = real_text() if DATA.exists() else made_up(questions=300)
     home = tmp_path_factory.mktemp("reported") / "work" / "home"
-    world = World(shared_sandbox.url, shared_sandbox.api_key, home)
+    world = World(shared_sandbox.url, shared_sandbox.api_key, home, in_a_hurry=False)
     texts = [document["prompt_text"] for document in documents["context_stores"]]
     once = [text for text in texts if texts.count(text) == 1][:REFUSED]
     with OpenAIStandIn(refuse_texts=once) as provider:
