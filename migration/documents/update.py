@@ -144,8 +144,7 @@ def import_documents(
 def _look_and_import(
     server: Typesense, collection: str, lines: Mapping[str, bytes], result: Written
 ) -> list[ImportAnswer]:
-    looks = {document_id: orjson.dumps({"id": document_id}) for document_id in lines}
-    both = [line for document_id, change in lines.items() for line in (looks[document_id], change)]
+    both = [line for document_id, change in lines.items() for line in (orjson.dumps({"id": document_id}), change)]
     answers = _import(server, collection, both, "update", whole=True)
     for document_id, seen, changed in zip(lines, answers[::2], answers[1::2], strict=True):
         if seen.document is not None and changed.document is not None:

@@ -21,12 +21,10 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     String,
     Table,
-    column,
     event,
     insert,
     inspect,
     select,
-    table,
     text,
 )
 
@@ -46,6 +44,13 @@ Dialect = Literal["sqlite", "postgresql"]
 Direction = Literal["upgrade", "downgrade"]
 
 _POSITIONS = ("base", *REVISIONS)
+_VERSIONS = Table(
+    VERSION_TABLE,
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name=f"{VERSION_TABLE}_pkc"),
+)
+"""As Alembic makes it."""
 _UPGRADE_LOCK = 0x6B61696C  # any fixed number: PostgreSQL's advisory locks are named by numbers
 
 
@@ -114,8 +119,7 @@ def revision_of(connection: Connection) -> str | None:
     """The revision in the version table; None without one."""
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
-    versions = table(VERSION_TABLE, column("version_num"))
-    return connection.execute(select(versions.c.version_num)).scalar()
+    return connection.execute(select(_VERSIONS.c.version_num)).scalar()
 
 
 def refuse_newer(standing: str | None, url: URL) -> None:
@@ -170,10 +174,8 @@ def _change(url: URL, revision: str, direction: Direction) -> None:
 def _create(connection: Connection) -> None:
     """All tables, which must not be there, and the note of where they stand, as Alembic would leave it."""
     metadata.create_all(connection, checkfirst=False)
-    versions = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32), nullable=False))
-    versions.append_constraint(PrimaryKeyConstraint("version_num", name=f"{VERSION_TABLE}_pkc"))
-    versions.create(connection, checkfirst=True)  # A ledger that was taken back to nothing has it still.
-    connection.execute(insert(versions).values(version_num=head()))
+    _VERSIONS.create(connection, checkfirst=True)  # A ledger that was taken back to nothing has it still.
+    connection.execute(insert(_VERSIONS).values(version_num=head()))
 
 
 def _go(direction: Direction, revisions: str, *, output: io.StringIO | None = None, **configured: Any) -> None:

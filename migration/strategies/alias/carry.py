@@ -220,8 +220,8 @@ def carry_until_even(task: Task, carry: Carry, passes: int, wait: Callable[[], o
 
 def _meant(seen: Mapping[str, Any], ours: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     """The document as the application has it: as it stood, but where that was our own change, as it was before."""
-    names = [name for name in {**before, **seen} if name in (before if seen.get(name) == ours.get(name) else seen)]
-    return {name: before[name] if seen.get(name) == ours.get(name) else seen[name] for name in names}
+    kept = {name: value for name, value in before.items() if seen.get(name) == ours.get(name)}
+    return {name: value for name, value in seen.items() if value != ours.get(name)} | kept
 
 
 def _named(ids: Iterable[str]) -> Page:
