@@ -230,6 +230,11 @@ class EmbeddingSettings:
     dimensions: int
     task_type: str | None = None
 
+    @property
+    def name(self) -> str:
+        """Family, model and dimensions, as a person names it: `openai/text-embedding-3-small/768`."""
+        return f"{self.family}/{self.model}/{self.dimensions}"
+
     def describe(self) -> dict[str, str | int]:
         """Family, model and dimensions, as the console shows them."""
         return {"family": self.family, "model": self.model, "dimensions": self.dimensions}

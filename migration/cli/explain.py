@@ -62,7 +62,7 @@ def _lay_out(found: Explanation, console: Console) -> None:
     facts = [("Field", found.field), ("Vector", f"{found.dimensions} dimensions" if found.dimensions else text(None))]
     if record is not None:
         facts += [
-            ("Model", f"{model.family}/{model.model}/{model.dimensions}" if model else "unknown to the ledger"),
+            ("Model", model.name if model else "unknown to the ledger"),
             *([("Cut from", f"{record.cut_from} dimensions of the same model")] if record.cut_from else []),
             ("Run", found.run or "unknown to the ledger"),
             ("Embedded", moment(record.embedded_at)),

@@ -118,7 +118,7 @@ _COLUMNS: dict[str, Callable[[RunLine], str]] = {
     "ALIAS": lambda run: text(run.alias),
     "KIND": lambda run: run.kind,
     "STARTED": lambda run: moment(run.started_at),
-    "MODEL": lambda run: text(f"{run.model.family}/{run.model.model}/{run.model.dimensions}" if run.model else None),
+    "MODEL": lambda run: text(run.model.name if run.model else None),
     "COLLECTIONS": lambda run: text(", ".join(run.collections)),
     "DOCUMENTS": lambda run: amount(run.documents),
     "FAILED": lambda run: amount(run.failed),

@@ -79,13 +79,12 @@ class Pruning(Store):
                 .where(embedding_models.c.id == model.id)
             )
             used = select(runs.c.name).where(runs.c.model_id == model.id).order_by(runs.c.number.desc())
-            what = f"{model.family}/{model.model}/{model.dimensions}"
             if connection.execute(select(carrying.exists())).scalar():
-                raise LedgerError(f"the model {what} stays: documents carry it; `kai-migrate models` says which")
+                raise LedgerError(f"the model {model.name} stays: documents carry it; `kai-migrate models` says which")
             if (name := connection.execute(used.limit(1)).scalar()) is not None:
                 raise LedgerError(
-                    f"the model {what} stays: the ledger has runs to it, the latest {name}; remove them first with "
-                    "`kai-migrate ledger prune`"
+                    f"the model {model.name} stays: the ledger has runs to it, the latest {name}; remove them first "
+                    "with `kai-migrate ledger prune`"
                 )
             connection.execute(delete(embedding_models).where(embedding_models.c.id == model.id))
 

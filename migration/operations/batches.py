@@ -107,7 +107,7 @@ def target_of(settings: Settings) -> Target:
     """What batches are embedded with, and where their files are."""
     embedding = settings.embedding
     return Target(
-        model="/".join(map(str, embedding.describe().values())),
+        model=embedding.name,
         fingerprint=fingerprint(embedding, ""),
         dimensions=embedding.dimensions,
         server=settings.provider_server,

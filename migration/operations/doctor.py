@@ -98,7 +98,7 @@ def doctor(
             checks.append(Check("server", found.typesense.url, str(refused), because, is_made=False))
         else:
             checks += _look(stack, session, chosen, target, why_not=why_not, sample=sample, max_cost=max_cost)
-    model = "/".join(map(str, target.describe().values())) if target else None
+    model = target.name if target else None
     diagnosis, now = Diagnosis(found.typesense.url, model, tuple(checks), fail_on), datetime.now(UTC)
     page = page_of_diagnosis(diagnosis, now)
     return replace(diagnosis, report=keep_report(found, "doctor", now, page, diagnosis.facts(), console))

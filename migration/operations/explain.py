@@ -120,7 +120,7 @@ def explain(
         recorded=record,
         model=model,
         run=run,
-        configured="/".join(map(str, target.describe().values())) if target else None,
+        configured=target.name if target else None,
         is_configured=model.fingerprint == fingerprint(target, "") if target and is_known and model else None,
         filter_by=described.filter_by,
     )

@@ -118,7 +118,7 @@ def search(
             raise Refused(f"{where}Typesense refuses the search: {answer.get('error', 'it gives no hits')}")
         with ledger_if_there(settings) as ledger:
             hits = tuple(_hits(ledger, server.address, name, described, answer["hits"]))
-    target = "/".join(map(str, embedding.describe().values()))
+    target = embedding.name
     marked = signature_of(schema, described.embedding_field).get("fingerprint")
     others = [*_other_by_its_mark(schema, described, embedding, target), *_other_by_the_ledger(hits, target)]
     is_same = False if others else True if marked or any(hit.model for hit in hits) else None

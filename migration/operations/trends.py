@@ -60,7 +60,7 @@ def series_of(summaries: Iterable[RunSummary], collection: str | None = None) ->
         if summary.run.kind != "migrate" or summary.run.state not in ("completed", "partial"):
             continue
         model = summary.model
-        words = f"{model.family}/{model.model}/{model.dimensions}" if model else None
+        words = model.name if model else None
         for item in last_of_each(summary.collections):
             if item.strategy == "skipped" or not item.done + item.failed or collection not in (None, item.collection):
                 continue

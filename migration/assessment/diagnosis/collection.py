@@ -156,7 +156,7 @@ class Examiner:
         self, place: Place, stored: Stored, compared: Compared, target: EmbeddingSettings
     ) -> Iterator[Finding]:
         """That the collection is another model's, or which of its vectors are."""
-        name = "/".join(map(str, target.describe().values()))
+        name = target.name
         yield from findings_of_compared(place, compared, name)
         if compared.same or not compared.documents:
             return

@@ -65,7 +65,7 @@ def _other_model(
     """That the vectors are another model's by their length, or by what the metadata says: as before a migration."""
     if target is None:
         return
-    ours = "/".join(map(str, target.describe().values()))
+    ours = target.name
     migrate = "migrate, or configure the model that the vectors are of"
     length = (embedding_field(schema, collection.embedding_field) or {}).get("num_dim")
     if length is not None and length != target.dimensions:

@@ -46,7 +46,7 @@ class Model:
     @property
     def name(self) -> str:
         """Family, model and dimensions: `openai/text-embedding-3-small/768`."""
-        return "/".join(map(str, self.embedding.describe().values()))
+        return self.embedding.name
 
     def latency_ms(self, share: float) -> float | None:
         """What this share of the questions did not exceed, in milliseconds; None where none was embedded by itself."""
