@@ -10,6 +10,9 @@ import click
 
 from migration.cli.layout import amount, moment, rows_of, text
 from migration.cli.options import (
+    CONCURRENCY,
+    MAX_RPM,
+    MAX_TPM,
     OWN_COLLECTIONS,
     YES,
     Invocation,
@@ -60,15 +63,9 @@ def _wait(context: click.Context, parameter: click.Parameter, value: str | None)
     help="Stop before this start costs more, by list price.",
 )
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Embed at most N texts, then stop.")
-@click.option(
-    "--concurrency",
-    type=click.IntRange(1, 64),
-    default=4,
-    show_default=True,
-    help="Most embedding requests under way at once.",
-)
-@click.option("--max-rpm", type=click.IntRange(1), metavar="N", help="Most embedding requests in any minute.")
-@click.option("--max-tpm", type=click.IntRange(1), metavar="N", help="Most embedding tokens in any minute.")
+@CONCURRENCY
+@MAX_RPM
+@MAX_TPM
 @click.option(
     "--max-waiting-tokens",
     type=click.IntRange(1),

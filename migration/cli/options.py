@@ -34,6 +34,19 @@ LOG_FORMAT: Final = click.option(
     type=click.Choice(["text", "json"]),
     help="json: what is told on standard error as one JSON object a line. [default: MIGRATION_LOG_FORMAT, or text]",
 )
+CONCURRENCY: Final = click.option(
+    "--concurrency",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="Most embedding requests under way at once.",
+)
+MAX_RPM: Final = click.option(
+    "--max-rpm", type=click.IntRange(1), metavar="N", help="Most embedding requests in any minute."
+)
+MAX_TPM: Final = click.option(
+    "--max-tpm", type=click.IntRange(1), metavar="N", help="Most embedding tokens in any minute."
+)
 YES: Final = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 COLLECTIONS_FILE: Final = click.option("--collections-file", type=FILE, help="As for a run.")
 OWN_COLLECTIONS: Final = click.option(

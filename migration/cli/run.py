@@ -10,9 +10,12 @@ import click
 
 from migration.cli.completion import collection_names
 from migration.cli.options import (
+    CONCURRENCY,
     ENV_FILE,
     FILE,
     LOG_FORMAT,
+    MAX_RPM,
+    MAX_TPM,
     VERBOSE,
     Invocation,
     Number,
@@ -53,15 +56,9 @@ if TYPE_CHECKING:
     type=FILE,
     help="TOML file that names your own collections in place of KAI's; see the README.",
 )
-@click.option(
-    "--concurrency",
-    type=click.IntRange(1, 64),
-    default=4,
-    show_default=True,
-    help="Most embedding requests under way at once.",
-)
-@click.option("--max-rpm", type=click.IntRange(1), metavar="N", help="Most embedding requests in any minute.")
-@click.option("--max-tpm", type=click.IntRange(1), metavar="N", help="Most embedding tokens in any minute.")
+@CONCURRENCY
+@MAX_RPM
+@MAX_TPM
 @click.option(
     "--nice",
     type=Number(0.0, 0.95),
