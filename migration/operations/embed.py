@@ -13,7 +13,6 @@ from typing import Any
 
 from kai.models import estimate_cost
 from kai.settings import Settings, load_settings
-from kai.typesense import TypesenseError
 from migration.embedding.ahead.actors import OnActors
 from migration.embedding.ahead.batch import Batches
 from migration.embedding.ahead.cluster import NoCluster, check_usable, ray_pool
@@ -21,15 +20,12 @@ from migration.embedding.ahead.direct import Direct
 from migration.embedding.ahead.patience import Waiting
 from migration.embedding.ahead.service import BatchService
 from migration.embedding.ahead.via import StillWaiting, Via
-from migration.embedding.cache import CacheError
 from migration.embedding.embed import text_hash
-from migration.embedding.provider import ProviderStopped
 from migration.embedding.throttle import Stopped
-from migration.ledger import LedgerError
 from migration.operations.ahead import Counted, EmbedOptions, Way, Work, count, open_work, pages, read_texts, told_of
 from migration.operations.batches import batch_cost, folder_of, service_of, target_of
 from migration.operations.report import price
-from migration.operations.results import DONE, INTERRUPTED, SOME_FAILED, STOPPED
+from migration.operations.results import DONE, INTERRUPTED, SOME_FAILED, STOPPED, STOPS, cause_of
 from migration.operations.setup import probe
 from migration.runtime.console import SILENT, Console
 from migration.runtime.status import Status
@@ -194,14 +190,8 @@ def _carry_out(work: Work, via: Via, counted: Counted | None) -> EmbedResult:
             failed = tuple(_named(work)) if work.failures else ()
         except Stopped:
             interrupted = True
-        except ProviderStopped as error:
-            cause = f"the embedding provider: {error}"
-        except TypesenseError as error:
-            cause = f"Typesense: {error}"
-        except (StillWaiting, CacheError, LedgerError) as error:
-            cause = str(error)
-        except OSError as error:
-            cause = f"{error.filename or 'the disk'}: {error.strerror or error}"
+        except (StillWaiting, *STOPS) as error:
+            cause = cause_of(error)
         if work.left_out and not cause and not interrupted:
             cause = f"the bound of {work.left_out} is reached; run again to go on"
         status = "interrupted" if interrupted else "stopped" if cause else "completed"

@@ -11,15 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
-from kai.typesense import TypesenseError
 from migration.backup import BackupError
-from migration.embedding.cache import CacheError
-from migration.embedding.provider import ProviderStopped
 from migration.embedding.throttle import Stopped
 from migration.ledger import Ledger, LedgerError, RunRecord
 from migration.ledger.records import UNFINISHED, RunKind
 from migration.operations.measure import Measures
-from migration.operations.results import DONE, INTERRUPTED, SOME_FAILED, CollectionResult, RunResult
+from migration.operations.results import DONE, INTERRUPTED, SOME_FAILED, STOPS, CollectionResult, RunResult, cause_of
 from migration.operations.setup import Session
 from migration.runtime.console import RULE, Console
 from migration.runtime.holding import hold_file
@@ -233,14 +230,8 @@ def _carry_out(context: RunContext, work: Work, measures: Measures) -> Collectio
             work.conclude(context, plan, outcome)
     except Stopped:
         pass
-    except ProviderStopped as error:
-        cause = f"the embedding provider: {error}"
-    except TypesenseError as error:
-        cause = f"Typesense: {error}"
-    except (StrategyStopped, Refused, LedgerError, CacheError, BackupError) as error:
-        cause = str(error)  # Refused is what was to follow, once a dead run's work was finished.
-    except OSError as error:
-        cause = f"{error.filename or 'the disk'}: {error.strerror or error}"
+    except (StrategyStopped, Refused, BackupError, *STOPS) as error:
+        cause = cause_of(error)  # Refused is what was to follow, once a dead run's work was finished.
     if identity is not None:
         cause = _note_end(context, outcome, identity, cause, lambda: measures.note(meter, outcome.written, plan.name))
     status = _status_of(context, outcome, cause)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from migration.ledger import MetricsRecord
+from kai.typesense import TypesenseError
+from migration.embedding.cache import CacheError
+from migration.embedding.provider import ProviderStopped
+from migration.ledger import LedgerError, MetricsRecord
 from migration.strategies.context import Outcome
 
 DONE: Final = 0
@@ -18,6 +21,23 @@ STOPPED: Final = 3
 """Stopped before the end. Nothing is lost: the same command goes on where it ended."""
 INTERRUPTED: Final = 130
 """Interrupted by Ctrl-C or SIGTERM. The same."""
+
+
+STOPS: Final = (ProviderStopped, TypesenseError, LedgerError, CacheError, OSError)
+"""What may stop any work before its end, through no fault of ours."""
+
+
+def cause_of(error: Exception) -> str:
+    """What stopped the work, in words."""
+    match error:
+        case ProviderStopped():
+            return f"the embedding provider: {error}"
+        case TypesenseError():
+            return f"Typesense: {error}"
+        case OSError():
+            return f"{error.filename or 'the disk'}: {error.strerror or error}"
+        case _:
+            return str(error)
 
 
 @dataclass(frozen=True, slots=True)
