@@ -21,6 +21,7 @@ from migration.operations.batches import BATCH_PRICE, alone, batch_cost, target_
 from migration.operations.report import price
 from migration.operations.same_model import recognise
 from migration.operations.setup import (
+    PROVIDER_PATIENCE,
     Session,
     affordable_tokens,
     cache_is_there,
@@ -44,8 +45,6 @@ from migration.strategies.planning import make_plan
 
 Way: TypeAlias = Literal["direct", "batch", "ray"]
 
-_PROVIDER_PATIENCE: Final = 2.5
-"""How much longer than for Typesense is waited for the provider, as in a run."""
 _SEEN_BYTES: Final = 12
 """Of a hash, to tell the texts of a reading apart."""
 
@@ -224,7 +223,7 @@ def open_work(stack: contextlib.ExitStack, options: EmbedOptions, settings: Sett
         ledger = stack.enter_context(open_ledger(settings, options.patience))
         stack.enter_context(alone(settings.home))
         cache = stack.enter_context(open_cache(settings, options.patience))
-    embedder = make_embedder(session, cache=cache, patience=options.patience * _PROVIDER_PATIENCE)
+    embedder = make_embedder(session, cache=cache, patience=options.patience * PROVIDER_PATIENCE)
     probe(embedder, settings)
     same = recognise(session, embedder, plan, ledger, cache)
     for note in same.notes:

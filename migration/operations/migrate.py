@@ -30,6 +30,7 @@ from migration.operations.results import DONE, REFUSED, RunResult
 from migration.operations.run_report import report_run
 from migration.operations.same_model import disown, recognise
 from migration.operations.setup import (
+    PROVIDER_PATIENCE,
     Session,
     affordable_tokens,
     cache_is_there,
@@ -58,8 +59,6 @@ from migration.strategies.refusals import Refused
 from migration.strategies.sources import Embedded
 from migration.strategies.task import Task
 
-_PROVIDER_PATIENCE: Final = 2.5
-"""How much longer than for Typesense a run waits for the provider, whose outages last longer."""
 _LOOKED_AT_FOR_PACE: Final = 20
 """Runs that are asked how fast this server is."""
 _LEVELS: Final[dict[str, Level]] = {"PASS": "info", "FAIL": "error", "NOT CHECKED": "warning"}
@@ -155,7 +154,7 @@ def _run(session: Session, plan: Plan) -> RunResult:
         embedder = make_embedder(
             session,
             cache=cache,
-            patience=options.patience * _PROVIDER_PATIENCE,
+            patience=options.patience * PROVIDER_PATIENCE,
             most_tokens=affordable_tokens(embedding, options.max_cost),
         )
         probe(embedder, settings)

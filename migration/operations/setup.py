@@ -48,6 +48,8 @@ TYPESENSE_ONLY: Final[tuple[Need, ...]] = ("typesense",)
 LOCK_PATIENCE: Final = 30.0
 """Seconds to wait, at most, for a lock that another process holds on ledger or cache."""
 
+PROVIDER_PATIENCE: Final = 2.5
+"""How much longer than for Typesense the provider is waited for, whose outages last longer."""
 PROVIDER_TIMEOUT: Final = DEFAULT_TIMEOUT_S
 """Seconds after which a request to the provider is given up."""
 
