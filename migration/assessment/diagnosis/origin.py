@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 
 from kai.vectors import LEAST_COSINE, Vector
+from migration.assessment.evaluation.ranking import unit
 
 REFERENCES: Final = 200
 """Of the model's own vectors, to see what neighbours they have."""
@@ -47,14 +48,13 @@ def trace(
         references: vectors that are the model's for certain.
         known: ids of documents, and the vectors that the model gives for their texts as rows, part by part.
     """
-    asked = np.stack([*strays, *references])
-    asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+    asked = unit(np.stack([*strays, *references]))
     order = np.random.default_rng(0).permutation(asked.shape[1])
     asked = np.concatenate([asked, asked[len(strays) :, order]])
     owners: dict[int, str] = {}
     nearest = np.full(len(asked), -1.0)
     for ids, vectors in known:
-        cosines = asked @ (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).T
+        cosines = asked @ unit(vectors).T
         is_equal = cosines >= LEAST_COSINE
         for row in np.flatnonzero(is_equal[: len(strays)].any(axis=1)).tolist():
             owners.setdefault(row, ids[int(is_equal[row].argmax())])
