@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
-from migration.cli.layout import NOTHING, amount, interval, rows_of, seconds, section, text, usd
+from migration.cli.layout import amount, interval, rows_of, seconds, section, usd
 from migration.cli.options import FILE, OWN_COLLECTIONS, Invocation, Number, common_options
+from migration.runtime.values import megabytes, typical_and_slow
 
 if TYPE_CHECKING:
     from migration.assessment.evaluation.metrics import Metric
@@ -194,12 +195,6 @@ def _difference(name: str) -> Callable[[Candidate], str]:
     return lambda each: interval(asdict(each.differences[name]), signed=True)
 
 
-def _milliseconds(figures: Figures) -> str:
-    if figures.latency_p50_ms is None:
-        return NOTHING
-    return f"{amount(figures.latency_p50_ms)} / {amount(figures.latency_p95_ms)}"
-
-
 _WORSE: dict[str, Callable[[Change], str]] = {
     "QUESTION": lambda each: str(each.line),
     "DOCUMENTS": lambda each: ", ".join(each.relevant[:_NAMED]) + (", …" if len(each.relevant) > _NAMED else ""),
@@ -209,11 +204,11 @@ _WORSE: dict[str, Callable[[Change], str]] = {
 """A question that the new model answers worse."""
 _COSTS: dict[str, Callable[[Figures], Any]] = {
     "MODEL": lambda each: each.model,
-    "LATENCY P50 / P95, MS": _milliseconds,
+    "LATENCY P50 / P95, MS": lambda each: typical_and_slow(each.latency_p50_ms, each.latency_p95_ms),
     "COST": lambda each: usd(each.cost_usd),
     "EMBEDDING": lambda each: seconds(each.embedding_seconds),
     "SERVER": lambda each: seconds(each.server_seconds),
-    "MEMORY, MB": lambda each: text(None if each.storage_bytes is None else amount(each.storage_bytes / 1e6)),
+    "MEMORY, MB": lambda each: megabytes(each.storage_bytes),
     "BOUGHT NOW": lambda each: f"{each.tokens_bought:,} tokens, {usd(each.usd_bought)}",
 }
 """What a model takes."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -12,11 +11,22 @@ from kai.settings import Settings
 from migration.assessment.diagnosis.findings import Check, Diagnosis, Finding, Severity
 from migration.assessment.evaluation.metrics import Interval
 from migration.assessment.evaluation.result import Candidate, Evaluation, Figures
-from migration.reporting.files import write
-from migration.reporting.page import Bar, BarPlot, Facts, Notes, Page, Plots, Section, Table, Tone, Verdict
+from migration.reporting.files import signed, write
+from migration.reporting.page import (
+    Bar,
+    BarPlot,
+    Facts,
+    Notes,
+    Page,
+    Plots,
+    Section,
+    Table,
+    Tone,
+    Verdict,
+    with_content,
+)
 from migration.runtime.console import Console
-from migration.runtime.values import NOTHING, amount, moment, seconds, text, usd
-from migration.runtime.version import program_version
+from migration.runtime.values import amount, megabytes, moment, seconds, text, typical_and_slow, usd
 
 _TONES: Final[Mapping[Severity, Tone]] = {"error": "bad", "warning": "warning", "info": "unknown"}
 _CHECKED: Final[Mapping[str, Tone]] = {"PASS": "good", "WARN": "warning", "FAIL": "bad", "NOT CHECKED": "unknown"}
@@ -37,11 +47,6 @@ def keep_report(settings: Settings, kind: str, at: datetime, page: Page, facts: 
     except Exception as error:  # Whatever it is: what was found is told all the same.
         console.warn(f"The report could not be written: {error or type(error).__name__} (see MIGRATION_HOME)")
         return ""
-
-
-def _footer(at: datetime) -> str:
-    python = f"Python {platform.python_version()}, {platform.system()}"
-    return f"Written {moment(at)} by kai-migrate {program_version()} on {python}."
 
 
 # -- doctor ----------------------------------------------------------------------------------------------
@@ -65,7 +70,7 @@ def page_of_diagnosis(found: Diagnosis, at: datetime) -> Page:
             tuple((f.severity, f.code, f.where, f.what, text(f.remedy)) for f in found.findings),
             tuple(_TONES[f.severity] for f in found.findings),
         ),
-        *_documents(found.findings),
+        _documents(found.findings),
         Table(
             "Checks",
             ("Check", "Where", "Verdict", "Seen"),
@@ -85,8 +90,8 @@ def page_of_diagnosis(found: Diagnosis, at: datetime) -> Page:
             ("Checks", amount(len(found.checks))),
             ("Not checked", amount(len(left_out))),
         ),
-        sections=[section for section in sections if not isinstance(section, Table) or section.rows],
-        footer=_footer(at),
+        sections=with_content(sections),
+        footer=signed(at),
     )
 
 
@@ -94,14 +99,12 @@ def _not_made(left_out: list[Check]) -> str:
     return f"{amount(len(left_out))} could not be made, and say nothing either way." if left_out else ""
 
 
-def _documents(findings: tuple[Finding, ...]) -> Iterator[Table]:
+def _documents(findings: tuple[Finding, ...]) -> Table:
     named = [finding for finding in findings if finding.ids]
-    if not named:
-        return
     rows = tuple((f.code, f.where, document_id) for f in named for document_id in f.ids[:_NAMED])
     tones = tuple(_TONES[f.severity] for f in named for _ in f.ids[:_NAMED])
     more = any(finding.count > _NAMED for finding in named)
-    yield Table(
+    return Table(
         "Documents",
         ("Code", "Where", "Document"),
         rows,
@@ -136,7 +139,7 @@ def page_of_evaluation(found: Evaluation) -> Page:
             ("Model", "Query p50 / p95, ms", "#Cost", "#Embedding", "#Server", "#Memory, MB"),
             tuple(_costs(each, is_old=each is found.old) for each in models),
         ),
-        *(_worst(each, measure) for each in found.candidates if each.worst),
+        *(_worst(each, measure) for each in found.candidates),
         Facts(
             "How it was asked",
             (
@@ -147,7 +150,7 @@ def page_of_evaluation(found: Evaluation) -> Page:
                 ("Against", text(found.against)),
             ),
         ),
-        *([Notes("To be known", found.notes)] if found.notes else []),
+        Notes("To be known", found.notes),
     ]
     return Page(
         subject="Evaluation",
@@ -161,8 +164,8 @@ def page_of_evaluation(found: Evaluation) -> Page:
             ("Difference", f"{best.differences[measure].mean:+.3f}"),
             ("Questions", amount(found.questions)),
         ),
-        sections=sections,
-        footer=_footer(found.at),
+        sections=with_content(sections),
+        footer=signed(found.at),
     )
 
 
@@ -185,12 +188,14 @@ def _difference(found: Evaluation) -> BarPlot:
 
 
 def _costs(each: Figures, *, is_old: bool) -> tuple[str, ...]:
-    latency = (
-        NOTHING if each.latency_p50_ms is None else f"{amount(each.latency_p50_ms)} / {amount(each.latency_p95_ms)}"
+    return (
+        f"{each.model} (old)" if is_old else each.model,
+        typical_and_slow(each.latency_p50_ms, each.latency_p95_ms),
+        usd(each.cost_usd),
+        seconds(each.embedding_seconds),
+        seconds(each.server_seconds),
+        megabytes(each.storage_bytes),
     )
-    memory = NOTHING if each.storage_bytes is None else amount(each.storage_bytes / 1e6)
-    name = f"{each.model} (old)" if is_old else each.model
-    return (name, latency, usd(each.cost_usd), seconds(each.embedding_seconds), seconds(each.server_seconds), memory)
 
 
 def _worst(each: Candidate, measure: str) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -12,6 +11,7 @@ from migration.operations.history import RunDetails, RunLine
 from migration.operations.neighbours import KeptNeighbours
 from migration.operations.run_course import course_of, times_of
 from migration.operations.run_facts import RunReport, Step, start_of
+from migration.reporting.files import signed
 from migration.reporting.page import (
     Bar,
     BarPlot,
@@ -24,9 +24,9 @@ from migration.reporting.page import (
     Table,
     Tone,
     Verdict,
+    with_content,
 )
 from migration.runtime.values import NOTHING, amount, moment, percent, seconds, text, usd
-from migration.runtime.version import program_version
 
 _SUBJECTS: Final = {"migrate": "Migration", "rollback": "Rollback", "restore": "Restore", "backup": "Backup"}
 _REASONS: Final = "ABCDEFGHIJ"
@@ -64,19 +64,13 @@ def page_of(report: RunReport) -> Page:
         summary=_summary(report),
         verdict=verdict,
         highlights=tuple(_highlights(run)),
-        sections=[section for section in sections if _has_content(section)],
-        footer=f"Written {moment(report.written_at)} by kai-migrate {program_version()} on Python "
-        f"{platform.python_version()}, {platform.system()}. `{_again(run.name)}` writes it anew.",
+        sections=with_content(sections),
+        footer=f"{signed(report.written_at)} `{_again(run.name)}` writes it anew.",
     )
 
 
 def _again(name: str) -> str:
     return f"kai-migrate report {name}"
-
-
-def _has_content(section: Section) -> bool:
-    content = {"plots": "plots", "facts": "facts", "table": "rows", "commands": "steps", "notes": "sentences"}
-    return bool(getattr(section, content[section.kind]))
 
 
 # -- the head --------------------------------------------------------------------------------------------

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import platform
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
 from migration.reporting.page import Page
-from migration.runtime.values import plain
+from migration.runtime.values import moment, plain
+from migration.runtime.version import program_version
 
 HTML: Final = "report.html"
 JSON: Final = "report.json"
@@ -35,6 +38,12 @@ def write(folder: Path, page: Page, facts: Any, secrets: tuple[str, ...] = ()) -
     _put(folder / JSON, orjson.dumps(plain(facts, secrets)))
     _put(folder / HTML, html(page, secrets).encode())
     return folder / HTML
+
+
+def signed(at: datetime) -> str:
+    """When a report is written, by what, and where: the beginning of its footer."""
+    python = f"Python {platform.python_version()}, {platform.system()}"
+    return f"Written {moment(at)} by kai-migrate {program_version()} on {python}."
 
 
 def _put(path: Path, content: bytes) -> None:

@@ -5,7 +5,7 @@ Plain values without layout, so that a run, an evaluation and a doctor's finding
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -144,6 +144,12 @@ class Notes:
 
 
 Section: TypeAlias = Plots | Facts | Table | Commands | Notes
+
+
+def with_content(sections: Iterable[Section]) -> list[Section]:
+    """Those that have something to show."""
+    content = {"plots": "plots", "facts": "facts", "table": "rows", "commands": "steps", "notes": "sentences"}
+    return [section for section in sections if getattr(section, content[section.kind])]
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,16 @@ def usd(value: float | None) -> str:
     return f"${value:,.2f}" if value >= 1 or value == 0 else f"${value:.2g}" if value >= 0.0001 else "<$0.0001"
 
 
+def megabytes(size: int | None) -> str:
+    """A number of bytes in megabytes, without the unit."""
+    return NOTHING if size is None else amount(size / 1e6)
+
+
+def typical_and_slow(p50: float | None, p95: float | None) -> str:
+    """Two latencies in milliseconds, without the unit: `3.9 / 11.3`."""
+    return NOTHING if p50 is None else f"{amount(p50)} / {amount(p95)}"
+
+
 def percent(value: float | None) -> str:
     """A share or a change."""
     return NOTHING if value is None else f"{100 * value:.1f} %"
