@@ -54,7 +54,8 @@ from migration.strategies.context import MigrationOptions, Outcome, RunContext
 from migration.strategies.curation import refuse_unusable
 from migration.strategies.cut import cut_ahead, expected
 from migration.strategies.plan import CollectionPlan, Plan
-from migration.strategies.planning import compare_ways, look_at_texts, make_plan, plan_collection, refuse_unwritable
+from migration.strategies.planning import make_plan, plan_collection, refuse_unwritable
+from migration.strategies.previewing import compare_ways, look_at_texts
 from migration.strategies.refusals import Refused
 from migration.strategies.sources import Embedded
 from migration.strategies.task import Task
