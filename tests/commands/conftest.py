@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from click.testing import CliRunner
 
 from migration.__main__ import cli
 from tests.ledger.conftest import ledger, ledger_url, postgresql_server, postgresql_url
+from tests.providers import OpenAIStandIn
+from tests.sandbox.server import RunningSandbox
+from tests.world import World, made_up, openai
 
 __all__ = ["ledger", "ledger_url", "postgresql_server", "postgresql_url"]
 
@@ -53,6 +57,19 @@ def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
         return Answer(result.exit_code, result.output, result.stdout)
 
     return call
+
+
+@contextlib.contextmanager
+def migrated_world(
+    sandbox: RunningSandbox, folder: Path, provider: OpenAIStandIn, *, questions: int
+) -> Iterator[World]:
+    """A server with nothing but so many questions, embedded by the stand-in's small model at 64 dimensions."""
+    world = World(sandbox.url, sandbox.api_key, folder / "work" / "home")
+    world.clear()
+    world.fill(made_up(questions=questions), 64)
+    assert world.run(**openai(provider)).status == 0
+    yield world
+    world.close()
 
 
 @pytest.fixture

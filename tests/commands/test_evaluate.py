@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.conftest import Answer, Invoke
+from tests.commands.conftest import Answer, Invoke, migrated_world
 from tests.providers import OpenAIStandIn
 from tests.sandbox.server import RunningSandbox
-from tests.world import World, made_up, openai
+from tests.world import World, openai
 
 NAME = "context_stores"
 BLIND = "openai/text-embedding-3-small@64"
@@ -32,12 +32,8 @@ def migrated(
     shared_sandbox: RunningSandbox, provider: OpenAIStandIn, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[World]:
     """A server whose documents carry the vectors of the blind model."""
-    world = World(shared_sandbox.url, shared_sandbox.api_key, tmp_path_factory.mktemp("runs") / "work" / "home")
-    world.clear()
-    world.fill(made_up(questions=120), 64)
-    assert world.run(**openai(provider)).status == 0
-    yield world
-    world.close()
+    with migrated_world(shared_sandbox, tmp_path_factory.mktemp("runs"), provider, questions=120) as world:
+        yield world
 
 
 @pytest.fixture
