@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -19,6 +20,8 @@ import numpy as np
 
 from kai.address import canonical_address
 from tests.forkserver import Running, start_module
+from tests.hurry import hurried
+from tests.inside import run_module
 from tests.providers.standin import StandIn
 
 REPOSITORY = Path(__file__).parent.parent
@@ -293,21 +296,18 @@ class World:
         }
 
     def run(self, *arguments: str, module: str = MODULE, **variables: str) -> Finished:
-        """Run the command line to its end, as `python -m` would, with the packages loaded already."""
-        running = self._begin(arguments, module, variables, hurry=self.in_a_hurry)
-        status = running.wait()
-        return Finished(status, *running.communicate())
+        """Run the command line to its end, as `python -m` would, in this process."""
+        self.home.parent.mkdir(parents=True, exist_ok=True)
+        with hurried() if self.in_a_hurry else contextlib.nullcontext():
+            return Finished(*run_module(module, arguments, self.environment(**variables), self.home.parent))
 
     def start(self, *arguments: str, module: str = MODULE, **variables: str) -> Running:
-        """Start the command line in the same way, waiting as long as it does for users; the caller ends it."""
-        return self._begin(arguments, module, variables, hurry=False)
-
-    def _begin(self, arguments: Sequence[str], module: str, variables: Mapping[str, str], *, hurry: bool) -> Running:
+        """Start the command line in a process of its own, waiting as long as it does for users; the caller ends it."""
         folder = self.home.parent
         folder.mkdir(parents=True, exist_ok=True)
         self._begun += 1
         out, err = (folder / f"{name}-{self._begun}.txt" for name in ("stdout", "stderr"))
-        return start_module(module, arguments, self.environment(**variables), folder, out, err, hurry=hurry)
+        return start_module(module, arguments, self.environment(**variables), folder, out, err, hurry=False)
 
     def fresh_interpreter(self, *arguments: str, module: str = MODULE, **variables: str) -> Finished:
         """Run the command line to its end in an interpreter of its own, with nothing loaded."""

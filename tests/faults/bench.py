@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import io
 import os
 import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 from unittest.mock import patch
@@ -21,6 +20,7 @@ from migration.strategies.context import MigrationOptions
 from tests.faults.provider import PlannedAnswer, ScriptedProvider
 from tests.faults.proxy import FaultyProxy
 from tests.faults.script import Planned, Script
+from tests.inside import as_a_process
 from tests.sandbox.server import RunningCluster, RunningSandbox
 from tests.world import Document, Finished, World, made_up, openai
 
@@ -34,7 +34,6 @@ LAG: Final = 0.03
 """Seconds by which the follower lags, where one is read; a run assumes four times as much, not half a second."""
 SMALL: Final = made_up(questions=40, instructions=24)
 COLLECTIONS: Final = ("context_stores", "instructions")
-HANG: Final = 240.0
 PREVIOUS: Final = {"embedding": {"model": "the-previous-model"}, "owner": "the application"}
 
 
@@ -170,7 +169,7 @@ class Bench:
     def _run(self, options: MigrationOptions) -> Finished:
         out, err = io.StringIO(), io.StringIO()
         with (
-            _as_a_process(self.environment(), self.home.parent),
+            as_a_process(self.environment(), self.home.parent),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
@@ -180,18 +179,3 @@ class Bench:
                 traceback.print_exc()
                 status = 70
         return Finished(status, out.getvalue(), err.getvalue())
-
-
-@contextlib.contextmanager
-def _as_a_process(environment: Mapping[str, str], folder: Path) -> Iterator[None]:
-    """Environment, working folder and umask as a process of its own would have them; a hang is shown and ended."""
-    folder_before, mask = Path.cwd(), os.umask(0o022)
-    faulthandler.dump_traceback_later(HANG, exit=True)
-    try:
-        os.chdir(folder)
-        with patch.dict(os.environ, environment, clear=True):
-            yield
-    finally:
-        faulthandler.cancel_dump_traceback_later()
-        os.chdir(folder_before)
-        os.umask(mask)

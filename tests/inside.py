@@ -1,0 +1,64 @@
+"""Run a module as `python -m` would, in this process: a run of a moment is over before a fork has found its pages."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import io
+import os
+import runpy
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+from unittest.mock import patch
+
+HANGS_AFTER: Final = 240.0
+"""Seconds after which what does not end says where it is, and is ended with the tests."""
+
+
+def run_module(
+    module: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path
+) -> tuple[int, str, str]:
+    """Run it to its end.
+
+    Args:
+        module: name of a module that can be run.
+        arguments: of its command line.
+        environment: its whole environment.
+        folder: its working folder.
+
+    Returns:
+        Its exit status, and what it printed: standard output, standard error.
+    """
+    status, out, err = 0, io.StringIO(), io.StringIO()
+    with (
+        as_a_process(environment, folder),
+        patch.object(sys, "argv", [module, *arguments]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        except SystemExit as ending:
+            status = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+        except BaseException:
+            traceback.print_exc()
+            status = 70
+    return status, out.getvalue(), err.getvalue()
+
+
+@contextlib.contextmanager
+def as_a_process(environment: Mapping[str, str], folder: Path) -> Iterator[None]:
+    """Environment, working folder and umask as a process of its own would have them; a hang is shown and ended."""
+    folder_before, mask = Path.cwd(), os.umask(0o022)
+    faulthandler.dump_traceback_later(HANGS_AFTER, exit=True, file=sys.__stderr__)
+    try:
+        os.chdir(folder)
+        with patch.dict(os.environ, environment, clear=True):
+            yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        os.chdir(folder_before)
+        os.umask(mask)
