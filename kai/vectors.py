@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,16 @@ class WrongVectors(Exception):  # noqa: N818
 
 class WrongLength(WrongVectors):
     """The vectors are of another length than the target's."""
+
+
+def as_float32(numbers: Any) -> Vector:
+    """The numbers as Typesense compares them; one beyond float32 is infinite, for whoever checks it to find.
+
+    Raises:
+        TypeError, ValueError: they are no numbers, or lists of them that differ in length.
+    """
+    with np.errstate(over="ignore"):
+        return np.asarray(numbers, dtype=np.float32)
 
 
 def check_vectors(vectors: Vector, texts: Sequence[str], dimensions: int) -> None:

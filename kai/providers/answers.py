@@ -12,7 +12,7 @@ import orjson
 from langchain_core.embeddings import Embeddings
 
 from kai.embedding_interface import MalformedAnswerError
-from kai.vectors import Vector
+from kai.vectors import Vector, as_float32
 
 
 class ArrayBased(Embeddings):
@@ -75,8 +75,7 @@ def read_json(content: bytes | str) -> Any:
 def stack(vectors: Any) -> Vector:
     """Make one float32 array of the vectors; `null` becomes NaN, for the caller's check to find."""
     try:
-        with np.errstate(over="ignore"):
-            array = np.asarray(vectors, dtype=np.float32)
+        array = as_float32(vectors)
     except (TypeError, ValueError) as error:
         message = "the answer has embeddings that are no numbers or differ in length"
         raise MalformedAnswerError(message) from error

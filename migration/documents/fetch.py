@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
 
-import numpy as np
 import orjson
 
 from kai.raw_vectors import read_line, read_search
 from kai.typesense import PAGE_LIMIT, Typesense, TypesenseError, id_filter, nameable
+from kai.vectors import as_float32
 
 PAGE_SIZE: Final = PAGE_LIMIT
 SEARCH_UP_TO: Final = 10_000
@@ -79,8 +79,7 @@ class Document:
             # struct is three times as fast as NumPy here, and rounds the same way.
             return struct.pack(f"{len(numbers)}f", *numbers)
         except OverflowError:
-            with np.errstate(over="ignore"):
-                return np.array(numbers, np.float64).astype(np.float32).tobytes()
+            return as_float32(numbers).tobytes()
         except (struct.error, TypeError):
             return None
 

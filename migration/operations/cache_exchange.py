@@ -16,7 +16,7 @@ import numpy as np
 from kai.families import FAMILIES, find_family
 from kai.models import EmbeddingSettings, find_model, fingerprint
 from kai.settings import Settings, load_settings
-from kai.vectors import LEAST_COSINE, Vector, WrongVectors, check_vectors, cosine
+from kai.vectors import LEAST_COSINE, Vector, WrongVectors, as_float32, check_vectors, cosine
 from migration.embedding.embed import TextFailure, text_hash
 from migration.embedding.provider import ProviderStopped
 from migration.operations.cache import named_spaces, spaces_of, standing_cache
@@ -305,8 +305,7 @@ def _row_of(number: int, values: dict[str, Any], numbers: Any) -> _Row:
         raise _Unsound(f"cut_from is {cut_from!r}, which is no more than the dimensions")
     if not numbers.is_valid:
         raise _Unsound("there is no vector")
-    with np.errstate(over="ignore"):
-        vector: Vector = np.asarray(numbers.values.to_numpy(zero_copy_only=False)).astype(np.float32)
+    vector = as_float32(numbers.values.to_numpy(zero_copy_only=False))
     try:
         check_vectors(vector[np.newaxis], [text or ""], embedding.dimensions)
     except WrongVectors as error:

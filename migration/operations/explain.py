@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from kai.models import fingerprint
 from kai.settings import Settings, load_settings
 from kai.typesense import Typesense, nameable
+from kai.vectors import as_float32
 from migration.documents.fetch import Selection, export_pages
 from migration.embedding.embed import text_hash
 from migration.ledger import DocumentRecord, ModelRecord, vector_hash
@@ -104,7 +103,7 @@ def explain(
             run = name_of(ledger, record.run_id if record else None)
     text, vector = described.text_of(document), document.get(described.embedding_field)
     text_now = text_hash(text) if text else None
-    vector_now = vector_hash(np.asarray(vector, np.float32).tobytes()) if vector else None
+    vector_now = vector_hash(as_float32(vector).tobytes()) if vector else None
     target = configured_target(settings)
     is_known = model is not None and record is not None and vector_now == record.vector_hash
     return Explanation(

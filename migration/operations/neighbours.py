@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 
 from kai.typesense import Typesense, TypesenseError
-from kai.vectors import Vector
+from kai.vectors import Vector, as_float32
 from migration.backup import Backup, BackupError
 from migration.documents.fetch import PAGE_SIZE, Selection, fetch_documents
 from migration.ledger import CollectionRunRecord, LedgerError, RunRecord
@@ -100,7 +100,7 @@ def _in_backup(backup: Backup, ids: Collection[str]) -> dict[str, Vector]:
     for page in backup.records():
         for id_, line in page:
             if id_ in ids and (vector := orjson.loads(line).get(field)):
-                found[id_] = np.asarray(vector, np.float32)
+                found[id_] = as_float32(vector)
     return found
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kai.typesense import Typesense, TypesenseError
-from kai.vectors import Vector
+from kai.vectors import Vector, as_float32
 from migration.assessment.evaluation.ranking import ordered, unit
 from migration.backup import Backup, BackupError
 from migration.documents.fetch import PAGE_SIZE, Selection, fetch_documents
@@ -344,7 +344,7 @@ def _draw_from_backups(
                 is_replaced = True
                 for id_, vector in chain.from_iterable(backup.vectors()):
                     if vector is not None and len(vector) == model.dimensions and id_ not in failed:
-                        drawn.draw(id_, np.asarray(vector, np.float32))
+                        drawn.draw(id_, as_float32(vector))
             except (BackupError, OSError) as error:
                 trouble.append(str(error))
             if len(drawn.vectors) > before:

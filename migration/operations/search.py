@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from kai.collections import EmbeddedCollection
 from kai.models import EmbeddingSettings, fingerprint
 from kai.settings import Settings, load_settings
 from kai.typesense import Schema, Typesense, embedding_field, search_by_vector
 from kai.typesense_schemas import signature_of
+from kai.vectors import as_float32
 from migration.ledger import Ledger
 from migration.operations.setup import Session, described_collection, ledger_if_there, make_embedder, open_server, probe
 from migration.runtime.console import SILENT, Console
@@ -159,7 +158,7 @@ def _hits(
     for hit, document in zip(found, documents, strict=True):
         record, vector = records.get(str(document["id"])), document.get(described.embedding_field) or ()
         model = None
-        if ledger and record and record.model_id and record.has_vector(np.asarray(vector, np.float32).tobytes()):
+        if ledger and record and record.model_id and record.has_vector(as_float32(vector).tobytes()):
             if record.model_id not in names and (known := ledger.find_model(record.model_id)):
                 names[record.model_id] = known.name
             model = names.get(record.model_id)

@@ -17,7 +17,8 @@ _ROWS: Final = 256
 def unit(vectors: Vector) -> Vector:
     """The vectors, in rows, made as long as 1; those of zeros stay what they are."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    scaled: Vector = np.divide(vectors, lengths, where=lengths > 0, out=vectors.copy())
+    with np.errstate(invalid="ignore"):  # An infinite one becomes none at all.
+        scaled: Vector = np.divide(vectors, lengths, where=lengths > 0, out=vectors.copy())
     return scaled
 
 
