@@ -1,12 +1,14 @@
-"""Run a migration in a forked child that ends itself with SIGKILL at a chosen request to Typesense.
+"""Run a migration, watch its requests to Typesense, and kill it at a chosen one.
 
-A fork of the warmed-up test process costs milliseconds where a fresh interpreter costs seconds, so that a run
-can be killed at every one of its requests, one after the other. The child shares nothing with its parent but
-what it was born with: it makes its own clients and threads, and what it prints goes to a file.
+What is to be killed, or spoilt, is a forked child that ends itself with SIGKILL. A fork of the warmed-up test process
+costs milliseconds where a fresh interpreter costs seconds, so that a run can be killed at every one of its requests,
+one after the other. The child shares nothing with its parent but what it was born with: it makes its own clients and
+threads, and what it prints goes to a file. A run that comes to its end by itself is one of this process.
 """
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import gc
 import os
@@ -16,7 +18,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +31,7 @@ from migration.__main__ import cli
 from migration.cli.run import run as migrate
 from migration.strategies.context import MigrationOptions
 from tests.hurry import hurried
+from tests.inside import run_inside
 
 Moment = Literal["before", "after"]
 """Of a request: before it is sent, or after the server acted upon it and before the answer is seen."""
@@ -61,7 +64,7 @@ class Ended:
         return self.status is None
 
 
-def run_forked(
+def run_watched(
     options: MigrationOptions,
     environment: Mapping[str, str],
     folder: Path,
@@ -72,7 +75,7 @@ def run_forked(
     at_request: Callable[[int, str], object] | None = None,
     in_child: Callable[[], object] | None = None,
 ) -> Ended:
-    """Run `migrate(options)` in a child to its end, or to the SIGKILL at its `kill_at`-th request.
+    """Run `migrate(options)` to its end, or in a child to the SIGKILL at its `kill_at`-th request.
 
     Args:
         options: of the run.
@@ -90,6 +93,11 @@ def run_forked(
     folder.mkdir(parents=True, exist_ok=True)
     output, journal = folder / "output.txt", folder / "requests.txt"
     journal.write_text("")
+    port = environment["TYPESENSE_PORT"]
+    if not kill_at and at_request is None and in_child is None:
+        with hurried(), _watched_requests(port, journal, 0, moment, uncounted, None):
+            status, text, _ = run_inside(lambda: migrate(options), environment, folder, as_one=True)
+        return Ended(status, journal.read_text().splitlines(), text)
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
@@ -97,10 +105,10 @@ def run_forked(
         status = 70
         try:
             _become_child(environment, folder, output)
-            _watch_requests(environment["TYPESENSE_PORT"], journal, kill_at, moment, uncounted, at_request)
-            if in_child is not None:
-                in_child()
-            status = migrate(options)
+            with _watched_requests(port, journal, kill_at, moment, uncounted, at_request):
+                if in_child is not None:
+                    in_child()
+                status = migrate(options)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -114,7 +122,7 @@ def run_forked(
     return Ended(ended, journal.read_text().splitlines(), output.read_text())
 
 
-def run_command_forked(arguments: Sequence[str], environment: Mapping[str, str], folder: Path, **how: Any) -> Ended:
+def run_command_watched(arguments: Sequence[str], environment: Mapping[str, str], folder: Path, **how: Any) -> Ended:
     """The same for `kai-migrate` with these arguments."""
 
     def command(_: MigrationOptions) -> int:
@@ -125,7 +133,7 @@ def run_command_forked(arguments: Sequence[str], environment: Mapping[str, str],
         return 0
 
     with patch("tests.killing.migrate", command):
-        return run_forked(MigrationOptions(), environment, folder, **how)
+        return run_watched(MigrationOptions(), environment, folder, **how)
 
 
 _TLS = ssl.create_default_context()
@@ -149,14 +157,15 @@ def _become_child(environment: Mapping[str, str], folder: Path, output: Path) ->
     os.chdir(folder)
 
 
-def _watch_requests(
+@contextlib.contextmanager
+def _watched_requests(
     port: str,
     journal: Path,
     kill_at: int,
     moment: Moment,
     uncounted: str,
     at_request: Callable[[int, str], object] | None,
-) -> None:
+) -> Iterator[None]:
     """Count the requests to this port at the transport of every httpx client, and kill at the wanted one."""
     send = httpx.HTTPTransport.handle_request
     lock = threading.Lock()
@@ -185,4 +194,6 @@ def _watch_requests(
             os.kill(os.getpid(), signal.SIGKILL)
         return response
 
-    httpx.HTTPTransport.handle_request = watched  # type: ignore[method-assign,assignment]
+    with patch.object(httpx.HTTPTransport, "handle_request", watched):
+        yield
+    os.close(descriptor)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.alias.corner import BASE, NEW, OLD, OLD_DIMENSIONS, OTHER_ALIAS, Corner, written
-from tests.killing import Ended, run_command_forked, run_forked
+from tests.killing import Ended, run_command_watched, run_watched
 from tests.providers.vectors import vector_for
 from tests.recreate.small import MODEL, text_of
 from tests.world import as_float32
@@ -20,13 +20,13 @@ pytestmark = pytest.mark.usefixtures("warm")
 
 def migrate(corner: Corner, folder: Path, dimensions: int = TARGET, *, home: str = "home", **options: object) -> Ended:
     """A run by alias to its end."""
-    return run_forked(corner.options(**options), corner.environment(dimensions, folder / home), folder / "run")
+    return run_watched(corner.options(**options), corner.environment(dimensions, folder / home), folder / "run")
 
 
 def command(corner: Corner, folder: Path, *arguments: str, home: str = "home", dimensions: int = TARGET) -> Ended:
     """`kai-migrate` with these arguments."""
     given = [*arguments, "--yes", "--collections-file", str(corner.file)]
-    return run_command_forked(given, corner.environment(dimensions, folder / home), folder / "run")
+    return run_command_watched(given, corner.environment(dimensions, folder / home), folder / "run")
 
 
 def run_of(ended: Ended) -> str:
@@ -45,7 +45,7 @@ def test_every_alias_leads_to_the_new_collection_and_the_old_one_stands_until_it
     assert "Verification: PASS" in done.text
     environment = corner.environment(dimensions, tmp_path / "home")
     for asked, answer in ((["verify"], "notes__2: PASS"), (["explain", "articles", "n5"], "notes__2/n5: current")):
-        told = run_command_forked([*asked, "--collections-file", str(corner.file)], environment, tmp_path / "run")
+        told = run_command_watched([*asked, "--collections-file", str(corner.file)], environment, tmp_path / "run")
         assert (told.status, answer in told.text) == (0, True), told.text
     ended = command(corner, tmp_path, "finish", dimensions=dimensions)
     assert ended.status == 0, ended.text
@@ -94,13 +94,13 @@ def test_it_is_listed_on_another_machine_and_compared_after_its_end(corner: Corn
     done = migrate(corner, tmp_path)
     assert done.status == 0, done.text
     elsewhere = corner.environment(TARGET, tmp_path / "elsewhere")
-    listed = run_command_forked(["list"], elsewhere, tmp_path / "run")
+    listed = run_command_watched(["list"], elsewhere, tmp_path / "run")
     assert f"kai-migrate finish {run_of(done)}" in listed.text
     assert command(corner, tmp_path, "finish", run_of(done)).status == 0
     corner.check_finished(TARGET)
     # The vectors of the collection that is gone are in the backup.
     runs = (f"openai-{MODEL}-{dimensions}" for dimensions in (OLD_DIMENSIONS, TARGET))
-    compared = run_command_forked(["compare", *runs], corner.environment(TARGET, tmp_path / "home"), tmp_path / "run")
+    compared = run_command_watched(["compare", *runs], corner.environment(TARGET, tmp_path / "home"), tmp_path / "run")
     assert compared.status == 0, compared.text
     assert "not available" not in compared.text
     assert "30 documents" in compared.text
@@ -112,9 +112,9 @@ def test_what_a_dead_run_built_is_removed_by_one_that_goes_another_way(corner: C
             os.kill(os.getpid(), signal.SIGKILL)
 
     environment = corner.environment(TARGET, tmp_path / "home")
-    assert run_forked(corner.options(), environment, tmp_path / "run", at_request=at_request).killed
+    assert run_watched(corner.options(), environment, tmp_path / "run", at_request=at_request).killed
     assert corner.names() == {OLD, NEW, BASE}
-    done = run_forked(corner.options(strategy="alter"), environment, tmp_path / "run")
+    done = run_watched(corner.options(strategy="alter"), environment, tmp_path / "run")
     assert done.status == 0, done.text
     assert corner.names() == {OLD}
     corner.check_contents(OLD, corner.expected, TARGET)

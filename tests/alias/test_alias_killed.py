@@ -18,7 +18,7 @@ import pytest
 from tests.alias.corner import ALIAS, NEW, OLD, OLD_DIMENSIONS, OTHER_ALIAS, Corner, written
 from tests.alias.test_alias import command, run_of
 from tests.faults.seed import fault_seed
-from tests.killing import MOMENTS, Ended, Moment, run_command_forked, run_forked
+from tests.killing import MOMENTS, Ended, Moment, run_command_watched, run_watched
 from tests.world import Document
 
 TARGET = 32
@@ -130,11 +130,11 @@ def test_killed_between_any_two_requests_it_is_gone_on_with_and_no_write_is_lost
         application = Application(here, folder)
         environment = here.environment(chosen.dimensions, folder / "one")
         at_request, moment = application.at_request, chosen.moment
-        killed = run_forked(here.options(), environment, folder, kill_at=number, moment=moment, at_request=at_request)
+        killed = run_watched(here.options(), environment, folder, kill_at=number, moment=moment, at_request=at_request)
         if killed.killed:
             application.write_meanwhile()
             environment = here.environment(chosen.dimensions, folder / ("one" if chosen.same_machine else "other"))
-            again = run_forked(here.options(), environment, folder, at_request=at_request)
+            again = run_watched(here.options(), environment, folder, at_request=at_request)
             assert again.status == 0, f"{killed.text}\n{again.text}"
         if "w1" not in application.expected:
             application.expect_all()
@@ -152,7 +152,7 @@ def test_killed_between_any_two_requests_the_end_and_the_way_back_are_gone_on_wi
     corner: Corner, corner_29: Corner, tmp_path: Path, way: str, circumstances: Circumstances | None
 ) -> None:
     def one(here: Corner, folder: Path, number: int, chosen: Circumstances) -> Ended:
-        done = run_forked(here.options(), here.environment(chosen.dimensions, folder / "one"), folder)
+        done = run_watched(here.options(), here.environment(chosen.dimensions, folder / "one"), folder)
         assert done.status == 0, done.text
         expected = dict(here.expected)
         changed = [written(3), bare(here.expected["n5"], text="newer")]
@@ -163,7 +163,7 @@ def test_killed_between_any_two_requests_the_end_and_the_way_back_are_gone_on_wi
             del expected["n6"]
         arguments = [way, run_of(done), "--yes", "--collections-file", str(here.file)]
         environment = here.environment(chosen.dimensions, folder / "one")
-        killed = run_command_forked(arguments, environment, folder, kill_at=number, moment=chosen.moment)
+        killed = run_command_watched(arguments, environment, folder, kill_at=number, moment=chosen.moment)
         if killed.killed:
             if way == "rollback" and here.aliases()[ALIAS] == OLD:
                 # What is written to the collection that serves again is newer, and what is deleted stays deleted.

@@ -17,7 +17,7 @@ import pytest
 
 from tests.alias.corner import ALIAS, NEW, OLD, OLD_DIMENSIONS, OTHER_ALIAS, Corner, written
 from tests.alias.test_alias import command, run_of
-from tests.killing import run_forked
+from tests.killing import run_watched
 from tests.providers.vectors import vector_for
 from tests.recreate.small import MODEL, text_of
 from tests.recreate.writer import Writer, schema_of
@@ -83,7 +83,7 @@ def test_every_search_by_the_alias_is_answered_and_by_one_model_only(
     corner.fill(count=300)
     searcher = Searcher(corner.world.url, corner.world.key, tmp_path / "answers.jsonl")
     searcher.start()
-    ended = run_forked(corner.options(), corner.environment(dimensions, tmp_path / "home"), tmp_path)
+    ended = run_watched(corner.options(), corner.environment(dimensions, tmp_path / "home"), tmp_path)
     time.sleep(0.1)
     answers = searcher.stop()
     assert ended.status == 0, ended.text
@@ -116,7 +116,7 @@ def test_nothing_that_the_application_wrote_is_lost_and_nothing_that_it_deleted_
     )
     writer.start()
     environment = corner.environment(TARGET, tmp_path / "home")
-    ended = run_forked(corner.options(), environment, tmp_path / "run")
+    ended = run_watched(corner.options(), environment, tmp_path / "run")
     account, created = writer.stop()
     # 1: documents were still changing when the last pass ended.
     assert ended.status in (0, 1), ended.text
@@ -128,7 +128,7 @@ def test_nothing_that_the_application_wrote_is_lost_and_nothing_that_it_deleted_
     print(f"seed {seed}: {len(account)} writes, exit {ended.status}")
     assert now == expected, ended.text
 
-    again = run_forked(corner.options(), environment, tmp_path / "run")
+    again = run_watched(corner.options(), environment, tmp_path / "run")
     assert again.status == 0, again.text
     corner.check_swapped(TARGET, documents=expected, written=True)
 
@@ -138,7 +138,7 @@ def test_what_is_written_by_the_old_collections_own_name_is_carried_over_before_
     corner: Corner, tmp_path: Path
 ) -> None:
     environment = corner.environment(TARGET, tmp_path / "home")
-    ended = run_forked(corner.options(), environment, tmp_path / "run")
+    ended = run_watched(corner.options(), environment, tmp_path / "run")
     assert ended.status == 0, ended.text
     newer = {key: value for key, value in corner.expected["n5"].items() if key != "vector"} | {"text": "by the alias"}
     corner.world.import_(OTHER_ALIAS, [newer], "upsert")
@@ -150,7 +150,7 @@ def test_what_is_written_by_the_old_collections_own_name_is_carried_over_before_
     refused = command(corner, tmp_path, "finish")
     assert refused.status == 2, refused.text
     assert "4 documents of 'notes' were written or deleted since" in refused.text
-    again = run_forked(corner.options(strategy="auto"), environment, tmp_path / "run")
+    again = run_watched(corner.options(strategy="auto"), environment, tmp_path / "run")
     assert again.status == 0, again.text
     assert "were written to in 'notes' and, by an alias, in 'notes__2', whose content stands: n5" in again.text
     changed = {**corner.expected["n6"], "text": "by its own name"}
@@ -166,7 +166,7 @@ def test_what_is_written_between_the_look_at_a_document_and_its_change_or_deleti
     corner: Corner, tmp_path: Path
 ) -> None:
     environment = corner.environment(TARGET, tmp_path / "home")
-    ended = run_forked(corner.options(), environment, tmp_path / "run")
+    ended = run_watched(corner.options(), environment, tmp_path / "run")
     assert ended.status == 0, ended.text
     old = {id_: {k: v for k, v in corner.expected[id_].items() if k != "vector"} for id_ in ("n5", "n6", "n7")}
     corner.world.import_(OLD, [{**note, "text": "by its own name"} for note in old.values()], "upsert")
@@ -189,7 +189,7 @@ def test_what_is_written_between_the_look_at_a_document_and_its_change_or_deleti
                 if len(patches) == 2:
                     http.post("/documents", params={"action": "upsert"}, json=upsert).raise_for_status()
 
-    again = run_forked(corner.options(strategy="auto"), environment, tmp_path / "run", at_request=write)
+    again = run_watched(corner.options(strategy="auto"), environment, tmp_path / "run", at_request=write)
     assert again.status == 0, again.text
     assert "were written to in 'notes' and, by an alias, in 'notes__2', whose content stands: n12, n5, n6" in again.text
     corner.expected["n5"] = {**corner.expected["n5"], "text": "first", "title": "second"}

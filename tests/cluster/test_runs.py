@@ -10,7 +10,7 @@ import pytest
 
 from migration.strategies.context import MigrationOptions
 from tests.cluster.clustered import NAME, OLD_DIMENSIONS, Clustered
-from tests.killing import Moment, run_forked
+from tests.killing import Moment, run_watched
 
 ALL = bool(os.environ.get("KAI_ALL_MOMENTS"))
 """Kill at each write, not at some of them."""
@@ -74,8 +74,8 @@ def test_killed_at_a_lagging_follower_the_next_start_finishes(
     environment = clustered.environment(OTHER_DIMENSIONS)
     # How often the collection is looked at until a follower shows what was done, depends on the machine.
     how: Any = {"kill_at": place, "moment": moment, "uncounted": f"GET /collections/{NAME}"}
-    assert run_forked(options, environment, tmp_path / "killed", **how).killed
-    again = run_forked(options, environment, tmp_path / "again")
+    assert run_watched(options, environment, tmp_path / "killed", **how).killed
+    again = run_watched(options, environment, tmp_path / "again")
     assert again.status == 0, again.text
     clustered.check(OTHER_DIMENSIONS)
 

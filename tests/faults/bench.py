@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import shutil
 import tempfile
 import time
-import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
@@ -20,7 +18,7 @@ from migration.strategies.context import MigrationOptions
 from tests.faults.provider import PlannedAnswer, ScriptedProvider
 from tests.faults.proxy import FaultyProxy
 from tests.faults.script import Planned, Script
-from tests.inside import as_a_process
+from tests.inside import run_inside
 from tests.sandbox.server import RunningCluster, RunningSandbox
 from tests.world import Document, Finished, World, made_up, openai
 
@@ -164,18 +162,4 @@ class Bench:
         self.proxy.reset(script or Script(faults))
         self.provider.script(*answers)
         wanted = MigrationOptions(collections=tuple(collections), patience=patience, **options)
-        return self._run(wanted)
-
-    def _run(self, options: MigrationOptions) -> Finished:
-        out, err = io.StringIO(), io.StringIO()
-        with (
-            as_a_process(self.environment(), self.home.parent),
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-        ):
-            try:
-                status = migrate(options)
-            except BaseException:
-                traceback.print_exc()
-                status = 70
-        return Finished(status, out.getvalue(), err.getvalue())
+        return Finished(*run_inside(lambda: migrate(wanted), self.environment(), self.home.parent))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from migration.strategies.context import MigrationOptions
-from tests.killing import Ended, Moment, run_forked
+from tests.killing import Ended, Moment, run_watched
 from tests.providers import OpenAIStandIn
 from tests.sandbox.server import RunningSandbox
 from tests.world import World, as_float32, made_up, openai
@@ -42,7 +42,7 @@ def test_a_run_killed_ten_times_finishes_and_pays_for_each_text_once(own_world: 
 
         def run(kill_at: int = 0, moment: Moment = "before", *, sample: int = 10) -> Ended:
             options = MigrationOptions(collections=(NAME,), concurrency=CONCURRENCY, patience=20, verify_sample=sample)
-            return run_forked(options, environment, world.home.parent, kill_at=kill_at, moment=moment)
+            return run_watched(options, environment, world.home.parent, kill_at=kill_at, moment=moment)
 
         killed = 0
         for kill_at, moment in KILLS:

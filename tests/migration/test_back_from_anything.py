@@ -15,7 +15,7 @@ import pytest
 from kai.typesense import Typesense
 from migration.documents.fetch import Selection, whole_export
 from migration.strategies.context import MigrationOptions
-from tests.killing import Ended, run_command_forked, run_forked
+from tests.killing import Ended, run_command_watched, run_watched
 from tests.providers import OpenAIStandIn
 from tests.providers.vectors import vector_for
 from tests.world import Finished, World, as_float32, field, made_up, openai, text_of
@@ -53,7 +53,7 @@ def kai_migrate(world: World, *arguments: str, status: int = 0) -> Finished:
 
 def forked(world: World, provider: OpenAIStandIn, model: str, dimensions: int, folder: Path, **how: object) -> Ended:
     environment = world.environment(**openai(provider, dimensions, model))
-    return run_forked(MigrationOptions(collections=(NAME,), concurrency=1), environment, folder, **how)  # type: ignore[arg-type]
+    return run_watched(MigrationOptions(collections=(NAME,), concurrency=1), environment, folder, **how)  # type: ignore[arg-type]
 
 
 def test_a_recreate_that_was_interrupted_while_it_built_costs_no_vector_when_it_is_undone(
@@ -184,7 +184,7 @@ def test_an_alter_that_died_in_the_pause_has_to_be_finished_before_it_is_undone(
         if "/documents/import?action=update" in name:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    died.append(run_forked(options, environment, tmp_path / "work", at_request=at_request).killed)
+    died.append(run_watched(options, environment, tmp_path / "work", at_request=at_request).killed)
     assert died == [True]
     assert "run that migration again" in kai_migrate(world, "rollback", "--yes", status=2).err
     assert run(world, provider, SMALL, 128).status == 0
@@ -238,7 +238,7 @@ def test_a_restore_of_a_dropped_collection_is_gone_on_with_after_a_kill(world: W
 
     imports: list[str] = []
     command = ["restore", str(backup), "--yes"]
-    assert run_command_forked(command, world.environment(), tmp_path / "work", at_request=at_request).killed
+    assert run_command_watched(command, world.environment(), tmp_path / "work", at_request=at_request).killed
     assert len(world.documents(NAME)) == 250
     world.http.patch(f"/collections/{NAME}/documents/q7", json={"sql": "SELECT 2"}).raise_for_status()
     done = kai_migrate(world, *command)
@@ -255,7 +255,7 @@ def test_a_restore_from_a_backup_that_is_not_complete_says_so(world: World, tmp_
         os.kill(os.getpid(), signal.SIGKILL)
 
     with patch("migration.operations.backup.whole_export", killed_after_a_page):
-        assert run_command_forked(["backup", *ONLY], world.environment(), tmp_path / "work").killed
+        assert run_command_watched(["backup", *ONLY], world.environment(), tmp_path / "work").killed
     backup = next(world.home.glob(f"backups/backup-*/{NAME}"))
     world.http.delete(f"/collections/{NAME}").raise_for_status()
     done = kai_migrate(world, "restore", str(backup), "--yes", status=1)

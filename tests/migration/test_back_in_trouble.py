@@ -20,7 +20,7 @@ from migration.backup import Backup, BackupError, BackupWriter, vector_line
 from migration.backup.old_vectors import OldVectors
 from migration.ledger import Ledger, LedgerError
 from migration.strategies.sources import UNDESCRIBED, PutBack
-from tests.killing import Ended, run_command_forked
+from tests.killing import Ended, run_command_watched
 from tests.providers import OpenAIStandIn
 from tests.world import World, made_up, openai
 
@@ -65,7 +65,7 @@ def no_space() -> None:
 
 
 def ran(world: World, folder: Path, in_child: Callable[[], None], *arguments: str) -> Ended:
-    done = run_command_forked(arguments, world.environment(), folder, in_child=in_child)
+    done = run_command_watched(arguments, world.environment(), folder, in_child=in_child)
     assert "Traceback" not in done.text, done.text
     return done
 

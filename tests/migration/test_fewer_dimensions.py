@@ -18,7 +18,7 @@ from kai.models import EmbeddingSettings
 from kai.settings import Settings, TypesenseSettings
 from migration.ledger import Ledger
 from migration.strategies.context import MigrationOptions
-from tests.killing import run_forked
+from tests.killing import run_watched
 from tests.providers import OpenAIStandIn
 from tests.providers.standin import Asked, FloatArray
 from tests.providers.vectors import nested_vector_for
@@ -117,11 +117,11 @@ def test_a_run_that_is_killed_when_the_old_vectors_are_gone_embeds_nothing_but_i
             os.kill(os.getpid(), signal.SIGKILL)
 
     environment = world.environment(**openai(nesting, 64))
-    killed = run_forked(options, environment, tmp_path / "killed", at_request=kill)
+    killed = run_watched(options, environment, tmp_path / "killed", at_request=kill)
     assert killed.killed, killed.text
     assert not any(document.get("prompt_embedding") for document in world.documents(NAME).values())
     nesting.batches.clear()
-    again = run_forked(options, environment, tmp_path / "again")
+    again = run_watched(options, environment, tmp_path / "again")
     assert again.status == 0, again.text
     assert nesting.batches == [["probe"]]
     assert furthest(world, nesting, 64) < 1e-6

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kai import typesense_changes
-from tests.killing import run_command_forked
+from tests.killing import run_command_watched
 from tests.providers import OpenAIStandIn
 from tests.world import EMBEDDING_FIELDS, World, made_up, openai
 
@@ -230,7 +230,7 @@ def test_a_rollback_killed_at_any_request_is_finished_by_the_next(
     migrated = next(world.home.glob("runs/openai-*")).name
     command = ["rollback", migrated, "--yes"]
     for kill_at in range(1, 500, step):
-        child = run_command_forked(
+        child = run_command_watched(
             command, world.environment(), tmp_path / "work", kill_at=kill_at, in_child=settled_at_once
         )
         documents = world.http.get("/collections/context_stores/documents/export")

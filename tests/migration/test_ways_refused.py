@@ -14,7 +14,7 @@ from kai.models import fingerprint
 from kai.settings import EmbeddingSettings
 from migration.strategies.context import MigrationOptions
 from migration.strategies.shadow_state import Mark
-from tests.killing import run_forked
+from tests.killing import run_watched
 from tests.providers import OpenAIStandIn
 from tests.world import World, field, made_up, openai
 
@@ -62,7 +62,7 @@ def test_a_way_that_is_refused_after_a_dead_runs_work_was_finished_is_stopped_an
             os.kill(os.getpid(), signal.SIGKILL)
 
     environment = world.environment(**openai(provider, 128))
-    assert run_forked(MigrationOptions(collections=(STORES,)), environment, tmp_path / "work", at_request=die).killed
+    assert run_watched(MigrationOptions(collections=(STORES,)), environment, tmp_path / "work", at_request=die).killed
     done = world.run("--strategy", "alter", "--collections", STORES, **openai(provider, 32))
     assert done.status == 3, done.text
     assert "leave --strategy out" in done.err

@@ -13,7 +13,7 @@ import pytest
 
 from kai.settings import ChosenStrategy
 from migration.strategies.context import MigrationOptions
-from tests.killing import run_forked
+from tests.killing import run_watched
 from tests.real.corner import NEW, OLD, Corner
 
 IMPORT = r"POST /collections/{notes}/documents/import\?action=update"
@@ -53,7 +53,7 @@ def _kill() -> None:
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_in_any_phase_a_second_start_comes_to_the_same_end(corner: Corner, tmp_path: Path, moment: str) -> None:
     strategy, dimensions, pattern, which = MOMENTS[moment]
-    killed = run_forked(
+    killed = run_watched(
         MigrationOptions(collections=(corner.notes,), collections_file=corner.file, strategy=strategy),
         corner.environment(dimensions),
         tmp_path / "killed",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.killing import Ended, run_command_forked
+from tests.killing import Ended, run_command_watched
 from tests.recreate.small import NAME, OLD_DIMENSIONS, SmallWorld, schemas
 from tests.world import Document, as_float32
 
@@ -20,7 +20,7 @@ def run(
 ) -> Ended:
     """One command on a machine with this home."""
     more = ("--collections-file", str(small.file))
-    return run_command_forked([*arguments, *more], small.environment(TARGET, home) | (variables or {}), home, **how)
+    return run_command_watched([*arguments, *more], small.environment(TARGET, home) | (variables or {}), home, **how)
 
 
 def check_serves(small: SmallWorld, old: dict[str, Document], fields: tuple[str, ...]) -> None:

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import pytest
 
 from migration.documents.fetch import Page, export_pages
-from tests.killing import Ended, run_command_forked, run_forked
+from tests.killing import Ended, run_command_watched, run_watched
 from tests.providers import OpenAIStandIn
 from tests.recreate.small import NAME, NOWHERE, OLD_DIMENSIONS, SOURCES, SmallWorld, check_documents, schemas
 from tests.world import Document, World, field
@@ -82,7 +82,7 @@ def referred(world: World, provider: OpenAIStandIn, tmp_path: Path) -> SmallWorl
 
 def run(small: SmallWorld, folder: Path, sample: int = 10, **how: Any) -> Ended:
     """A run to the target."""
-    return run_forked(small.options(verify_sample=sample), small.environment(TARGET, folder / "home"), folder, **how)
+    return run_watched(small.options(verify_sample=sample), small.environment(TARGET, folder / "home"), folder, **how)
 
 
 @pytest.mark.parametrize("world", VERSIONS, indirect=True)
@@ -100,7 +100,7 @@ def test_every_join_leads_where_it_led_after_a_recreate_and_after_its_rollback(
     assert referred.world.schema(NAME)["num_documents"] == len(referred.expected)
 
     environment = referred.environment(TARGET, tmp_path / "home")
-    back = run_command_forked(["rollback", "--yes"], environment, tmp_path)
+    back = run_command_watched(["rollback", "--yes"], environment, tmp_path)
     assert back.status == 0, back.text
     assert joined(referred) == before
     assert len(referred.world.documents(NAME)["n5"]["vector"]) == OLD_DIMENSIONS
@@ -215,7 +215,7 @@ def test_a_reference_that_was_overlooked_is_made_up_for_when_the_server_refuses_
 def test_the_dry_run_names_who_refers_asynchronously_and_what_is_done_about_it(
     referred: SmallWorld, tmp_path: Path
 ) -> None:
-    ended = run_forked(referred.options(dry_run=True), referred.environment(TARGET, tmp_path / "home"), tmp_path)
+    ended = run_watched(referred.options(dry_run=True), referred.environment(TARGET, tmp_path / "home"), tmp_path)
     assert ended.status == 0, ended.text
     for name, by in ((MARKS, "about"), (LISTS, "notes_named"), (PLACES, "place.note_id"), (ASIDES, "note_id")):
         assert f"'{name}' refers to this collection by {by} (asynchronously)" in ended.text
@@ -230,9 +230,9 @@ def test_documents_whose_own_asynchronous_reference_leads_nowhere_are_copied(sma
         http.patch(f"/collections/{NAME}", json={"fields": [change]}).raise_for_status()
     http.delete(f"/collections/{SOURCES}").raise_for_status()
     environment = small.environment(TARGET, tmp_path / "home")
-    dry = run_forked(small.options(dry_run=True), environment, tmp_path)
+    dry = run_watched(small.options(dry_run=True), environment, tmp_path)
     assert "cannot be copied and stops" not in dry.text
-    ended = run_forked(small.options(), environment, tmp_path)
+    ended = run_watched(small.options(), environment, tmp_path)
     assert ended.status == 0, ended.text
     check_documents(small.world, small.expected, TARGET)
 
@@ -242,10 +242,10 @@ def test_a_collection_that_is_gone_is_restored_although_others_have_its_old_numb
 ) -> None:
     before, documents = joined(referred), referred.world.documents(NAME)
     environment = referred.environment(TARGET, tmp_path / "home")
-    assert run_command_forked(["backup", *referred.arguments()], environment, tmp_path).status == 0
+    assert run_command_watched(["backup", *referred.arguments()], environment, tmp_path).status == 0
     referred.world.http.delete(f"/collections/{NAME}").raise_for_status()
     (folder,) = tmp_path.glob(f"home/backups/backup-*/{NAME}")
-    ended = run_command_forked(["restore", str(folder), "--yes"], environment, tmp_path)
+    ended = run_command_watched(["restore", str(folder), "--yes"], environment, tmp_path)
     assert ended.status == 0, ended.text
     assert referred.world.documents(NAME) == documents
     assert joined(referred) == before

@@ -15,7 +15,7 @@ from kai.settings import ChosenStrategy
 from kai.typesense import Typesense
 from migration.operations.under_way import release, tune
 from migration.strategies.shadow_state import unfinished_refill
-from tests.killing import Ended, run_command_forked, run_forked
+from tests.killing import Ended, run_command_watched, run_watched
 from tests.recreate.small import NAME, OLD_DIMENSIONS, SmallWorld
 from tests.world import Document
 
@@ -36,13 +36,13 @@ class Bench:
         self.environment = small.environment(TARGET, self.home)
 
     def run(self, way: ChosenStrategy = "auto", **options: Any) -> Ended:
-        """To its end; `at_request` and the like go to `run_forked`."""
+        """To its end; `at_request` and the like go to `run_watched`."""
         how = {key: options.pop(key) for key in ("at_request", "in_child") if key in options}
-        return run_forked(self.small.options(strategy=way, **options), self.environment, self._folder, **how)
+        return run_watched(self.small.options(strategy=way, **options), self.environment, self._folder, **how)
 
     def command(self, *arguments: str) -> Ended:
         """`kai-migrate` with these arguments."""
-        return run_command_forked(arguments, self.environment, self._folder)
+        return run_command_watched(arguments, self.environment, self._folder)
 
     def holding(self, *acts: Act) -> Callable[[int, str], None]:
         """At each request of a run that holds, the next of these acts, until all of them are done."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kai.settings import ChosenStrategy
-from tests.killing import Ended, impatient, run_forked
+from tests.killing import Ended, impatient, run_watched
 from tests.providers import OpenAIStandIn
 from tests.recreate import second
 from tests.recreate.proxy import TROUBLES, Proxy, Trouble, at_random, once_for_every_kind
@@ -31,7 +31,7 @@ WAYS: dict[ChosenStrategy, int] = {"auto": TARGET, "alter": TARGET, "rebuild": O
 def run(small: SmallWorld, proxy: Proxy, folder: Path, strategy: ChosenStrategy = "auto") -> Ended:
     """A run through the proxy."""
     environment = small.environment(WAYS[strategy], folder / "home") | {"TYPESENSE_PORT": str(proxy.port)}
-    return run_forked(small.options(strategy=strategy), environment, folder, in_child=impatient)
+    return run_watched(small.options(strategy=strategy), environment, folder, in_child=impatient)
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)

@@ -15,7 +15,7 @@ import pytest
 
 from kai.typesense import Typesense
 from migration.ledger import Ledger
-from tests.killing import Ended, run_forked
+from tests.killing import Ended, run_watched
 from tests.providers.vectors import vector_for
 from tests.recreate.small import (
     LINKS,
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("warm")
 
 def run(small: SmallWorld, folder: Path, **options: Any) -> Ended:
     """A run to the target."""
-    return run_forked(small.options(**options), small.environment(TARGET, folder / "home"), folder)
+    return run_watched(small.options(**options), small.environment(TARGET, folder / "home"), folder)
 
 
 # -- references of others --------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ def test_documents_that_a_delete_takes_along_by_a_number_of_another_are_told_and
             deleted.append("n20")
 
     deleted: list[str] = []
-    ended = run_forked(small.options(), small.environment(TARGET, tmp_path / "home"), tmp_path, at_request=at_request)
+    ended = run_watched(small.options(), small.environment(TARGET, tmp_path / "home"), tmp_path, at_request=at_request)
     assert ended.status == 0, ended.text
     now = small.world.documents(LINKS)
     gone = {id_: link for id_, link in before.items() if id_ not in now}
@@ -187,7 +187,7 @@ def test_every_attribute_of_a_rich_schema_survives(small: SmallWorld, tmp_path: 
     file.write_text('[rich]\nembedding_field = "v"\ntemplate = "{title}"\n')
     options = small.options()
     options = type(options)(collections=("rich",), collections_file=file)
-    ended = run_forked(options, small.environment(TARGET, tmp_path / "home"), tmp_path)
+    ended = run_watched(options, small.environment(TARGET, tmp_path / "home"), tmp_path)
     assert ended.status == 0, ended.text
     after, now = small.world.schema("rich"), small.world.documents("rich")
     after["metadata"].pop("embedding")
@@ -237,7 +237,7 @@ def test_synonyms_and_metadata_that_change_while_the_shadow_is_built_are_taken_a
             http.patch(f"/collections/{NAME}", json={"metadata": {"revision": 8}})
 
     environment = small_29.environment(TARGET, tmp_path / "home")
-    ended = run_forked(small_29.options(), environment, tmp_path, at_request=change)
+    ended = run_watched(small_29.options(), environment, tmp_path, at_request=change)
     assert ended.status == 0, ended.text
     synonyms = small_29.world.http.get(f"/collections/{NAME}/synonyms").json()["synonyms"]
     assert [synonym["id"] for synonym in synonyms] == ["new"]
@@ -274,7 +274,7 @@ def test_a_copy_that_is_kept_is_told_also_by_a_run_that_is_stopped_before_the_dr
 
     asked: list[str] = []
     environment = small.environment(TARGET, tmp_path / "home")
-    ended = run_forked(small.options(keep_old=True), environment, tmp_path, at_request=stop_once_it_is_kept)
+    ended = run_watched(small.options(keep_old=True), environment, tmp_path, at_request=stop_once_it_is_kept)
     assert ended.status == 130, ended.text
     (kept,) = [s["name"] for s in small.world.http.get("/collections").json() if "__before_" in s["name"]]
     assert f"kept as '{kept}'; remove it with `curl -X DELETE" in ended.text
@@ -284,13 +284,13 @@ def test_a_run_that_died_while_it_kept_the_old_collection_leaves_no_half_of_it(
     small: SmallWorld, tmp_path: Path
 ) -> None:
     environment = small.environment(TARGET, tmp_path / "home")
-    whole = run_forked(small.options(keep_old=True), environment, tmp_path)
+    whole = run_watched(small.options(keep_old=True), environment, tmp_path)
     at = next(n for n, name in enumerate(whole.requests, 1) if "__before_" in name and "import" in name)
     small.fill()
-    killed = run_forked(small.options(keep_old=True), environment, tmp_path, kill_at=at)
+    killed = run_watched(small.options(keep_old=True), environment, tmp_path, kill_at=at)
     assert killed.killed
     other = small.environment(TARGET, tmp_path / "other")
-    assert run_forked(small.options(), other, tmp_path).status == 0
+    assert run_watched(small.options(), other, tmp_path).status == 0
     small.check(TARGET)
 
 
@@ -298,16 +298,16 @@ def test_an_alias_may_be_asked_for_even_after_its_target_was_dropped(small: Smal
     small.file.write_text(small.file.read_text().replace(f"[{NAME}]", "[current]"))
     options = type(small.options())(collections=("current",), collections_file=small.file)
     environment = small.environment(TARGET, tmp_path / "home")
-    whole = run_forked(options, environment, tmp_path)
+    whole = run_watched(options, environment, tmp_path)
     assert whole.status == 0, whole.text
     small.check(TARGET)
     small.fill()
     at = whole.requests.index(f"DELETE /collections/{NAME}") + 1
     environment = small.environment(TARGET, tmp_path / "another home")  # With nothing to look at beforehand.
-    killed = run_forked(options, environment, tmp_path, kill_at=at, moment="after")
+    killed = run_watched(options, environment, tmp_path, kill_at=at, moment="after")
     assert killed.killed
     assert small.world.http.get("/collections/current").status_code == 404
-    again = run_forked(options, environment, tmp_path)
+    again = run_watched(options, environment, tmp_path)
     assert again.status == 0, again.text
     small.check(TARGET)
 
@@ -353,10 +353,10 @@ def test_a_run_tells_what_is_out_of_the_ordinary_before_it_begins(small: SmallWo
 
 def test_a_dry_run_after_a_crash_in_the_cut_over_says_where_it_stands(small: SmallWorld, tmp_path: Path) -> None:
     environment = small.environment(TARGET, tmp_path / "home")
-    whole = run_forked(small.options(), environment, tmp_path)
+    whole = run_watched(small.options(), environment, tmp_path)
     small.fill()
     at = whole.requests.index(f"DELETE /collections/{NAME}") + 1
-    assert run_forked(small.options(), environment, tmp_path, kill_at=at, moment="after").killed
+    assert run_watched(small.options(), environment, tmp_path, kill_at=at, moment="after").killed
     before = small.world.state((f"{NAME}__shadow",))
     ended = run(small, tmp_path, dry_run=True)
     assert ended.status == 0, ended.text
@@ -412,7 +412,7 @@ def test_an_export_that_ends_too_early_without_a_sign_of_it_loses_no_document(
         Typesense.export_lines = export_lines  # type: ignore[method-assign,assignment]
 
     environment = small.environment(TARGET, tmp_path / "home")
-    ended = run_forked(small.options(), environment, tmp_path, in_child=cut_the_exports_of_the_shadow)
+    ended = run_watched(small.options(), environment, tmp_path, in_child=cut_the_exports_of_the_shadow)
     assert ended.status == 0, ended.text
     assert "were deleted while" not in ended.text
     small.check(TARGET)
@@ -433,7 +433,7 @@ def test_what_an_export_withholds_in_a_catch_up_is_not_taken_for_deleted(small: 
         Typesense.export_lines = export_lines  # type: ignore[method-assign,assignment]
 
     environment = small.environment(TARGET, tmp_path / "home")
-    ended = run_forked(small.options(), environment, tmp_path, in_child=cut_the_catch_ups)
+    ended = run_watched(small.options(), environment, tmp_path, in_child=cut_the_catch_ups)
     assert ended.status == 0, ended.text
     assert ended.text.count("cut short") == 2
     assert not [name for name in ended.requests if name.startswith("DELETE") and "/documents/" in name]
@@ -442,7 +442,7 @@ def test_what_an_export_withholds_in_a_catch_up_is_not_taken_for_deleted(small: 
 
 def test_force_embeds_again_in_a_recreate_too(small: SmallWorld, tmp_path: Path) -> None:
     assert run(small, tmp_path).status == 0
-    assert run_forked(small.options(), small.environment(OLD_DIMENSIONS, tmp_path / "home"), tmp_path).status == 0
+    assert run_watched(small.options(), small.environment(OLD_DIMENSIONS, tmp_path / "home"), tmp_path).status == 0
     paid = len(small.provider.embedded)
     assert run(small, tmp_path, force=True).status == 0
     assert len(small.provider.embedded) - paid > 20
@@ -467,7 +467,7 @@ def test_what_an_override_hides_or_pins_in_every_search_is_migrated_all_the_same
                 http.patch(f"/collections/{NAME}/documents/{others[0]}", json=body).raise_for_status()
 
     environment = small.environment(TARGET, tmp_path / "home")
-    ended = run_forked(small.options(), environment, tmp_path, at_request=change)
+    ended = run_watched(small.options(), environment, tmp_path, at_request=change)
     assert ended.status == 0, ended.text
     after = small.world.documents(NAME)
     assert list(after) == [first, *others]

@@ -21,7 +21,7 @@ import pytest
 from kai.settings import ChosenStrategy
 from migration.strategies.shadow_state import unfinished_refill
 from tests.faults.seed import fault_seed
-from tests.killing import MOMENTS, Ended, Moment, run_forked
+from tests.killing import MOMENTS, Ended, Moment, run_watched
 from tests.recreate.small import LINKS, MODEL, NAME, OLD_DIMENSIONS, SmallWorld, schemas
 from tests.world import Document
 
@@ -161,7 +161,7 @@ def test_killed_between_any_two_requests_and_started_again_it_comes_to_the_same_
         created_at = here.world.schema(NAME)["created_at"]
         home = tmp_path / f"{number}"
         options, environment = here.options(strategy=way.strategy), here.environment(way.dimensions, home / "one")
-        killed = run_forked(options, environment, home, kill_at=number, moment=chosen.moment)
+        killed = run_watched(options, environment, home, kill_at=number, moment=chosen.moment)
         if not killed.killed:
             assert killed.status == 0, killed.text
             assert number > len(killed.requests)
@@ -173,7 +173,7 @@ def test_killed_between_any_two_requests_and_started_again_it_comes_to_the_same_
         environment = here.environment(dimensions, home / ("one" if chosen.same_machine else "other"), model)
         is_begun, standing = is_marked(here), length_of(here)
         expected = here.expected | what_the_application_writes(here, number)
-        again = run_forked(here.options(strategy=way.strategy if chosen.insists else "auto"), environment, home)
+        again = run_watched(here.options(strategy=way.strategy if chosen.insists else "auto"), environment, home)
         try:
             assert again.status == 0
             # What the application created first comes first.

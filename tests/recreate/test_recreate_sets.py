@@ -13,7 +13,7 @@ from kai.typesense import Typesense
 from kai.typesense_curation import SetKind
 from migration.strategies.curation import hand_on, take_along
 from migration.strategies.shadow_state import shadow_name
-from tests.killing import Ended, run_command_forked, run_forked
+from tests.killing import Ended, run_command_watched, run_watched
 from tests.recreate.small import NAME, OLD_DIMENSIONS, SmallWorld, check_documents
 from tests.recreate.test_recreate_killed import create_as_the_application_does
 from tests.world import SETS
@@ -35,7 +35,7 @@ def server(small: SmallWorld) -> Iterator[Typesense]:
 def run(small: SmallWorld, folder: Path, dimensions: int = TARGET, key: str = "", **options: Any) -> Ended:
     """A run to this length, with a key of its own if one is given."""
     environment = small.environment(dimensions, folder / "home")
-    return run_forked(small.options(**options), environment | ({"TYPESENSE_API_KEY": key} if key else {}), folder)
+    return run_watched(small.options(**options), environment | ({"TYPESENSE_API_KEY": key} if key else {}), folder)
 
 
 def sets_of(small: SmallWorld, name: str) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def test_the_collection_that_the_application_creates_after_a_crash_gets_the_sets
     drop = next(number for number, name in enumerate(journal, 1) if name == f"DELETE /collections/{NAME}")
     small.fill()
     environment = small.environment(TARGET, tmp_path / "home")
-    killed = run_forked(small.options(), environment, tmp_path, kill_at=drop, moment="after")
+    killed = run_watched(small.options(), environment, tmp_path, kill_at=drop, moment="after")
     assert killed.killed
     expected = small.expected | create_as_the_application_does(small, dimensions)
     assert sets_of(small, NAME) == {kind: [] for kind in SETS}
@@ -97,7 +97,7 @@ def test_a_shadow_that_an_upgrade_gave_sets_of_its_own_gets_those_of_the_live_co
     small: SmallWorld, server: Typesense, tmp_path: Path
 ) -> None:
     http = small.world.http
-    killed = run_forked(small.options(), small.environment(TARGET, tmp_path / "home"), tmp_path, kill_at=30)
+    killed = run_watched(small.options(), small.environment(TARGET, tmp_path / "home"), tmp_path, kill_at=30)
     shadow = shadow_name(NAME)
     assert killed.killed
     assert small.world.schema(shadow)["metadata"]["kai_migration"]["phase"] == "building"
@@ -166,7 +166,7 @@ def test_a_key_without_rights_on_sets_is_refused_only_where_their_contents_are_n
     assert "synonym_sets:* and curation_sets:*" in ended.text
     backup = ["backup", "--collections", NAME, "--collections-file", str(small.file)]
     environment = small.environment(TARGET, tmp_path / "home") | {"TYPESENSE_API_KEY": key}
-    refused = run_command_forked(backup, environment, tmp_path)
+    refused = run_command_watched(backup, environment, tmp_path)
     assert refused.status == 2, refused.text
     assert "synonym_sets:* and curation_sets:*" in refused.text
     small.untouched()

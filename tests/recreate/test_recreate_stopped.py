@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from migration.strategies.shadow_state import DEAD_AFTER, MARK, Mark
-from tests.killing import run_forked
+from tests.killing import run_watched
 from tests.recreate.small import LINKS, NAME, SOURCES, SmallWorld, wrong_joins
 from tests.world import field
 
@@ -40,7 +40,7 @@ def test_a_document_whose_reference_is_gone_stops_it_before_anything_is_dropped(
     small: SmallWorld, tmp_path: Path
 ) -> None:
     orphans = make_orphans(small)
-    ended = run_forked(small.options(), small.environment(TARGET, tmp_path / "home"), tmp_path)
+    ended = run_watched(small.options(), small.environment(TARGET, tmp_path / "home"), tmp_path)
     assert ended.status == 3, ended.text
     assert f"{len(orphans)} documents cannot be copied, so nothing was dropped" in ended.text
     for id_ in orphans:
@@ -59,7 +59,7 @@ def test_an_orphan_that_comes_while_it_catches_up_stops_it_too(small: SmallWorld
                 small.write_orphan("orphan")
 
     environment = small.environment(TARGET, tmp_path / "home")
-    ended = run_forked(small.options(), environment, tmp_path, at_request=write)
+    ended = run_watched(small.options(), environment, tmp_path, at_request=write)
     assert ended.status == 3, ended.text
     assert "1 documents cannot be copied, so nothing was dropped" in ended.text
     assert f"DELETE /collections/{NAME}" not in ended.requests
@@ -71,7 +71,7 @@ def test_an_orphan_whose_id_no_filter_can_name_stops_it_too(small: SmallWorld, t
     small.expected["back`tick"] = strange
     orphans = make_orphans(small)
     assert "back`tick" in orphans
-    ended = run_forked(small.options(), small.environment(TARGET, tmp_path / "home"), tmp_path)
+    ended = run_watched(small.options(), small.environment(TARGET, tmp_path / "home"), tmp_path)
     assert ended.status == 3, ended.text
     assert "document 'back`tick' of 'notes' (copy): Referenced document" in ended.text
     small.untouched()
@@ -80,7 +80,7 @@ def test_an_orphan_whose_id_no_filter_can_name_stops_it_too(small: SmallWorld, t
 def test_with_allow_partial_the_orphans_are_left_out_and_written_to_a_file(small: SmallWorld, tmp_path: Path) -> None:
     orphans = make_orphans(small)
     home = tmp_path / "home"
-    ended = run_forked(small.options(allow_partial=True), small.environment(TARGET, home), tmp_path)
+    ended = run_watched(small.options(allow_partial=True), small.environment(TARGET, home), tmp_path)
     assert ended.status == 1, ended.text
     (file,) = home.glob(f"runs/*/refused-{NAME}.jsonl")
     assert str(file.relative_to(home)) in ended.text
@@ -108,7 +108,7 @@ def test_a_document_that_is_deleted_together_with_its_source_stops_nothing(small
 
     small.world.http.delete(f"/collections/{LINKS}").raise_for_status()
     environment = small.environment(TARGET, tmp_path / "home")
-    ended = run_forked(small.options(), environment, tmp_path, at_request=delete_source)
+    ended = run_watched(small.options(), environment, tmp_path, at_request=delete_source)
     assert ended.status == 0, ended.text
     assert set(small.world.documents(NAME)) == {
         id_ for id_, note in small.expected.items() if note["source_id"] != "s2"
@@ -137,7 +137,7 @@ def test_ctrl_c_leaves_either_the_old_collection_or_the_new_one_whole(
             os.kill(os.getpid(), signal.SIGINT)
 
     environment = small.environment(TARGET, tmp_path / "home")
-    ended = run_forked(small.options(), environment, tmp_path, at_request=press)
+    ended = run_watched(small.options(), environment, tmp_path, at_request=press)
     assert ended.status == 130, ended.text
     assert "Traceback" not in ended.text
     if dropped:
@@ -150,7 +150,7 @@ def test_ctrl_c_leaves_either_the_old_collection_or_the_new_one_whole(
             id_: note.get("vector") for id_, note in small.expected.items()
         }
         assert MARK not in small.world.schema(NAME)["metadata"]
-    again = run_forked(small.options(), environment, tmp_path)
+    again = run_watched(small.options(), environment, tmp_path)
     assert again.status == 0, again.text
     small.check(TARGET)
 
@@ -206,7 +206,7 @@ def test_a_second_run_is_refused_and_told_which_one_holds_the_collection(small: 
             second.append(done)
             print(f"SECOND {done.returncode} {done.stderr}", flush=True)
 
-    ended = run_forked(
+    ended = run_watched(
         small.options(), small.environment(TARGET, tmp_path / "home"), tmp_path, at_request=start_another
     )
     assert ended.status == 0, ended.text
@@ -219,7 +219,7 @@ def test_a_second_run_is_refused_and_told_which_one_holds_the_collection(small: 
 def test_a_shadow_that_another_machine_is_building_is_left_alone(small: SmallWorld, tmp_path: Path) -> None:
     their_shadow(small, mark_of(small))
     before = small.world.state((NAME, SHADOW))
-    ended = run_forked(small.options(), small.environment(TARGET, tmp_path / "home"), tmp_path)
+    ended = run_watched(small.options(), small.environment(TARGET, tmp_path / "home"), tmp_path)
     assert ended.status == 2, ended.text
     assert "is held by run their-run (process 17 on elsewhere)" in ended.text
     assert small.world.state((NAME, SHADOW)) == before
@@ -238,7 +238,7 @@ def test_a_shadow_that_nobody_builds_any_more_is_taken_over(
     small: SmallWorld, tmp_path: Path, dead: Callable[[], dict[str, Any]]
 ) -> None:
     their_shadow(small, mark_of(small, **dead()))
-    ended = run_forked(small.options(), small.environment(TARGET, tmp_path / "home"), tmp_path)
+    ended = run_watched(small.options(), small.environment(TARGET, tmp_path / "home"), tmp_path)
     assert ended.status == 0, ended.text
     small.check(TARGET)
 
@@ -252,7 +252,7 @@ def test_a_collection_of_somebody_else_that_has_the_shadows_name_is_never_touche
     if documents:
         small.world.import_(SHADOW, [{"theirs": str(number)} for number in range(documents)])
     before = small.world.state((NAME, SHADOW))
-    ended = run_forked(small.options(), small.environment(TARGET, tmp_path / "home"), tmp_path)
+    ended = run_watched(small.options(), small.environment(TARGET, tmp_path / "home"), tmp_path)
     assert ended.status == 2, ended.text
     assert f"'{SHADOW}' is there that this tool did not make" in ended.text
     assert small.world.state((NAME, SHADOW)) == before
@@ -260,7 +260,7 @@ def test_a_collection_of_somebody_else_that_has_the_shadows_name_is_never_touche
 
 def test_a_lock_that_a_dead_process_left_is_none(small: SmallWorld, tmp_path: Path) -> None:
     environment = small.environment(TARGET, tmp_path / "home")
-    killed = run_forked(small.options(), environment, tmp_path, kill_at=15)
+    killed = run_watched(small.options(), environment, tmp_path, kill_at=15)
     assert killed.killed
-    assert run_forked(small.options(), environment, tmp_path).status == 0
+    assert run_watched(small.options(), environment, tmp_path).status == 0
     small.check(TARGET)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kai.settings import ChosenStrategy
-from tests.killing import run_forked
+from tests.killing import run_watched
 from tests.recreate.small import LINKS, NAME, SmallWorld, check_documents
 from tests.recreate.writer import IDEAS, Idea, Writer, Written, gap, schema_of, windows
 
@@ -46,7 +46,7 @@ def test_what_the_application_wrote_into_a_collection_of_its_own_and_then_delete
 
     created: list[int] = []
     deleted: list[int] = []
-    ended = run_forked(small.options(), small.environment(TARGET, tmp_path / "home"), tmp_path, at_request=at_request)
+    ended = run_watched(small.options(), small.environment(TARGET, tmp_path / "home"), tmp_path, at_request=at_request)
     assert ended.status == 0, ended.text
     assert "stays deleted" in ended.text or idea == "another schema"
     del small.expected["n5"]
@@ -73,7 +73,7 @@ def test_what_the_application_wrote_and_deleted_while_the_copy_was_made_stays_de
             elif len(imports) == 4:
                 http.delete(f"/collections/{NAME}/documents/n299").raise_for_status()
 
-    ended = run_forked(small.options(), small.environment(TARGET, tmp_path / "home"), tmp_path, at_request=at_request)
+    ended = run_watched(small.options(), small.environment(TARGET, tmp_path / "home"), tmp_path, at_request=at_request)
     assert ended.status == 0, ended.text
     assert "deleted stays deleted" in ended.text
     del small.expected["n299"]
@@ -100,7 +100,7 @@ def test_nothing_that_the_application_wrote_is_lost_and_nothing_that_it_deleted_
     )
     writer.start()
     environment = small.environment(TARGET, tmp_path / "home")
-    ended = run_forked(small.options(strategy="recreate"), environment, tmp_path / "run")
+    ended = run_watched(small.options(strategy="recreate"), environment, tmp_path / "run")
     time.sleep(0.1)
     account, created = writer.stop()
     # 1: finished, but documents were still changing when the last pass ended, or were lost at the drop.
@@ -130,7 +130,7 @@ def test_nothing_that_the_application_wrote_is_lost_and_nothing_that_it_deleted_
         print(id_, now.get(id_), expected.get(id_), last.get(id_), hidden, sep="\n   ")
     assert differing == lost, ended.text
 
-    again = run_forked(small.options(), environment, tmp_path / "run")
+    again = run_watched(small.options(), environment, tmp_path / "run")
     assert again.status == 0, again.text
     kept = {id_: document for id_, document in expected.items() if id_ not in lost}
     kept |= {id_: now[id_] for id_ in lost if id_ in now}
@@ -157,7 +157,7 @@ def test_not_a_write_is_lost_where_nobody_insists_on_a_recreate(
     )
     writer.start()
     environment = small.environment(TARGET, tmp_path / "home")
-    ended = run_forked(small.options(strategy=strategy), environment, tmp_path / "run")
+    ended = run_watched(small.options(strategy=strategy), environment, tmp_path / "run")
     account, created = writer.stop()
     assert ended.status in (0, 1), ended.text
     assert ("going on by emptying and filling" in ended.text) == (strategy == "auto")
@@ -167,7 +167,7 @@ def test_not_a_write_is_lost_where_nobody_insists_on_a_recreate(
         document.pop("vector", None)
     assert now == writer.expected(account), ended.text
 
-    again = run_forked(small.options(strategy=strategy), environment, tmp_path / "run")
+    again = run_watched(small.options(strategy=strategy), environment, tmp_path / "run")
     assert again.status == 0, again.text
     check_documents(small.world, writer.expected(account), TARGET, written=True)
     small.check_schema(TARGET)
@@ -182,7 +182,7 @@ def test_what_the_count_at_the_drop_shows_to_be_lost_is_a_failure(small: SmallWo
 
     environment = small.environment(TARGET, tmp_path / "home")
     options = small.options(strategy="recreate")
-    ended = run_forked(options, environment, tmp_path, at_request=at_request)
+    ended = run_watched(options, environment, tmp_path, at_request=at_request)
     assert ended.status == 1, ended.text
     assert "Verification: FAIL" in ended.text
     assert "2 documents were written, and are lost" in ended.text
