@@ -19,7 +19,7 @@ from migration.ledger.records import RunState
 from migration.ledger.runs import LATEST
 from migration.operations import report
 from migration.operations.batches import told_of_batches
-from migration.operations.checks import TARGET, WORTH_PAYING_FOR, check_run, record_verdict, told, told_wrong
+from migration.operations.checks import TARGET, check_run, record_verdict, told, told_wrong
 from migration.operations.execute import execute, running, unfinished
 from migration.operations.fewer_dimensions import offer_cuts
 from migration.operations.follow import follow
@@ -53,18 +53,16 @@ from migration.strategies.by_strategy import by_strategy
 from migration.strategies.context import MigrationOptions, Outcome, RunContext
 from migration.strategies.curation import refuse_unusable
 from migration.strategies.cut import cut_ahead, expected
+from migration.strategies.inspection import look_around
 from migration.strategies.plan import CollectionPlan, Plan
-from migration.strategies.planning import make_plan, plan_collection, refuse_unwritable
-from migration.strategies.previewing import compare_ways, look_at_texts
+from migration.strategies.planning import make_plan, plan_collection, refuse_unwritable, refuse_what_loses
+from migration.strategies.previewing import look_at_texts, paces_of
 from migration.strategies.refusals import Refused
 from migration.strategies.sources import Embedded
 from migration.strategies.task import Task
+from migration.strategies.ways import corrected
 
-_LOOKED_AT_FOR_PACE: Final = 20
-"""Runs that are asked how fast this server is."""
 _LEVELS: Final[dict[str, Level]] = {"PASS": "info", "FAIL": "error", "NOT CHECKED": "warning"}
-_COPYING: Final = {"recreate": "recreating", "alias": "copying"}
-"""What the strategies do that copy what is on disk."""
 
 
 def preview(options: MigrationOptions, settings: Settings | None = None, console: Console = SILENT) -> Plan:
@@ -89,7 +87,7 @@ def preview(options: MigrationOptions, settings: Settings | None = None, console
             cache = stack.enter_context(open_cache(session.settings)) if cache_is_there(session.settings) else None
             same = recognise(session, embedder, plan, ledger, cache)
             offered = offer_cuts(session, embedder, same.told(told_of_batches(plan, ledger)), ledger)
-            paces = _paces(session, ledger)
+            paces = paces_of(session.server.address, ledger)
             memory.loaded()
             server = session.server
             server.patience = session.options.patience
@@ -98,9 +96,10 @@ def preview(options: MigrationOptions, settings: Settings | None = None, console
                 look_at_texts(server, item, embedding, stopped, partial(expected, server, ledger, item))
                 for item in offered.collections
             ]
-        everything = server.collections()
-        compared = [compare_ways(server, item, everything, paces) for item in looked_at]
-        return replace(offered, collections=tuple(compared), limits=session.settings.request_limits)
+        compared = tuple(
+            replace(item, ways=corrected(item.ways, item.documents * item.new_dimensions, paces)) for item in looked_at
+        )
+        return replace(offered, collections=compared, limits=session.settings.request_limits)
 
 
 def migrate(options: MigrationOptions, settings: Settings | None = None, console: Console = SILENT) -> RunResult:
@@ -138,7 +137,7 @@ def _planned(options: MigrationOptions, settings: Settings | None, console: Cons
     control = Control(pause_file=settings.home / "pause", pace=options.pace, announce=console.tell)
     with control.signals(), open_server(settings, console, options.patience, stopped=control.stopped) as server:
         plan = make_plan(server, settings.embedding, collections, options, wrote_lately=wrote_lately(settings.home))
-        _refuse_what_loses(plan, options)
+        refuse_what_loses(plan, options)
         refuse_unusable_options(server, options)
         refuse_unusable(server, plan.copied, contents=options.backup, preview=options.dry_run)
         affordable_tokens(settings.embedding, options.max_cost)
@@ -263,7 +262,7 @@ class _Migration:
         server, options = context.server, replace(context.options, allow_lag=True)  # What was begun is finished.
         serving = self.plan.beside or self.plan.collection.embedding_field
         collection = replace(self.plan.collection, embedding_field=serving)
-        return plan_collection(server, self.embedding, collection, server.collections(), options)
+        return plan_collection(server, self.embedding, collection, look_around(server), options)
 
     def conclude(self, context: RunContext, plan: CollectionPlan, outcome: Outcome) -> None:
         """The checks at the end; then the collection says which model its vectors are from."""
@@ -328,51 +327,6 @@ def run_name(embedding: EmbeddingSettings) -> str:
     what = f"{embedding.family}-{embedding.model}-{embedding.dimensions}"
     name = "".join(character if character.isalnum() or character in "-._" else "-" for character in what)
     return f"{name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
-
-
-# -- what speaks against it ------------------------------------------------------------------------------
-
-
-def _paces(session: Session, ledger: Ledger | None) -> dict[str, float]:
-    """By strategy, how many numbers of vectors a second the last run on this server wrote that took it alone."""
-    paces: dict[str, float] = {}
-    if ledger is None:
-        return paces
-    for run in ledger.runs(_LOOKED_AT_FOR_PACE):
-        if run.kind != "migrate" or run.source.get("server") != session.server.address:
-            continue
-        done = [each for each in ledger.collection_runs(run.id) if each.strategy != "skipped"]
-        measured = next(iter(ledger.metrics(run.id)), None)
-        speed = measured.documents_per_second if measured else None
-        if len({each.strategy for each in done}) != 1 or sum(each.done for each in done) < WORTH_PAYING_FOR:
-            continue
-        if speed and done[0].new_dimensions:
-            paces.setdefault(done[0].strategy, speed * done[0].new_dimensions)
-    return paces
-
-
-def _refuse_what_loses(plan: Plan, options: MigrationOptions) -> None:
-    """A recreate copies what is on disk; values that only the index has would be lost."""
-    whole = [
-        f"{item.name} ({item.strategy})"
-        for item in plan.collections
-        if item.strategy in ("recreate", "rebuild", "alter", "alias")
-    ]
-    if whole and (options.limit or options.until):
-        raise Refused(f"--limit, --until: {', '.join(whole)} can only be migrated as a whole")
-    problems = [
-        f"the field {field['name']!r} of {item.name!r} has `store: false`: {_COPYING[item.strategy]} the collection "
-        "would lose its values; give --allow-partial if that is all right"
-        for item in plan.collections
-        if item.strategy in _COPYING and not options.allow_partial
-        for field in item.schema["fields"]
-        if field.get("store") is False
-    ]
-    if problems:
-        raise Refused(*problems)
-
-
-# -- the ledger's side -----------------------------------------------------------------------------------
 
 
 def _source(session: Session, plan: Plan) -> dict[str, Any]:

@@ -5,12 +5,13 @@ What differs between versions of the server is taken from what it answers, never
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 from kai.collections import EmbeddedCollection
-from kai.typesense import Schema, Typesense, embedding_field
+from kai.typesense import Schema, embedding_field
 from kai.typesense_schemas import referring_fields
+from migration.strategies.inspection import Inspected
 from migration.strategies.shadow_state import unfinished_refill
 
 _BYTES_A_DOCUMENT = 1024
@@ -21,37 +22,30 @@ TRIED: Final = (29, 30)
 """Major versions with which this program was tried."""
 
 
-def find_hazards(
-    server: Typesense,
-    collection: EmbeddedCollection,
-    schema: Schema,
-    everything: Sequence[Schema],
-    strategy: str,
-    dimensions: int,
-    *,
-    insists: bool = False,
-    wrote_lately: bool = False,
-) -> Iterator[str]:
+def find_hazards(seen: Inspected, strategy: str, *, insists: bool = False) -> Iterator[str]:
     """One sentence for each thing that is out of the ordinary.
 
     Args:
-        server: where the collection is.
-        collection: what is to be migrated.
-        schema: the collection's, as the server gave it.
-        everything: the schemas of all collections.
+        seen: the collection as it stands.
         strategy: how it would be migrated.
-        dimensions: length of the new vectors.
         insists: whether it is recreated although an application keeps writing.
-        wrote_lately: whether a run of this program wrote in the last seconds: the server's figures cannot tell its
-            writes from an application's, and nothing is said of them.
+
+    Raises:
+        TypesenseError: a copy depends on the aliases, and the server did not list them.
     """
-    if server.lags:
+    around, collection, schema = seen.around, seen.collection, seen.schema
+    if collection.embedding_field != seen.asked_field:
+        yield (
+            f"the field {collection.embedding_field!r} has replaced {seen.asked_field!r} and is migrated; name it in "
+            "the collections file"
+        )
+    if around.lagging:
         remedy = ""
         if strategy == "recreate":
             remedy = ": what Typesense takes right before the drop may be lost"
         elif strategy in ("rebuild", "alter"):
             remedy = ": an application that keeps writing vectors of the old length may keep the field away for long"
-        yield f"{lagging(server)}, and each change is waited for until it shows{remedy}"
+        yield f"{around.lagging}, and each change is waited for until it shows{remedy}"
     vector_field = embedding_field(schema, collection.embedding_field) or {}
     yield from hazards_of_field(collection, schema)
     names = {field["name"] for field in schema["fields"]}
@@ -63,20 +57,20 @@ def find_hazards(
                     "is empty"
                 )
     if strategy in ("recreate", "alias"):
-        yield from _hazards_of_copying(server, collection, schema, everything, dimensions)
+        yield from _hazards_of_copying(seen)
     if strategy == "alias":
         yield (
             "both collections stand until `kai-migrate finish`, the new one with a small one beside it that says what "
             "both have in common; what lists the collections sees all three"
         )
     if strategy in ("rebuild", "alter") and vector_field and not vector_field.get("optional"):
-        seconds = int(schema["num_documents"]) * dimensions / ADDS_A_SECOND
+        seconds = seen.documents * seen.new_dimensions / ADDS_A_SECOND
         yield (
             f"the field {collection.embedding_field!r} must have a value in every document, so documents outside the "
             "filter are embedded too; it comes back as optional and is filled, and vector search pauses a second time, "
             f"for about {seconds:.1f} s, while it is made required again"
         )
-    if not wrote_lately and (rate := server.writes_a_second()) > 0:
+    if (rate := around.writes_a_second) > 0:
         remedy = ""
         if strategy == "recreate" and insists:
             remedy = "; what it takes right before the drop is lost: stop the application, or use --strategy alter"
@@ -100,14 +94,6 @@ def hazards_of_field(collection: EmbeddedCollection, schema: Schema) -> Iterator
         )
 
 
-def lagging(server: Typesense) -> str:
-    """What is wrong with an address whose reads lag, for a hazard or a refusal."""
-    return (
-        f"{server.url} is a follower, or a load balancer before several nodes: it shows what was written only after "
-        f"about {server.lag:g} s (name every node with TYPESENSE_NODES, so that the leader is read)"
-    )
-
-
 def hazards_of_version(version: str) -> tuple[str, ...]:
     """A sentence if this version was never tried, or is not known."""
     tried = " and ".join(map(str, TRIED))
@@ -124,19 +110,11 @@ def shadow_memory(documents: int, dimensions: int) -> int:
     return documents * (dimensions * 4 + 256 + _BYTES_A_DOCUMENT)
 
 
-def _hazards_of_copying(
-    server: Typesense,
-    collection: EmbeddedCollection,
-    schema: Schema,
-    everything: Sequence[Schema],
-    dimensions: int,
-) -> Iterator[str]:
-    name = str(schema["name"])
-    vector_field = embedding_field(schema, collection.embedding_field) or {}
-    documents = int(schema["num_documents"])
-    outside = documents - server.count(name, collection.filter_by) if collection.filter_by else 0
-    if outside and vector_field.get("num_dim") != dimensions:
-        if vector_field.get("optional"):
+def _hazards_of_copying(seen: Inspected) -> Iterator[str]:
+    around, schema, name = seen.around, seen.schema, str(seen.schema["name"])
+    outside = seen.documents - seen.eligible if seen.collection.filter_by else 0
+    if outside and seen.old_dimensions != seen.new_dimensions:
+        if seen.vector_field.get("optional"):
             yield (
                 f"{outside} documents outside the filter come along without a vector: one of the old length "
                 "cannot be stored any more"
@@ -150,10 +128,9 @@ def _hazards_of_copying(
             f"documents refer to {field['reference']} by {field['name']!r}: one whose target is gone cannot be "
             "copied and stops the run before anything is dropped"
         )
-    aliases = server.aliases()
-    for other, fields in referring_fields(everything, name, aliases, asynchronous=False).items():
+    for other, fields in referring_fields(around.collections, name, around.aliases, asynchronous=False).items():
         yield f"{other!r} refers to this collection by {', '.join(fields)}: its references are renewed afterwards"
-    for other, fields in referring_fields(everything, name, aliases, asynchronous=True).items():
+    for other, fields in referring_fields(around.collections, name, around.aliases, asynchronous=True).items():
         yield (
             f"{other!r} refers to this collection by {', '.join(fields)} (asynchronously): before the documents come "
             "back, its references are renewed, without which the server would refuse them; this collection is away "
@@ -165,7 +142,7 @@ def _hazards_of_copying(
                 f"the field {field['name']!r} has `store: false`: its values are only in the index, no copy can "
                 "have them, and recreating loses them (--strategy alter keeps them)"
             )
-    needed, free = shadow_memory(documents, dimensions), server.free_memory()
+    needed, free = shadow_memory(seen.documents, seen.new_dimensions), around.free_memory
     if free is not None:
         room = "enough" if free > 1.5 * needed else "NOT ENOUGH"
         yield f"the shadow needs about {megabytes(needed)} of memory; the server has {megabytes(free)} free: {room}"

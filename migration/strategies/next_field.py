@@ -16,10 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Literal
 
-from kai.collections import EmbeddedCollection
-from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
+from kai.typesense import Schema, Typesense, TypesenseError
 from migration.ledger.records import RunKind
-from migration.strategies.refusals import Refused
 
 NEXT: Final = "kai_migration_next"
 
@@ -99,57 +97,3 @@ def set_next(
         metadata |= {"embedding": says}
     kept = {key: value for key, value in metadata.items() if key != "embedding" or value}
     server.set_metadata(name, kept | ({NEXT: asdict(next_)} if next_ else {}))
-
-
-def wanted_next(
-    collection: EmbeddedCollection, schema: Schema, *, into: str | None, insists: bool, fingerprint: str
-) -> str:
-    """The field that is to be filled beside the collection's own; empty where its own is to be migrated.
-
-    Args:
-        collection: its field is the one that serves.
-        schema: as the server gave it.
-        into: what was asked for, `{field}` for the name of the field that serves; None for what the collection says.
-        insists: whether a second field is wanted, and nothing else would do.
-        fingerprint: of the target.
-
-    Raises:
-        Refused: it cannot be that field, or another one is being filled.
-    """
-    name, serving = str(schema["name"]), collection.embedding_field
-    option = "--into" if into else "next_field"
-    found = next_of(schema)
-    wanted = (into or collection.next_field).replace("{field}", found.of if found else serving)
-    if insists and not wanted:
-        raise Refused(
-            f"--strategy into: which field of {name!r} is to be filled is not said; give --into FIELD, or next_field "
-            "in the collections file"
-        )
-    if found is not None:
-        if found.field != wanted:
-            raise Refused(f"--into: collection {name!r} has a second field already: {found.ways_out}")
-        if found.phase in ("contracting", "withdrawing"):
-            raise Refused(f"--into: {found.leaving}")
-        if found.fingerprint != fingerprint:
-            raise Refused(
-                f"--into: the field {wanted!r} of collection {name!r} is filled with another model's vectors, or by "
-                f"another template: {found.ways_out}"
-            )
-        return wanted
-    if not wanted or (wanted == serving and not into):
-        return ""
-    if wanted == serving:
-        raise Refused(f"--into: {wanted!r} is the embedding field of collection {name!r} already; name another one")
-    if problem := _name_problem(wanted, schema):
-        raise Refused(f"{option}: {wanted!r} cannot be a second embedding field of collection {name!r}: {problem}")
-    return wanted
-
-
-def _name_problem(wanted: str, schema: Schema) -> str:
-    if not wanted.strip() or wanted != wanted.strip() or wanted == "id" or "*" in wanted:
-        return "Typesense takes no such name; choose one of letters, digits and underscores"
-    if "." in wanted:
-        return "it would lie inside an object, where Typesense cannot update it alone"
-    if embedding_field(schema, wanted) is not None:
-        return "there is a field of this name, which this program has not made; choose another name"
-    return ""

@@ -10,13 +10,8 @@ from kai.families import RequestLimits
 from kai.settings import EmbeddingSettings
 from kai.typesense import Schema
 from migration.backup import Backup
-from migration.strategies.refusals import (
-    Strategy,
-)
-from migration.strategies.shadow_state import (
-    Mark,
-    past_the_drop,
-)
+from migration.strategies.refusals import Strategy
+from migration.strategies.shadow_state import Mark, past_the_drop
 from migration.strategies.ways import Way
 
 
@@ -85,7 +80,7 @@ class CollectionPlan:
         server_seconds: what the server's share will take, roughly, by strategy.
         away_seconds: how long the vector search pauses for `rebuild` and `alter`, roughly, and twice where the field is
             required.
-        ways: those that are open, only where they were compared (dry run).
+        ways: those that are open; none where what was begun can only be gone on with.
         hazards: what the operator should know, a sentence each.
         texts: only where they were looked at (dry run).
         beside: the field that serves while `collection`'s is filled beside it; empty where that one serves.

@@ -1,51 +1,29 @@
-"""Look before anything is changed: which way each collection goes, and what is in the way of it."""
+"""Look before anything is changed: which way each collection goes, and what is in the way of it.
+
+In two steps: what is there is read (`migration.strategies.inspection`), then the plan follows from what was seen.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Final
 
 from kai.collections import EmbeddedCollection
-from kai.models import fingerprint
 from kai.settings import ChosenStrategy, EmbeddingSettings
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
-from kai.typesense_schemas import referring_fields, serving_field
-from migration.documents.fetch import Selection, fetch_newest
-from migration.strategies.alias.state import (
-    Pair,
-    find_pair,
-    next_name,
-    refuse_another_target,
-    refuse_unmovable,
-    standing_in_the_way,
-)
+from migration.strategies.alias.state import Pair, next_name, refuse_another_target, standing_in_the_way
 from migration.strategies.context import MigrationOptions
-from migration.strategies.hazards import (
-    find_hazards,
-    hazards_of_version,
-    lagging,
-)
-from migration.strategies.next_field import next_of, wanted_next
+from migration.strategies.hazards import find_hazards, hazards_of_version
+from migration.strategies.inspection import Inspected, Surroundings, inspect, look_around, refuse_by_documents
+from migration.strategies.next_field import next_of
 from migration.strategies.plan import CollectionPlan, Plan
-from migration.strategies.refusals import (
-    Refused,
-    decide,
-    explain,
-    field_problem,
-    refuse_without_text,
-    way_problem,
-)
-from migration.strategies.shadow_state import (
-    Mark,
-    find_shadow,
-    is_foreign,
-    past_the_drop,
-    read_mark,
-    unfinished,
-    unfinished_refill,
-)
-from migration.strategies.ways import away_seconds, server_seconds
+from migration.strategies.refusals import Refused, Strategy, decide, explain
+from migration.strategies.shadow_state import unfinished, unfinished_refill
+from migration.strategies.ways import away_seconds, objection, server_seconds, ways_open
+
+_COPYING: Final = {"recreate": "recreating", "alias": "copying"}
+"""What the strategies do that copy what is on disk."""
 
 
 def make_plan(
@@ -68,12 +46,16 @@ def make_plan(
     Raises:
         Refused: Typesense cannot be used, or a collection cannot be migrated; every problem at once.
     """
-    everything = _check_server(server)
+    try:
+        server.health()
+        around = look_around(server, wrote_lately=wrote_lately)
+    except TypesenseError as error:
+        raise Refused(explain(server, error)) from error
     plans: list[CollectionPlan] = []
     problems: list[str] = []
     for collection in collections:
         try:
-            plans.append(plan_collection(server, embedding, collection, everything, options, wrote_lately=wrote_lately))
+            plans.append(plan_collection(server, embedding, collection, around, options))
         except Refused as refused:
             problems += refused.problems
         except TypesenseError as error:
@@ -86,8 +68,7 @@ def make_plan(
     problems += _asked_twice(plans)
     if problems:
         raise Refused(*problems)
-    version = server.told_version()
-    return Plan(embedding, tuple(plans), version, hazards_of_version(version))
+    return Plan(embedding, tuple(plans), around.version, hazards_of_version(around.version))
 
 
 def refuse_unwritable(server: Typesense, plan: Plan) -> None:
@@ -110,14 +91,37 @@ def refuse_unwritable(server: Typesense, plan: Plan) -> None:
                 ) from error
 
 
+def refuse_what_loses(plan: Plan, options: MigrationOptions) -> None:
+    """Refuse to copy what the copy would lack: values that only the index has, or all beyond a limit.
+
+    Raises:
+        Refused: naming the collections, or the fields.
+    """
+    whole = [
+        f"{item.name} ({item.strategy})"
+        for item in plan.collections
+        if item.strategy in ("recreate", "rebuild", "alter", "alias")
+    ]
+    if whole and (options.limit or options.until):
+        raise Refused(f"--limit, --until: {', '.join(whole)} can only be migrated as a whole")
+    problems = [
+        f"the field {field['name']!r} of {item.name!r} has `store: false`: {_COPYING[item.strategy]} the collection "
+        "would lose its values; give --allow-partial if that is all right"
+        for item in plan.collections
+        if item.strategy in _COPYING and not options.allow_partial
+        for field in item.schema["fields"]
+        if field.get("store") is False
+    ]
+    if problems:
+        raise Refused(*problems)
+
+
 def plan_collection(
     server: Typesense,
     embedding: EmbeddingSettings,
     collection: EmbeddedCollection,
-    everything: Sequence[Schema],
+    around: Surroundings,
     options: MigrationOptions,
-    *,
-    wrote_lately: bool = False,
 ) -> CollectionPlan:
     """Inspect one collection and decide how it would be migrated. Only reads.
 
@@ -125,9 +129,8 @@ def plan_collection(
         server: where it is.
         embedding: the target.
         collection: what to migrate.
-        everything: the schemas of all collections.
+        around: what the server is like.
         options: what is asked for.
-        wrote_lately: whether a run of this program wrote in the last seconds.
 
     Raises:
         Refused: the collection cannot be migrated.
@@ -135,183 +138,131 @@ def plan_collection(
     """
     if collection.skipped:
         return CollectionPlan(collection, collection.name, {}, "skipped", None, embedding.dimensions, 0, 0)
-    schema = server.collection(collection.name)
-    # The target of an alias may be away in the middle of a cut-over: then only the alias knows its name.
-    name = str(schema["name"]) if schema else server.aliases().get(collection.name, collection.name)
-    if (pair := find_pair(everything, name)) is not None and pair.is_swapped:
-        return _plan_of_swapped(server, embedding, collection, pair, into=options.into)
-    shadow = find_shadow(everything, name)
-    mark = read_mark(shadow) if shadow else None
-    if mark is not None and mark.held_elsewhere:
-        raise Refused(mark.holder)
-    is_dropped = past_the_drop(mark, schema)
-    # A dead run dropped the original: the shadow is the full copy, whatever has its name.
-    schema = shadow if is_dropped else schema
-    if schema is None:
-        raise Refused(_not_found(server, collection))
-    rebuilding = unfinished_refill(schema)
-    if rebuilding is not None and (other := rebuilding["field"].get("name")) != collection.embedding_field:
-        raise Refused(
-            f"run {rebuilding.get('run')} took the vector field {other!r} of collection {name!r} out and did not "
-            f"finish; run that migration again before {collection.embedding_field!r} is migrated"
-        )
-    notes: list[str] = []
-    if (serving := serving_field(schema, collection.embedding_field)) != collection.embedding_field:
-        notes.append(
-            f"the field {serving!r} has replaced {collection.embedding_field!r} and is migrated; name it in the "
-            "collections file"
-        )
-        collection = replace(collection, embedding_field=serving)
-    if rebuilding is None and (problem := field_problem(collection, schema)):
-        raise Refused(problem)
-    vector_field = embedding_field(schema, collection.embedding_field) or (rebuilding or {}).get("field", {})
-    old = rebuilding["old_dimensions"] if rebuilding else vector_field.get("num_dim")
-    dimensions, strategy = embedding.dimensions, options.strategy or "auto"
-    decided = "recreate" if is_dropped else decide(old, dimensions, "alter" if rebuilding else strategy)
-    into = _second_field(server, embedding, collection, schema, options)
-    if into:
-        decided = "into"
-        if rebuilding is not None or is_dropped:
+    seen = inspect(server, embedding, collection, around)
+    plan = plan_of(seen, options)
+    if plan.strategy != "in place" and not (plan.is_swapped or seen.is_dropped):
+        is_added = plan.strategy == "into" and next_of(seen.schema) is None
+        refuse_by_documents(server, seen, second=plan.collection.embedding_field if is_added else "")
+    return plan
+
+
+def plan_of(seen: Inspected, options: MigrationOptions) -> CollectionPlan:
+    """How a collection would be migrated, which follows from what was seen of it.
+
+    Raises:
+        Refused: it cannot be, or not as it is asked for.
+        TypesenseError: that depends on the aliases, and the server did not list them.
+    """
+    if seen.pair is not None and seen.pair.is_swapped:
+        return _plan_of_swapped(seen, seen.pair, into=options.into)
+    chosen: ChosenStrategy = options.strategy or "auto"
+    strategy = decide(seen.old_dimensions, seen.new_dimensions, "alter" if seen.refill else chosen)
+    if seen.is_dropped:
+        strategy = "recreate"
+    if into := _second_field(seen, options):
+        strategy = "into"
+        if seen.refill is not None or seen.is_dropped:
             raise Refused(
-                f"--into: {unfinished(everything, name)}; run that migration again without --into, which finishes it"
+                f"--into: {unfinished(seen.around.collections, seen.name)}; run that migration again without --into, "
+                "which finishes it"
             )
-    if rebuilding is None and (problem := way_problem(collection, schema, decided)):
+    if problem := objection(seen, strategy, allow_lag=options.allow_lag):
         raise Refused(problem)
-    if decided == "recreate":
-        _refuse_recreate(server, name, schema, shadow, options, is_dropped=is_dropped)
-    if decided == "alias":
-        refuse_unmovable(server, everything, name, collection.name, allow_lag=options.allow_lag)
-    if decided in ("recreate", "rebuild", "alter", "into", "alias") and not is_dropped:
-        refuse_without_text(server, collection, schema)
-    documents = int(schema["num_documents"])
-    away = away_seconds(documents, old or dimensions, dimensions, is_required=not vector_field.get("optional"))
-    seconds = server_seconds(documents, dimensions, away)
-    plan = CollectionPlan(
-        collection,
-        name,
-        schema,
-        decided,
+    documents, old, new = seen.documents, seen.old_dimensions, seen.new_dimensions
+    away = away_seconds(documents, old or new, new, is_required=not seen.vector_field.get("optional"))
+    seconds = server_seconds(documents, new, away)
+    is_begun = seen.is_dropped or seen.refill is not None or next_of(seen.schema) is not None
+    return CollectionPlan(
+        replace(seen.collection, embedding_field=into) if into else seen.collection,
+        seen.name,
+        seen.schema,
+        strategy,
         old,
-        dimensions,
+        new,
         documents,
-        server.count(str(schema["name"]), collection.filter_by),
+        seen.eligible,
         server_seconds=seconds,
         away_seconds=away,
-        leftover=mark,
-        successor=next_name(name) if decided == "alias" else "",
+        ways=() if is_begun else ways_open(seen, seconds, away),
+        hazards=(*_first_to_know(seen, strategy, chosen), *find_hazards(seen, strategy, insists=chosen == "recreate")),
+        beside=seen.collection.embedding_field if into else "",
+        leftover=seen.mark,
+        successor=next_name(seen.name) if strategy == "alias" else "",
     )
-    if into:
-        into_it = replace(collection, embedding_field=into)
-        plan = replace(plan, collection=into_it, beside=collection.embedding_field)
-    hazards = notes + list(
-        find_hazards(
-            server,
-            collection,
-            schema,
-            everything,
-            decided,
-            dimensions,
-            insists=strategy == "recreate",
-            wrote_lately=wrote_lately,
-        )
-    )
-    hazards[:0] = _first_to_know(plan, strategy, rebuilding, fingerprint(embedding, collection.template))
-    return replace(plan, hazards=tuple(hazards))
 
 
-def _not_found(server: Typesense, collection: EmbeddedCollection) -> str:
-    remedy = "check TYPESENSE_HOST and TYPESENSE_PORT, or name the collections to migrate with --collections"
-    if collection.on_request:
-        remedy = "only newer versions of KAI have it; leave it out of --collections, for `all` does not ask for it"
-    return f"Collection not found: collection {collection.name!r} does not exist on {server.url}; {remedy}"
-
-
-def _refuse_recreate(
-    server: Typesense,
-    name: str,
-    schema: Schema,
-    shadow: Schema | None,
-    options: MigrationOptions,
-    *,
-    is_dropped: bool,
-) -> None:
-    """Refuse what would lose something, or cannot be copied.
+def _second_field(seen: Inspected, options: MigrationOptions) -> str:
+    """The field that is to be filled beside the collection's own; empty where its own is to be migrated.
 
     Raises:
-        Refused: saying which way would do.
+        Refused: it cannot be that field, or another one is being filled.
     """
-    if shadow is not None and is_foreign(shadow, schema):
+    schema, name, serving, into = seen.schema, seen.name, seen.collection.embedding_field, options.into
+    described = seen.collection.next_field if options.strategy in (None, "auto", "into") else ""
+    found = next_of(schema)
+    wanted = (into or described).replace("{field}", found.of if found else serving)
+    if options.strategy == "into" and not wanted:
         raise Refused(
-            f"a collection {shadow['name']!r} is there that this tool did not make; rename or delete it first"
+            f"--strategy into: which field of {name!r} is to be filled is not said; give --into FIELD, or next_field "
+            "in the collections file"
         )
-    if own := referring_fields([schema], name, itself=True):
-        raise Refused(
-            f"collection {name!r} refers to itself by {', '.join(own[name])}: its documents cannot be copied in "
-            "any order that the server would take; use --strategy alter"
-        )
-    if not is_dropped and server.lags and not options.allow_lag:
-        raise Refused(
-            f"TYPESENSE_HOST, TYPESENSE_PORT: {lagging(server)}; a recreate of {name!r} could lose what an "
-            "application writes right before the drop: name the nodes, use --strategy alter, or give --allow-lag"
-        )
-
-
-def _second_field(
-    server: Typesense,
-    embedding: EmbeddingSettings,
-    collection: EmbeddedCollection,
-    schema: Schema,
-    options: MigrationOptions,
-) -> str:
-    """The field that is to be filled beside the collection's own; empty for none.
-
-    Raises:
-        Refused: it cannot be.
-    """
-    another = options.strategy not in (None, "auto", "into")
-    wanted = wanted_next(
-        replace(collection, next_field="") if another else collection,
-        schema,
-        into=options.into,
-        insists=options.strategy == "into",
-        fingerprint=fingerprint(embedding, collection.template),
-    )
-    if not wanted or next_of(schema) is not None:
+    if found is not None:
+        if found.field != wanted:
+            raise Refused(f"--into: collection {name!r} has a second field already: {found.ways_out}")
+        if found.phase in ("contracting", "withdrawing"):
+            raise Refused(f"--into: {found.leaving}")
+        if found.fingerprint != seen.fingerprint:
+            raise Refused(
+                f"--into: the field {wanted!r} of collection {name!r} is filled with another model's vectors, or by "
+                f"another template: {found.ways_out}"
+            )
         return wanted
-    if any(d.numbers for d in fetch_newest(server, str(schema["name"]), Selection(wanted, fields=()), 30)[1]):
-        raise Refused(
-            f"--into: documents of collection {schema['name']!r} have values by the name {wanted!r} already, which "
-            "would be overwritten; choose another name"
-        )
+    if not wanted or (wanted == serving and not into):
+        return ""
+    if wanted == serving:
+        raise Refused(f"--into: {wanted!r} is the embedding field of collection {name!r} already; name another one")
+    if problem := _name_problem(wanted, schema):
+        option = "--into" if into else "next_field"
+        raise Refused(f"{option}: {wanted!r} cannot be a second embedding field of collection {name!r}: {problem}")
     return wanted
 
 
-def _first_to_know(
-    plan: CollectionPlan, asked: ChosenStrategy, rebuilding: dict[str, Any] | None, target: str
-) -> Iterator[str]:
+def _name_problem(wanted: str, schema: Schema) -> str:
+    if not wanted.strip() or wanted != wanted.strip() or wanted == "id" or "*" in wanted:
+        return "Typesense takes no such name; choose one of letters, digits and underscores"
+    if "." in wanted:
+        return "it would lie inside an object, where Typesense cannot update it alone"
+    if embedding_field(schema, wanted) is not None:
+        return "there is a field of this name, which this program has not made; choose another name"
+    return ""
+
+
+def _first_to_know(seen: Inspected, strategy: Strategy, chosen: ChosenStrategy) -> Iterator[str]:
     """What a dead run has left, and what of the options does nothing."""
-    mark, old = plan.leftover, plan.old_dimensions
-    if plan.collection.on_request:
+    mark, old, collection = seen.mark, seen.old_dimensions, seen.collection
+    if collection.on_request:
         yield (
-            f"the template {plan.collection.template!r} is taken from KAI's schema of {plan.collection.name!r}; "
+            f"the template {collection.template!r} is taken from KAI's schema of {collection.name!r}; "
             "compare it with what your version of KAI embeds, and name another in a collections file where it differs"
         )
     if mark is not None:
-        is_wanted = plan.strategy == "recreate" and mark.fingerprint == target
-        yield _what_becomes_of(mark, is_wanted=is_wanted, is_dropped=past_the_drop(mark, plan.schema))
-    if rebuilding is not None:
-        yield f"run {rebuilding.get('run')} took the vector field out and did not finish; this run does"
-    elif plan.strategy == "into":
+        becomes = "it is of no use to this run, which removes it"
+        if strategy == "recreate" and mark.fingerprint == seen.fingerprint:
+            becomes = "this run goes on from there"
+        elif seen.is_dropped:
+            becomes = "this run finishes that one first, for the shadow is the full copy, and then does its own work"
+        yield f"run {mark.run} left a shadow behind ({mark.phase}); {becomes}"
+    if seen.refill is not None:
+        yield f"run {seen.refill.get('run')} took the vector field out and did not finish; this run does"
+    elif strategy == "into":
         return
-    elif old is None and asked != "auto":
-        yield f"--strategy {asked} has no effect: without a num_dim there is no index to take out"
-    elif old == plan.new_dimensions and asked == "recreate":
+    elif old is None and chosen != "auto":
+        yield f"--strategy {chosen} has no effect: without a num_dim there is no index to take out"
+    elif old == seen.new_dimensions and chosen == "recreate":
         yield "--strategy recreate has no effect: the length of the vectors stays, so they go in place"
 
 
-def _plan_of_swapped(
-    server: Typesense, embedding: EmbeddingSettings, collection: EmbeddedCollection, pair: Pair, *, into: str | None
-) -> CollectionPlan:
+def _plan_of_swapped(seen: Inspected, pair: Pair, *, into: str | None) -> CollectionPlan:
     """How to go on with a collection in whose place a run has put another.
 
     Raises:
@@ -319,19 +270,16 @@ def _plan_of_swapped(
     """
     if into:
         raise Refused(f"--into: {standing_in_the_way(pair)}")
-    schema = refuse_another_target(pair, fingerprint(embedding, collection.template))
-    collection = replace(collection, embedding_field=pair.field)
-    documents = int(schema["num_documents"])
     return CollectionPlan(
-        collection,
+        seen.collection,
         pair.old,
-        schema,
+        refuse_another_target(pair, seen.fingerprint),
         "alias",
-        (embedding_field(schema, collection.embedding_field) or {}).get("num_dim"),
-        embedding.dimensions,
-        documents,
-        server.count(pair.old, collection.filter_by),
-        server_seconds=server_seconds(documents, embedding.dimensions, 0.0),
+        seen.old_dimensions,
+        seen.new_dimensions,
+        seen.documents,
+        seen.eligible,
+        server_seconds=server_seconds(seen.documents, seen.new_dimensions, 0.0),
         successor=pair.new,
         is_swapped=True,
         hazards=(
@@ -339,24 +287,6 @@ def _plan_of_swapped(
             "that since",
         ),
     )
-
-
-def _what_becomes_of(mark: Mark, *, is_wanted: bool, is_dropped: bool) -> str:
-    if is_wanted:
-        next_ = "this run goes on from there"
-    elif is_dropped:
-        next_ = "this run finishes that one first, for the shadow is the full copy, and then does its own work"
-    else:
-        next_ = "it is of no use to this run, which removes it"
-    return f"run {mark.run} left a shadow behind ({mark.phase}); {next_}"
-
-
-def _check_server(server: Typesense) -> list[Schema]:
-    try:
-        server.health()
-        return server.collections()
-    except TypesenseError as error:
-        raise Refused(explain(server, error)) from error
 
 
 def _asked_twice(plans: Sequence[CollectionPlan]) -> list[str]:

@@ -1,53 +1,43 @@
-"""What a dry run looks at beyond the plan: the ways side by side, and every text."""
+"""What a dry run looks at beyond the plan: how fast the server's own last runs were, and every text."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import replace
+from typing import Final
 
 from kai.models import estimate_cost, estimate_tokens
 from kai.settings import EmbeddingSettings
-from kai.typesense import Schema, Typesense
+from kai.typesense import Typesense
 from migration.documents.fetch import Page, Selection, fetch_pages
 from migration.embedding.embed import text_hash
 from migration.embedding.throttle import Stopped
-from migration.strategies.next_field import next_of
+from migration.ledger import Ledger
 from migration.strategies.plan import CollectionPlan, Texts
-from migration.strategies.shadow_state import (
-    past_the_drop,
-    unfinished_refill,
-)
-from migration.strategies.ways import corrected, ways_open
+
+_LOOKED_AT: Final = 20
+"""Runs that are asked how fast this server is."""
+_WORTH_MEASURING: Final = 250
+"""Documents that a run must have written for its pace to say something."""
 
 
-def compare_ways(
-    server: Typesense, plan: CollectionPlan, everything: Sequence[Schema], paces: Mapping[str, float]
-) -> CollectionPlan:
-    """The same plan with the ways that are open to its collection; none where what was begun can only be gone on with.
-
-    Args:
-        server: where the collection is.
-        plan: how it would be migrated.
-        everything: the schemas of all collections.
-        paces: numbers of vectors a second by strategy, where the server's own runs have shown them.
-    """
-    schema = plan.schema
-    is_begun = plan.is_swapped or past_the_drop(plan.leftover, schema)
-    if plan.strategy == "skipped" or is_begun or unfinished_refill(schema) or next_of(schema):
-        return plan
-    serves = replace(plan.collection, embedding_field=plan.beside or plan.collection.embedding_field)
-    ways = ways_open(
-        server,
-        serves,
-        schema,
-        plan.old_dimensions,
-        plan.new_dimensions,
-        plan.server_seconds,
-        plan.away_seconds,
-        everything,
-    )
-    return replace(plan, ways=corrected(ways, plan.documents * plan.new_dimensions, paces))
+def paces_of(server: str, ledger: Ledger | None) -> dict[str, float]:
+    """By strategy, how many numbers of vectors a second the last run at this address wrote that took it alone."""
+    paces: dict[str, float] = {}
+    if ledger is None:
+        return paces
+    for run in ledger.runs(_LOOKED_AT):
+        if run.kind != "migrate" or run.source.get("server") != server:
+            continue
+        done = [each for each in ledger.collection_runs(run.id) if each.strategy != "skipped"]
+        measured = next(iter(ledger.metrics(run.id)), None)
+        speed = measured.documents_per_second if measured else None
+        if len({each.strategy for each in done}) != 1 or sum(each.done for each in done) < _WORTH_MEASURING:
+            continue
+        if speed and done[0].new_dimensions:
+            paces.setdefault(done[0].strategy, speed * done[0].new_dimensions)
+    return paces
 
 
 def look_at_texts(

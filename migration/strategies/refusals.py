@@ -8,7 +8,6 @@ from kai.collections import EmbeddedCollection
 from kai.settings import ChosenStrategy
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 from kai.typesense_schemas import detecting_field
-from migration.documents.fetch import Selection, fetch_pages
 
 Strategy = Literal["in place", "recreate", "rebuild", "alter", "into", "alias", "create", "skipped"]
 
@@ -19,29 +18,6 @@ class Refused(Exception):  # noqa: N818 - the run is refused, nothing is broken
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = list(problems)
-
-
-def refuse_without_text(server: Typesense, collection: EmbeddedCollection, schema: Schema) -> None:
-    """Refuse a template that no document has a text for: with the vectors gone, nothing would be searchable.
-
-    Reads a page, where the template is right.
-    """
-    selection = Selection(collection.embedding_field, collection.filter_by, collection.text_fields, with_vector=False)
-    found: set[str] = set()
-    documents = 0
-    for page in fetch_pages(server, str(schema["name"]), selection):
-        documents += len(page)
-        for document in page:
-            if collection.text_of(document.fields):
-                return
-            found |= {name for name in collection.text_fields if collection.has(document.fields, name)}
-    if documents:
-        missing = [f"{{{name}}}" for name in collection.text_fields if name not in found]
-        which = f"no document has {', '.join(missing)}" if missing else "all of its fields are empty"
-        raise Refused(
-            f"collection {schema['name']!r}: none of {documents} documents has a text by the template "
-            f"{collection.template!r} ({which}), and all vectors would be lost; correct the template"
-        )
 
 
 def explain(server: Typesense, error: TypesenseError) -> str:

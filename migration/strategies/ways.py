@@ -1,4 +1,4 @@
-"""The ways that are open to a collection beside the planned one, with what each takes and asks for, and which is best.
+"""The ways that are open to a collection, with what each takes and asks for, which is best, and what closes the others.
 
 The rates are measured on 29.0 and 30 with 2 cores, at 6,000 documents of 768 dimensions, and taken as inverse to the
 dimensions; what this server's own last runs took corrects them.
@@ -6,16 +6,18 @@ dimensions; what this server's own last runs took corrects them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from kai.collections import EmbeddedCollection
-from kai.typesense import Schema, Typesense
+from kai.typesense import TypesenseError
 from kai.typesense_schemas import referring_fields
-from migration.strategies.alias.state import is_movable
+from migration.strategies.alias.base import foreign_base
+from migration.strategies.alias.state import next_name
 from migration.strategies.hazards import ADDS_A_SECOND, shadow_memory
+from migration.strategies.inspection import Inspected
 from migration.strategies.refusals import Strategy, way_problem
+from migration.strategies.shadow_state import is_foreign
 
 _UPDATES_A_SECOND: Final = 115 * 768
 _INSERTS_A_SECOND: Final = 758 * 768
@@ -90,29 +92,77 @@ def away_seconds(documents: int, old: int, new: int, *, is_required: bool) -> fl
     return documents * (old * _AWAY_SECONDS + (new / ADDS_A_SECOND if is_required else 0.0))
 
 
-def ways_open(
-    server: Typesense,
-    collection: EmbeddedCollection,
-    schema: Schema,
-    old: int | None,
-    new: int,
-    seconds: Mapping[str, float],
-    away: float,
-    everything: Sequence[Schema] = (),
-) -> tuple[Way, ...]:
+def objection(seen: Inspected, strategy: Strategy, *, allow_lag: bool = False) -> str | None:
+    """Why the collection cannot be migrated in this way, and which ways would do; None where nothing speaks against it.
+
+    Args:
+        seen: the collection as it stands.
+        strategy: the way.
+        allow_lag: whether it may be gone where reads lag and a write could be lost.
+
+    Raises:
+        TypesenseError: it depends on the aliases, and the server did not list them.
+    """
+    if seen.refill is None and (problem := way_problem(seen.collection, seen.schema, strategy)):
+        return problem
+    if strategy not in ("recreate", "alias"):
+        return None
+    around, name, pair = seen.around, seen.name, seen.pair if strategy == "alias" else None
+    if pair is not None and pair.mark is not None and pair.mark.held_elsewhere:
+        return pair.mark.holder
+    if foreign := _foreign(seen, strategy):
+        return f"a collection {foreign!r} is there that this tool did not make; rename or delete it first"
+    aliases = around.aliases if strategy == "alias" else {}
+    if strategy == "alias" and name not in aliases.values():
+        return (
+            f"--strategy alias: {seen.collection.name!r} is a collection, and no alias leads to it, so that nothing "
+            "could be moved to a new one; use --strategy alter, or --into FIELD (or let the application use an alias; "
+            "one that lists its collections and creates those it misses, as KAI does, needs its names to stay "
+            "collections)"
+        )
+    if own := referring_fields([seen.schema], name, aliases, itself=True):
+        begins, ends = ("--strategy alias: ", ", or --into FIELD") if strategy == "alias" else ("", "")
+        return (
+            f"{begins}collection {name!r} refers to itself by {', '.join(own[name])}: its documents cannot be copied "
+            f"in any order that the server would take; use --strategy alter{ends}"
+        )
+    if strategy == "alias" and (referring := referring_fields(around.collections, name, aliases)):
+        by = ", ".join(f"{other!r} ({', '.join(fields)})" for other, fields in referring.items())
+        return (
+            f"--strategy alias: documents of {by} refer to collection {name!r}, by the numbers that the server gave to "
+            "its documents, and would not follow an alias to another; use --strategy alter, or --into FIELD, which "
+            "keep the collection"
+        )
+    if around.lagging and not (allow_lag or seen.is_dropped):
+        lost = f"a recreate of {name!r} could lose what an application writes right before the drop"
+        overwritten = (
+            f"what an application writes to the new collection of {name!r} right after the swap could be overwritten"
+        )
+        return (
+            f"TYPESENSE_HOST, TYPESENSE_PORT: {around.lagging}; {overwritten if strategy == 'alias' else lost}: name "
+            "the nodes, use --strategy alter, or give --allow-lag"
+        )
+    return None
+
+
+def _foreign(seen: Inspected, strategy: Strategy) -> str:
+    """The collection of somebody else's making whose name a copy would take; empty where there is none."""
+    if strategy == "recreate":
+        return str(seen.shadow["name"]) if seen.shadow is not None and is_foreign(seen.shadow, seen.schema) else ""
+    if seen.pair is not None and seen.pair.is_foreign:
+        return seen.pair.new
+    return foreign_base(seen.around.collections, next_name(seen.name))
+
+
+def ways_open(seen: Inspected, seconds: Mapping[str, float], away: float) -> tuple[Way, ...]:
     """Every way that would not be refused, in the order of what it disturbs.
 
     Args:
-        server: where the collection is.
-        collection: its field is the one that serves.
-        schema: as the server gave it.
-        old: length of the vectors; None where the field is no vector index.
-        new: length of the new ones.
+        seen: the collection as it stands, of which nothing is begun.
         seconds: as `server_seconds` gives them.
         away: as `away_seconds` gives it.
-        everything: the schemas of all collections.
     """
-    documents, name = int(schema["num_documents"]), str(schema["name"])
+    documents, old, new = seen.documents, seen.old_dimensions, seen.new_dimensions
     vectors = index_bytes(documents, new)
     refill: Strategy = "rebuild" if old == new else "alter"
 
@@ -124,7 +174,7 @@ def ways_open(
             memory=vectors,
             application="name another field, and the new model, at one moment",
         )
-        if old is not None and everything:
+        if old is not None:
             yield Way(
                 "alias",
                 "--strategy alias",
@@ -158,11 +208,10 @@ def ways_open(
             )
 
     def is_open(way: Way) -> bool:
-        if way.strategy == "recreate" and (server.lags or referring_fields([schema], name, itself=True)):
-            return False
-        if way.strategy == "alias" and not is_movable(server, everything, name):
-            return False
-        return way_problem(collection, schema, way.strategy) is None
+        try:
+            return objection(seen, way.strategy) is None
+        except TypesenseError:
+            return False  # The key may not even list the aliases.
 
     return tuple(way for way in candidates() if is_open(way))
 

@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import pytest
 
-from kai.collections import EmbeddedCollection
-from kai.typesense import Typesense
+from kai.typesense import Schema, Typesense
 from migration.runtime.status import Status, status_file, wrote_lately
 from migration.strategies.hazards import find_hazards
+from migration.strategies.inspection import look_around
+from tests.unit.inspected import inspected
 
-NOTES = EmbeddedCollection("notes", "vector", "{text}")
 SCHEMA: dict[str, Any] = {
     "name": "notes",
     "num_documents": 1,
@@ -34,9 +34,22 @@ class Busy:
     def stats(self) -> dict[str, float]:
         return {"import_requests_per_second": 2.5}
 
+    def collections(self) -> list[Schema]:
+        return [SCHEMA]
+
+    def aliases(self) -> dict[str, str]:
+        return {}
+
+    def told_version(self) -> str:
+        return "30.0"
+
+    def free_memory(self) -> None:
+        """It does not say."""
+
 
 def hazards(**how: bool) -> list[str]:
-    return list(find_hazards(cast(Typesense, Busy()), NOTES, SCHEMA, [SCHEMA], "in place", 4, **how))
+    around = look_around(cast(Typesense, Busy()), **how)
+    return list(find_hazards(inspected(SCHEMA, writes_a_second=around.writes_a_second), "in place"))
 
 
 def test_writes_of_another_program_are_told_and_those_of_a_run_of_ours_are_not() -> None:

@@ -20,10 +20,11 @@ from migration.strategies.alias.state import (
     move_aliases,
     next_name,
     refuse_another_target,
-    refuse_unmovable,
 )
 from migration.strategies.refusals import Refused
 from migration.strategies.shadow_state import MARK, Mark
+from migration.strategies.ways import objection
+from tests.unit.inspected import inspected
 
 OLD, NEW = "notes", "notes__2"
 MARKED = Mark(OLD, "run-1", "waiting", "target", 4, "vector", None, aliases=["live"])
@@ -43,10 +44,10 @@ class Aliases:
         moved: those that were moved, in order.
     """
 
-    lag = 0.0
+    lags = False
 
-    def __init__(self, aliases: dict[str, str], *, lags: bool = False) -> None:
-        self.standing, self.lags, self.url = dict(aliases), lags, "http://fake"
+    def __init__(self, aliases: dict[str, str]) -> None:
+        self.standing = dict(aliases)
         self.before_next: dict[str, str | None] = {}
         self.moved: list[str] = []
         self.patience = 1.0
@@ -120,16 +121,15 @@ def test_what_a_dead_run_has_built_is_known_again_and_what_somebody_else_made_is
 def test_a_collection_whose_place_no_other_can_take_is_refused_with_the_ways_that_keep_it(
     everything: Sequence[Schema], aliases: dict[str, str] | None, lags: bool, words: list[str]
 ) -> None:
-    server = cast(Typesense, Aliases({"live": OLD} if aliases is None else aliases, lags=lags))
-    with pytest.raises(Refused) as refused:
-        refuse_unmovable(server, everything, OLD, "live", allow_lag=False)
-    assert [word for word in words if word not in str(refused.value)] == []
+    standing, lagging = {"live": OLD} if aliases is None else aliases, "reads lag" if lags else ""
+    refused = objection(inspected(*everything, asked="live", aliases=standing, lagging=lagging), "alias")
+    assert [word for word in words if word not in str(refused)] == []
 
 
 def test_a_collection_behind_an_alias_that_nothing_refers_to_is_not_refused() -> None:
-    refuse_unmovable(cast(Typesense, Aliases({"live": OLD})), [schema(OLD)], OLD, "live", allow_lag=False)
-    lagging = cast(Typesense, Aliases({"live": OLD}, lags=True))
-    refuse_unmovable(lagging, [schema(OLD)], OLD, "live", allow_lag=True)
+    assert objection(inspected(schema(OLD), aliases={"live": OLD}), "alias") is None
+    lagging = inspected(schema(OLD), aliases={"live": OLD}, lagging="reads lag")
+    assert objection(lagging, "alias", allow_lag=True) is None
 
 
 @pytest.mark.parametrize(

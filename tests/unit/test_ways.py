@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from kai.collections import EmbeddedCollection
-from kai.typesense import Typesense
 from migration.strategies.ways import Way, away_seconds, corrected, recommended, server_seconds, ways_open
-
-NOTES = EmbeddedCollection("notes", "vector", "{text}")
+from tests.unit.inspected import inspected
 
 
 def ways(
@@ -20,10 +16,10 @@ def ways(
     """Those that are open to a collection of notes, by name."""
     vector = {"name": "vector", "type": "float[]", "optional": True, **({"num_dim": old} if old else {}), **field}
     schema = {"name": "notes", "num_documents": documents, "fields": [{"name": "text", "type": "string"}, vector]}
-    server = cast(Typesense, SimpleNamespace(lags=lags))
+    seen = inspected(schema, dimensions=new, lagging="it lags" if lags else "")
     away = away_seconds(documents, old or new, new, is_required=False)
     seconds = server_seconds(documents, new, away)
-    return {way.strategy: way for way in ways_open(server, NOTES, schema, old, new, seconds, away)}
+    return {way.strategy: way for way in ways_open(seen, seconds, away)}
 
 
 def test_a_length_that_stays_may_go_in_place_and_one_that_changes_may_not() -> None:

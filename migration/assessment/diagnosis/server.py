@@ -8,7 +8,8 @@ from kai.typesense import Typesense, TypesenseError
 from kai.typesense_nodes import NodeSeen
 from migration.assessment.diagnosis.findings import Check, Finding
 from migration.backup.files import roughly
-from migration.strategies.hazards import hazards_of_version, lagging
+from migration.strategies.hazards import hazards_of_version
+from migration.strategies.inspection import lagging
 
 _ADDRESS = "TYPESENSE_HOST, TYPESENSE_PORT, TYPESENSE_PROTOCOL, TYPESENSE_NODES"
 _TO_SPARE = 1.5
@@ -52,9 +53,9 @@ def check_version(server: Typesense) -> Check:
 
 def check_lag(server: Typesense) -> Check:
     """Whether what is read is what was written."""
-    if not server.lags:
+    if not (told := lagging(server)):
         return Check("reads", server.url, "what was written shows at once")
-    finding = Finding("warning", "reads_lag", lagging(server), server.url, "set TYPESENSE_NODES to every node")
+    finding = Finding("warning", "reads_lag", told, server.url, "set TYPESENSE_NODES to every node")
     return Check("reads", server.url, f"up to {server.lag:g} s behind", (finding,))
 
 

@@ -18,7 +18,6 @@ from kai.typesense import Schema, Typesense, TypesenseError
 from kai.typesense_changes import send_until_it_shows
 from migration.documents.fetch import PAGE_SIZE, Document, Selection, export_pages
 from migration.documents.update import import_documents
-from migration.strategies.refusals import Refused
 from migration.strategies.shadow_state import MARK, find, get_exact, role_of
 
 SUFFIX: Final = "__base"
@@ -123,17 +122,10 @@ def remove_base(server: Typesense, new: str) -> None:
         server.delete_collection(base_name(new))
 
 
-def refuse_foreign_base(everything: Sequence[Schema], new: str) -> None:
-    """Refuse to begin where somebody else has a collection of the base's name.
-
-    Raises:
-        Refused: naming it.
-    """
+def foreign_base(everything: Sequence[Schema], new: str) -> str:
+    """The collection of the base's name, where somebody else made it; empty where nobody did."""
     found = find(everything, base_name(new))
-    if found is not None and role_of(found) != "base":
-        raise Refused(
-            f"a collection {base_name(new)!r} is there that this tool did not make; rename or delete it first"
-        )
+    return base_name(new) if found is not None and role_of(found) != "base" else ""
 
 
 def changed_since(server: Typesense, base: Base, name: str, field: str) -> int:

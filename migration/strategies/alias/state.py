@@ -6,12 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from kai.typesense import Schema, Typesense, TypesenseError
+from kai.typesense import Schema, Typesense
 from kai.typesense_changes import send_until_it_shows
-from kai.typesense_schemas import referring_fields
 from migration.ledger.records import RunKind
-from migration.strategies.alias.base import refuse_foreign_base
-from migration.strategies.hazards import lagging
 from migration.strategies.refusals import Refused
 from migration.strategies.shadow_state import (
     Mark,
@@ -193,19 +190,6 @@ def refuse_another_target(pair: Pair, fingerprint: str) -> Schema:
     return pair.old_schema
 
 
-def is_movable(server: Typesense, everything: Sequence[Schema], name: str) -> bool:
-    """Whether another collection could take this one's place."""
-    try:
-        refuse_unmovable(server, everything, name, name, allow_lag=False)
-    except Refused:
-        return False
-    except TypesenseError as error:
-        if not error.unauthorized:
-            raise
-        return False  # The key may not even list the aliases.
-    return True
-
-
 def standing_in_the_way(pair: Pair) -> str:
     """That no other migration of the collection can be begun, and the two ways out."""
     return (
@@ -213,51 +197,3 @@ def standing_in_the_way(pair: Pair) -> str:
         f"{pair.old!r} still stands; first `kai-migrate finish {pair.run}`, which drops it, or `kai-migrate rollback "
         f"{pair.run}`, which goes back to it"
     )
-
-
-def refuse_unmovable(
-    server: Typesense, everything: Sequence[Schema], name: str, asked: str, *, allow_lag: bool
-) -> None:
-    """Refuse a collection whose place no other can take.
-
-    Args:
-        server: where it is.
-        everything: the schemas of all collections.
-        name: of the real collection.
-        asked: the name by which it was asked for.
-        allow_lag: whether it may be done where reads lag.
-
-    Raises:
-        Refused: with the ways that are open to it.
-    """
-    pair = find_pair(everything, name)
-    if pair is not None and pair.mark is not None and pair.mark.held_elsewhere:
-        raise Refused(pair.mark.holder)
-    if pair is not None and pair.is_foreign:
-        raise Refused(f"a collection {pair.new!r} is there that this tool did not make; rename or delete it first")
-    refuse_foreign_base(everything, next_name(name))
-    aliases = server.aliases()
-    if name not in aliases.values():
-        raise Refused(
-            f"--strategy alias: {asked!r} is a collection, and no alias leads to it, so that nothing could be moved to "
-            "a new one; use --strategy alter, or --into FIELD (or let the application use an alias; one that lists "
-            "its collections and creates those it misses, as KAI does, needs its names to stay collections)"
-        )
-    if own := referring_fields([s for s in everything if s["name"] == name], name, aliases, itself=True):
-        raise Refused(
-            f"--strategy alias: collection {name!r} refers to itself by {', '.join(own[name])}: its documents cannot "
-            "be copied in any order that the server would take; use --strategy alter, or --into FIELD"
-        )
-    if referring := referring_fields(everything, name, aliases):
-        by = ", ".join(f"{other!r} ({', '.join(fields)})" for other, fields in referring.items())
-        raise Refused(
-            f"--strategy alias: documents of {by} refer to collection {name!r}, by the numbers that the server gave to "
-            "its documents, and would not follow an alias to another; use --strategy alter, or --into FIELD, which "
-            "keep the collection"
-        )
-    if server.lags and not allow_lag:
-        raise Refused(
-            f"TYPESENSE_HOST, TYPESENSE_PORT: {lagging(server)}; what an application writes to the new collection of "
-            f"{name!r} right after the swap could be overwritten: name the nodes, use --strategy alter, or give "
-            "--allow-lag"
-        )
