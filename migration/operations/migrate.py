@@ -163,9 +163,7 @@ def _run(session: Session, plan: Plan) -> RunResult:
         memory.loaded()
         session.server.patience = options.patience
         provider = {"provider_server": same.server, "model_digest": same.digest}
-
         call = call_of_migration(options, settings)
-
         before_it: RunRecord | None = None
 
         def begin() -> RunRecord:

@@ -12,7 +12,6 @@ from kai.typesense import Schema
 from migration.backup import Backup
 from migration.strategies.refusals import Strategy
 from migration.strategies.shadow_state import Mark, past_the_drop
-from migration.strategies.ways import Way
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +61,35 @@ class Cut:
     is_unit: bool = True
     compared: int = 0
     least_cosine: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a collection could be migrated.
+
+    Attributes:
+        strategy: its name.
+        option: what to give for it.
+        seconds: the server's share of the time, roughly.
+        pause_seconds: how long the search is not answered, or lacks documents.
+        partial_seconds: how long a vector search tells a part of the documents.
+        mixes: whether vectors of two models stand side by side meanwhile.
+        loses: which writes could be lost; empty for none.
+        memory: bytes that the server needs beside what it has.
+        application: what the application must be able to do.
+        measured: whether the time is by this server's own last runs.
+    """
+
+    strategy: Strategy
+    option: str
+    seconds: float
+    pause_seconds: float = 0.0
+    partial_seconds: float = 0.0
+    mixes: bool = False
+    loses: str = ""
+    memory: int = 0
+    application: str = ""
+    measured: bool = False
 
 
 @dataclass(frozen=True, slots=True)

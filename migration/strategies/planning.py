@@ -46,25 +46,23 @@ def make_plan(
     Raises:
         Refused: Typesense cannot be used, or a collection cannot be migrated; every problem at once.
     """
+    plans: list[CollectionPlan] = []
+    problems: list[str] = []
     try:
         server.health()
         around = look_around(server, wrote_lately=wrote_lately)
+        for collection in collections:
+            try:
+                plans.append(plan_collection(server, embedding, collection, around, options))
+            except Refused as refused:
+                problems += refused.problems
+            except TypesenseError as error:
+                if error.status != 400 or not collection.filter_by:
+                    raise
+                told = f"--collections-file: filter_by {collection.filter_by!r} of {collection.name!r}: {error}"
+                problems.append(told)
     except TypesenseError as error:
         raise Refused(explain(server, error)) from error
-    plans: list[CollectionPlan] = []
-    problems: list[str] = []
-    for collection in collections:
-        try:
-            plans.append(plan_collection(server, embedding, collection, around, options))
-        except Refused as refused:
-            problems += refused.problems
-        except TypesenseError as error:
-            if error.status == 400 and collection.filter_by:
-                problems.append(
-                    f"--collections-file: filter_by {collection.filter_by!r} of {collection.name!r}: {error}"
-                )
-                continue
-            raise Refused(explain(server, error)) from error
     problems += _asked_twice(plans)
     if problems:
         raise Refused(*problems)

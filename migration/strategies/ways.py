@@ -7,7 +7,7 @@ dimensions; what this server's own last runs took corrects them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from kai.typesense import TypesenseError
@@ -16,6 +16,7 @@ from migration.strategies.alias.base import foreign_base
 from migration.strategies.alias.state import next_name
 from migration.strategies.hazards import ADDS_A_SECOND, shadow_memory
 from migration.strategies.inspection import Inspected
+from migration.strategies.plan import Way
 from migration.strategies.refusals import Strategy, way_problem
 from migration.strategies.shadow_state import is_foreign
 
@@ -32,35 +33,6 @@ _GRAPH_BYTES: Final = 256
 """Of a document's place in the index, roughly."""
 _WORTH_A_SECOND_FIELD: Final = 1_000
 """Documents from which on a pause, or a mixture, lasts so long that going without is worth the switch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """How a collection could be migrated.
-
-    Attributes:
-        strategy: its name.
-        option: what to give for it.
-        seconds: the server's share of the time, roughly.
-        pause_seconds: how long the search is not answered, or lacks documents.
-        partial_seconds: how long a vector search tells a part of the documents.
-        mixes: whether vectors of two models stand side by side meanwhile.
-        loses: which writes could be lost; empty for none.
-        memory: bytes that the server needs beside what it has.
-        application: what the application must be able to do.
-        measured: whether the time is by this server's own last runs.
-    """
-
-    strategy: Strategy
-    option: str
-    seconds: float
-    pause_seconds: float = 0.0
-    partial_seconds: float = 0.0
-    mixes: bool = False
-    loses: str = ""
-    memory: int = 0
-    application: str = ""
-    measured: bool = False
 
 
 def server_seconds(documents: int, new: int, away: float) -> dict[str, float]:
@@ -134,13 +106,14 @@ def objection(seen: Inspected, strategy: Strategy, *, allow_lag: bool = False) -
             "keep the collection"
         )
     if around.lagging and not (allow_lag or seen.is_dropped):
-        lost = f"a recreate of {name!r} could lose what an application writes right before the drop"
-        overwritten = (
+        risk = (
             f"what an application writes to the new collection of {name!r} right after the swap could be overwritten"
+            if strategy == "alias"
+            else f"a recreate of {name!r} could lose what an application writes right before the drop"
         )
         return (
-            f"TYPESENSE_HOST, TYPESENSE_PORT: {around.lagging}; {overwritten if strategy == 'alias' else lost}: name "
-            "the nodes, use --strategy alter, or give --allow-lag"
+            f"TYPESENSE_HOST, TYPESENSE_PORT: {around.lagging}; {risk}: name the nodes, use --strategy alter, or give "
+            "--allow-lag"
         )
     return None
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from migration.strategies.ways import Way, away_seconds, corrected, recommended, server_seconds, ways_open
+from migration.strategies.plan import Way
+from migration.strategies.ways import away_seconds, corrected, recommended, server_seconds, ways_open
 from tests.unit.inspected import inspected
 
 
