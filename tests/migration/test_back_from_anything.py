@@ -254,8 +254,10 @@ def test_a_restore_from_a_backup_that_is_not_complete_says_so(world: World, tmp_
         yield from islice(whole_export(server, name, selection), 250)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    with patch("migration.operations.backup.whole_export", killed_after_a_page):
-        assert run_command_watched(["backup", *ONLY], world.environment(), tmp_path / "work").killed
+    def in_child() -> None:
+        patch("migration.operations.backup.whole_export", killed_after_a_page).start()
+
+    assert run_command_watched(["backup", *ONLY], world.environment(), tmp_path / "work", in_child=in_child).killed
     backup = next(world.home.glob(f"backups/backup-*/{NAME}"))
     world.http.delete(f"/collections/{NAME}").raise_for_status()
     done = kai_migrate(world, "restore", str(backup), "--yes", status=1)
