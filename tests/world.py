@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import httpx
 import numpy as np
+import orjson
 
 from kai.address import canonical_address
 from tests.forkserver import Running, start_module
@@ -238,19 +239,22 @@ class World:
             name = schema["name"]
             self.http.post("/collections", json=schema).raise_for_status()
             embedding = EMBEDDING_FIELDS.get(name)
-            lines = []
-            for document in documents[name]:
-                line = dict(document)
-                if embedding and old_vectors and not line.get("is_default"):
-                    line[embedding] = [round(float(x), 6) for x in numbers.normal(size=dimensions or 8)]
-                lines.append(line)
-            self.import_(name, lines)
+            vectors = numbers.normal(size=(len(documents[name]), dimensions or 8)).round(6).tolist()
+            self.import_(
+                name,
+                (
+                    {**document, embedding: vector}
+                    if embedding and old_vectors and not document.get("is_default")
+                    else document
+                    for document, vector in zip(documents[name], vectors, strict=True)
+                ),
+            )
 
     def import_(self, name: str, documents: Iterable[Document], action: str = "create") -> None:
         """Import documents; every one must be taken."""
-        lines = [json.dumps(document) for document in documents]
+        lines = [orjson.dumps(document) for document in documents]
         for start in range(0, len(lines), 500):
-            body = "\n".join(lines[start : start + 500])
+            body = b"\n".join(lines[start : start + 500])
             answer = self.http.post(f"/collections/{name}/documents/import", params={"action": action}, content=body)
             answer.raise_for_status()
             bad = [line for line in answer.text.splitlines() if json.loads(line)["success"] is not True]
