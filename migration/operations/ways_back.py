@@ -13,7 +13,7 @@ from kai.settings import ChosenStrategy, Settings
 from kai.typesense import Schema, Typesense, embedding_field
 from kai.typesense_schemas import serving_field, signature_of, signed
 from migration.backup import Backup
-from migration.backup.old_vectors import OldVectors
+from migration.backup.lookup import OldVectors
 from migration.backup.shelf import folder_name
 from migration.operations.earlier_model import earlier_model, readable_cache
 from migration.runtime.console import Console

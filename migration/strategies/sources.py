@@ -17,7 +17,7 @@ import numpy as np
 from kai.collections import EmbeddedCollection
 from kai.models import EmbeddingSettings, fingerprint
 from kai.vectors import AnyVector
-from migration.backup.old_vectors import OldVectors
+from migration.backup.lookup import OldVectors
 from migration.documents.fetch import Document, Page, eligible_of
 from migration.embedding.cache import CacheError, VectorCache
 from migration.embedding.embed import CacheUse, Embedder, TextFailure, text_hash

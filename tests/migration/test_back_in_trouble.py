@@ -17,7 +17,7 @@ import pytest
 
 from kai.collections import EmbeddedCollection
 from migration.backup import Backup, BackupError, BackupWriter, vector_line
-from migration.backup.old_vectors import OldVectors
+from migration.backup.lookup import OldVectors
 from migration.ledger import Ledger, LedgerError
 from migration.strategies.sources import UNDESCRIBED, PutBack
 from tests.killing import Ended, run_command_watched

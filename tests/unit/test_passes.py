@@ -16,7 +16,7 @@ from kai.collections import EmbeddedCollection
 from kai.models import EmbeddingSettings
 from kai.typesense import Typesense
 from kai.vectors import Vector
-from migration.backup.old_vectors import OldVectors
+from migration.backup.lookup import OldVectors
 from migration.embedding.embed import Embedder, TextFailure
 from migration.ledger import Ledger, ModelRecord
 from migration.runtime.console import SILENT
