@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -176,6 +177,7 @@ def _hash_order(schema: Schema) -> list[Field]:
     return sorted(schema.fields.values(), key=lambda spec: _fnv1a(spec.name) % 32)
 
 
+@functools.cache
 def _fnv1a(text: str) -> int:
     digest = 14695981039346656037
     for byte in text.encode():

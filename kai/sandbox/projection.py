@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -15,6 +15,7 @@ from kai.sandbox.matching import referenced_seqs
 from kai.sandbox.store import Store
 
 Json = dict[str, Any]
+Fate = Literal["whole", "in part", "hidden"]
 
 JOIN = re.compile(r"\$([^\s(),]+)\(([^()]*)\)(?:\s+as\s+([^\s,]+))?")
 
@@ -33,6 +34,7 @@ class Projection:
         self.include = _names(JOIN.sub("", include))
         self.exclude = [name for name in _names(JOIN.sub("", exclude)) if not name.startswith("$")]
         self.is_whole = not self.joins and not self.include and not self.exclude
+        self._fates: dict[str, Fate] = {}
 
     def show(self, document: Document) -> bytes:
         """The document's JSON, keys sorted; ApiError 404 where an asynchronous reference leads nowhere."""
@@ -44,7 +46,7 @@ class Projection:
             if kept is not None:
                 shown[name] = kept
         for name, raw in document.slots().items():
-            if self._is_shown(name):
+            if self._fate(name) == "whole":
                 shown[name] = orjson.Fragment(raw)
         for join in self.joins:
             joined = join.show(document)
@@ -52,17 +54,27 @@ class Projection:
                 shown[join.key] = joined
         return orjson.dumps(shown, option=orjson.OPT_SORT_KEYS)
 
-    def _is_shown(self, path: str) -> bool:
-        if any(_covers(name, path) for name in self.exclude):
-            return False
-        return not self.include or any(_covers(name, path) for name in self.include)
+    def _fate(self, path: str) -> Fate:
+        """What becomes of what stands at a path, in this document as in every other."""
+        if path not in self._fates:
+            self._fates[path] = self._decided(path)
+        return self._fates[path]
+
+    def _decided(self, path: str) -> Fate:
+        def is_inside(names: list[str]) -> bool:
+            return any(name.startswith(f"{path}.") for name in names)
+
+        is_included = not self.include or any(_covers(name, path) for name in self.include)
+        if is_included and not is_inside(self.exclude) and not any(_covers(name, path) for name in self.exclude):
+            return "whole"
+        return "in part" if is_inside(self.include + self.exclude) else "hidden"
 
     def _prune(self, path: str, value: Any) -> Any:
         """The shown part of a value; None if nothing of it is."""
-        if self._is_shown(path) and not any(name.startswith(f"{path}.") for name in self.exclude):
+        fate = self._fate(path)
+        if fate == "whole":
             return value
-        is_inside = any(name.startswith(f"{path}.") for name in (*self.include, *self.exclude))
-        if not is_inside:
+        if fate == "hidden":
             return None
         if isinstance(value, dict):
             parts = {key: self._prune(f"{path}.{key}", inner) for key, inner in value.items()}
