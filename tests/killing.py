@@ -38,10 +38,9 @@ Moment = Literal["before", "after"]
 MOMENTS: tuple[Moment, ...] = ("before", "after")
 
 
-def impatient() -> None:
-    """For a child whose requests get into trouble: wait a moment instead of seconds before repeating one."""
-    quick = patch.object(tenacity.nap, "sleep_using_event", lambda _: lambda seconds: time.sleep(min(seconds, 0.01)))
-    quick.start()
+def impatient() -> contextlib.AbstractContextManager[object]:
+    """Within this context, a run whose requests get into trouble waits a moment before repeating one, not seconds."""
+    return patch.object(tenacity.nap, "sleep_using_event", lambda _: lambda seconds: time.sleep(min(seconds, 0.01)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ WAYS: dict[ChosenStrategy, int] = {"auto": TARGET, "alter": TARGET, "rebuild": O
 def run(small: SmallWorld, proxy: Proxy, folder: Path, strategy: ChosenStrategy = "auto") -> Ended:
     """A run through the proxy."""
     environment = small.environment(WAYS[strategy], folder / "home") | {"TYPESENSE_PORT": str(proxy.port)}
-    return run_watched(small.options(strategy=strategy), environment, folder, in_child=impatient)
+    with impatient():
+        return run_watched(small.options(strategy=strategy), environment, folder)
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
@@ -68,7 +69,8 @@ def test_a_second_field_is_filled_finished_and_taken_back_though_calls_fail(
         at = {"TYPESENSE_PORT": str(proxy.port), "MIGRATION_HOME": str(tmp_path / "home")}
         for number, (command, fields) in enumerate(steps):
             script = once_for_every_kind(trouble) if trouble else at_random(number, 0.2)
-            ended = second.run(small, tmp_path, command, variables=at, in_child=impatient)
+            with impatient():
+                ended = second.run(small, tmp_path, command, variables=at)
             assert ended.status == 0, ended.text
             second.check_at_the_end(small, old, fields)
         assert proxy.troubles > len(steps)
