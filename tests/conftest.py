@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure() -> None:
     """Settle the seed of the random faults before there are any workers, so that all of them have the same."""
+    # The collector would look, over and over, through all that the packages have made: 6 % of the time.
+    gc.set_threshold(20_000, 50, 100)
     try:
         fault_seed()
     except ValueError:
@@ -34,6 +37,11 @@ def pytest_configure() -> None:
     # No example is late on a busy machine; and a run without a word about its seed is one that can be repeated.
     hypothesis.settings.register_profile("ours", deadline=None, derandomize=VARIABLE not in os.environ)
     hypothesis.settings.load_profile("ours")
+
+
+def pytest_collection_finish() -> None:
+    """Have the collector leave alone what every test shares."""
+    gc.freeze()
 
 
 def pytest_report_header() -> str:

@@ -73,6 +73,7 @@ def run_watched(
     uncounted: str = "",
     at_request: Callable[[int, str], object] | None = None,
     in_child: Callable[[], object] | None = None,
+    apart: bool = False,
 ) -> Ended:
     """Run `migrate(options)` to its end, or in a child to the SIGKILL at its `kill_at`-th request.
 
@@ -86,6 +87,7 @@ def run_watched(
             on the machine.
         at_request: called in the child before each request with its number and name; it must make its own client.
         in_child: called in the child before the run.
+        apart: whether it is a child in any case, that nothing which this process does holds up.
     """
     import tests.warm  # noqa: F401 - once, here, rather than in each child
 
@@ -93,7 +95,7 @@ def run_watched(
     output, journal = folder / "output.txt", folder / "requests.txt"
     journal.write_text("")
     port = environment["TYPESENSE_PORT"]
-    if not kill_at and at_request is None and in_child is None:
+    if not (kill_at or at_request or in_child or apart):
         with hurried(), _watched_requests(port, journal, 0, moment, uncounted, None):
             status, text, _ = run_inside(lambda: migrate(options), environment, folder, as_one=True)
         return Ended(status, journal.read_text().splitlines(), text)

@@ -83,7 +83,7 @@ def test_every_search_by_the_alias_is_answered_and_by_one_model_only(
     corner.fill(count=300)
     searcher = Searcher(corner.world.url, corner.world.key, tmp_path / "answers.jsonl")
     searcher.start()
-    ended = run_watched(corner.options(), corner.environment(dimensions, tmp_path / "home"), tmp_path)
+    ended = run_watched(corner.options(), corner.environment(dimensions, tmp_path / "home"), tmp_path, apart=True)
     time.sleep(0.1)
     answers = searcher.stop()
     assert ended.status == 0, ended.text
@@ -116,7 +116,7 @@ def test_nothing_that_the_application_wrote_is_lost_and_nothing_that_it_deleted_
     )
     writer.start()
     environment = corner.environment(TARGET, tmp_path / "home")
-    ended = run_watched(corner.options(), environment, tmp_path / "run")
+    ended = run_watched(corner.options(), environment, tmp_path / "run", apart=True)
     account, created = writer.stop()
     # 1: documents were still changing when the last pass ended.
     assert ended.status in (0, 1), ended.text
@@ -138,7 +138,7 @@ def test_what_is_written_by_the_old_collections_own_name_is_carried_over_before_
     corner: Corner, tmp_path: Path
 ) -> None:
     environment = corner.environment(TARGET, tmp_path / "home")
-    ended = run_watched(corner.options(), environment, tmp_path / "run")
+    ended = run_watched(corner.options(), environment, tmp_path / "run", apart=True)
     assert ended.status == 0, ended.text
     newer = {key: value for key, value in corner.expected["n5"].items() if key != "vector"} | {"text": "by the alias"}
     corner.world.import_(OTHER_ALIAS, [newer], "upsert")
@@ -166,7 +166,7 @@ def test_what_is_written_between_the_look_at_a_document_and_its_change_or_deleti
     corner: Corner, tmp_path: Path
 ) -> None:
     environment = corner.environment(TARGET, tmp_path / "home")
-    ended = run_watched(corner.options(), environment, tmp_path / "run")
+    ended = run_watched(corner.options(), environment, tmp_path / "run", apart=True)
     assert ended.status == 0, ended.text
     old = {id_: {k: v for k, v in corner.expected[id_].items() if k != "vector"} for id_ in ("n5", "n6", "n7")}
     corner.world.import_(OLD, [{**note, "text": "by its own name"} for note in old.values()], "upsert")

@@ -100,7 +100,7 @@ def test_nothing_that_the_application_wrote_is_lost_and_nothing_that_it_deleted_
     )
     writer.start()
     environment = small.environment(TARGET, tmp_path / "home")
-    ended = run_watched(small.options(strategy="recreate"), environment, tmp_path / "run")
+    ended = run_watched(small.options(strategy="recreate"), environment, tmp_path / "run", apart=True)
     time.sleep(0.1)
     account, created = writer.stop()
     # 1: finished, but documents were still changing when the last pass ended, or were lost at the drop.
@@ -157,7 +157,7 @@ def test_not_a_write_is_lost_where_nobody_insists_on_a_recreate(
     )
     writer.start()
     environment = small.environment(TARGET, tmp_path / "home")
-    ended = run_watched(small.options(strategy=strategy), environment, tmp_path / "run")
+    ended = run_watched(small.options(strategy=strategy), environment, tmp_path / "run", apart=True)
     account, created = writer.stop()
     assert ended.status in (0, 1), ended.text
     assert ("going on by emptying and filling" in ended.text) == (strategy == "auto")
