@@ -11,6 +11,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from kai.sandbox.store import Store
 from tests.certificates import leave_unread
 from tests.faults.seed import VARIABLE, fault_seed
 from tests.providers import OpenAIStandIn
@@ -19,6 +20,8 @@ from tests.sandbox.server import RunningSandbox
 from tests.world import World
 
 LEFT_OUT = "starts a server or a process"
+WHOLE_RUNS = ("alias", "cluster", "faults", "real", "recreate")
+"""Folders in which every test does."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,10 +55,17 @@ def pytest_report_header() -> str:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what --fast left out."""
     skipped = terminalreporter.getreports("skipped")
-    left_out = Counter(str(Path(report.nodeid).parent) for report in skipped if LEFT_OUT in report.longreprtext)
+    left_out = Counter(str(Path(report.location[0]).parent) for report in skipped if LEFT_OUT in report.longreprtext)
     if left_out:
         folders = ", ".join(f"{folder} ({count})" for folder, count in sorted(left_out.items()))
+        folders += f", all of tests/{{{','.join(WHOLE_RUNS)}}}"
         terminalreporter.write_line(f"left out, because it {LEFT_OUT}: {folders}; `make test` runs everything")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With --fast, do not even load what would be skipped to the last test."""
+    is_left_out = collection_path.parent == Path(__file__).parent and collection_path.name in WHOLE_RUNS
+    return True if is_left_out and config.getoption("--fast") else None
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -70,6 +80,7 @@ def nothing_started(request: pytest.FixtureRequest) -> Iterator[None]:
             for start in ("subprocess.Popen.__init__", "os.fork", "multiprocessing.process.BaseProcess.start"):
                 patch.setattr(start, leave_out)
             patch.setattr(HTTPServer, "start", leave_out)
+            patch.setattr(Store, "__init__", leave_out)  # The sandbox is a server within this process, too.
         yield
 
 

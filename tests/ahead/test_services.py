@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from openai import OpenAI
 
 from kai.embedding_interface import ArrayEmbeddings
 from kai.embeddings import make_embeddings
@@ -124,6 +123,8 @@ def test_a_line_of_google_without_a_vector_says_why(line: Any, reason: str, may_
 def test_a_batch_is_found_by_our_name_beyond_the_first_page_of_the_list() -> None:
     from datetime import UTC, datetime, timedelta
 
+    from openai import OpenAI
+
     with OpenAIBatchStandIn() as provider:
         client = OpenAI(api_key=provider.key, base_url=provider.api_base, max_retries=0)
         service = OpenAIBatches(client, EmbeddingSettings("openai", "text-embedding-3-small", 64))
@@ -149,6 +150,8 @@ def test_a_batch_is_found_by_our_name_beyond_the_first_page_of_the_list() -> Non
 
 @pytest.mark.parametrize(("code", "stage"), [("token_limit_exceeded", "no room"), ("invalid_json_line", "failed")])
 def test_a_failed_batch_says_whether_there_was_no_room(code: str, stage: str) -> None:
+    from openai import OpenAI
+
     with OpenAIBatchStandIn(looks=0, fates=("failed",)) as provider:
         client = OpenAI(api_key=provider.key, base_url=provider.api_base, max_retries=0)
         service = OpenAIBatches(client, EmbeddingSettings("openai", "text-embedding-3-small", 64))
