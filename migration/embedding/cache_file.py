@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from migration.embedding.cache_errors import CacheError
-from migration.ledger.database import create_private_file
+from migration.ledger.database import create_private_file, log_ahead
 
 T = TypeVar("T")
 
@@ -138,7 +138,7 @@ class CacheFile:
                 connection.execute("PRAGMA page_size=16384")
                 # Hashes come in no order, so every row finds its place in another page of the index.
                 connection.execute("PRAGMA cache_size=-8000")  # kB
-                connection.execute("PRAGMA journal_mode=WAL")
+                log_ahead(connection, self._patience)
                 connection.execute("PRAGMA synchronous=FULL")  # what was paid for survives a power cut
                 _make_tables(connection)
             except BaseException:

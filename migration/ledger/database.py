@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
+import tenacity
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
@@ -112,7 +113,7 @@ def connect(url: URL, patience: float = PATIENCE) -> Engine:
                 "pip install 'kai-embedding-migration[postgresql]'"
             ) from error
     if file is not None:
-        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "connect", partial(_prepare_sqlite, patience))
         event.listen(engine, "begin", _begin_sqlite)
     else:
         event.listen(engine, "connect", partial(_prepare_postgresql, patience))
@@ -128,10 +129,26 @@ def _refuse_old_sqlite() -> None:
         )
 
 
-def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
+def log_ahead(connection: sqlite3.Connection, patience: float) -> None:
+    """Have an SQLite file log ahead of writing, so that it can be read meanwhile; once and for all, who does it first.
+
+    Where several processes do it to a new file at once, SQLite refuses some of them without waiting, whatever its
+    timeout: so it is waited for here, for `patience` seconds.
+    """
+    for attempt in tenacity.Retrying(
+        retry=tenacity.retry_if_exception_message(match="database is locked"),
+        wait=tenacity.wait_random(0.005, 0.02),
+        stop=tenacity.stop_after_delay(patience),
+        reraise=True,
+    ):
+        with attempt:
+            connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _prepare_sqlite(patience: float, connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None  # transactions begin where `_begin_sqlite` says, DDL included
     connection.execute("PRAGMA foreign_keys=ON")
-    connection.execute("PRAGMA journal_mode=WAL")
+    log_ahead(connection, patience)
     connection.execute("PRAGMA synchronous=NORMAL")
     # Documents land on random pages of the indexes. With a longer log (32 MB) a page that is written again
     # and again is copied into the file once.

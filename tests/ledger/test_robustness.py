@@ -13,19 +13,21 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import OperationalError
 
 from migration.ledger import Ledger, LedgerError, ModelRecord, RunRecord
-from migration.ledger.database import _explain, connect, resolve
+from migration.ledger.database import _explain, connect, log_ahead, resolve
 from tests.ledger.conftest import document
 from tests.ledger.postgresql import free_port
 
 WRITER = """
 import hashlib, sys
 from pathlib import Path
+from typing import cast
 from migration.ledger import DocumentRecord, Ledger
 
 home, first = Path(sys.argv[1]), int(sys.argv[2])
@@ -66,6 +68,24 @@ def test_processes_open_a_new_ledger_at_once(ledger_url: str, tmp_path: Path) ->
         ledger.close()
     with Ledger.open(ledger_url, tmp_path) as ledger:
         assert len(ledger.runs()) == 4
+
+
+class Refusing:
+    """A connection to a new file that others prepare at the same moment: refused so often, and without waiting."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    def execute(self, _statement: str) -> None:
+        self.left -= 1
+        if self.left >= 0:
+            raise sqlite3.OperationalError("database is locked")
+
+
+def test_a_new_file_that_others_prepare_at_once_is_waited_for_as_long_as_patience_lasts() -> None:
+    log_ahead(cast(sqlite3.Connection, Refusing(5)), 20)
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        log_ahead(cast(sqlite3.Connection, Refusing(10**6)), 0.05)
 
 
 def test_a_ledger_locked_by_another_process_is_waited_for(ledger_url: str, tmp_path: Path) -> None:
