@@ -11,6 +11,7 @@ import string
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,7 +45,7 @@ class EmbeddedCollection:
     @property
     def text_fields(self) -> tuple[str, ...]:
         """The document's fields that the template names, each once, in its order."""
-        return tuple(dict.fromkeys(field for _, field, _, _ in string.Formatter().parse(self.template) if field))
+        return tuple(dict.fromkeys(field for _, field in _parts_of(self.template) if field))
 
     @staticmethod
     def has(document: Mapping[str, Any], field: str) -> bool:
@@ -53,13 +54,12 @@ class EmbeddedCollection:
 
     def text_of(self, document: Mapping[str, Any]) -> str:
         """The text that the application embeds for this document; empty if it has none of the parts."""
-        parts = {field: _as_text(_reach(document, field)) for field in self.text_fields}
-        if not any(part.strip() for part in parts.values()):
+        parts = [
+            (before, _as_text(_reach(document, field)) if field else "") for before, field in _parts_of(self.template)
+        ]
+        if not any(part.strip() for _, part in parts):
             return ""
-        return "".join(
-            literal + (parts[field] if field else "")
-            for literal, field, _, _ in string.Formatter().parse(self.template)
-        )
+        return "".join([before + part for before, part in parts])
 
 
 KAI_COLLECTIONS: Final = (
@@ -168,6 +168,12 @@ def _from_table(file: Path, name: str, table: Any) -> EmbeddedCollection:
     if not fields or not plain:
         raise CollectionsError(f"{where} template must name fields in braces, such as {{title}}")
     return collection
+
+
+@cache
+def _parts_of(template: str) -> tuple[tuple[str, str | None], ...]:
+    """Each field that the template names, None at its end, after the text before it: parsed once, not per document."""
+    return tuple((before, field) for before, field, _, _ in string.Formatter().parse(template))
 
 
 def _reach(document: Mapping[str, Any], path: str) -> Any:

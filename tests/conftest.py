@@ -12,11 +12,11 @@ import hypothesis
 import pytest
 
 from kai.sandbox.store import Store
-from tests.certificates import leave_unread
 from tests.faults.seed import VARIABLE, fault_seed
 from tests.providers import OpenAIStandIn
 from tests.providers.http import HTTPServer
 from tests.sandbox.server import RunningSandbox
+from tests.shortcuts import compile_statements_once, leave_certificates_unread, look_for_no_cookies
 from tests.world import World
 
 LEFT_OUT = "starts a server or a process"
@@ -85,10 +85,12 @@ def nothing_started(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_certificates() -> Iterator[None]:
-    """Runs in this process, and in forks of it, do not read them."""
+def shortcuts() -> Iterator[None]:
+    """Of runs in this process, and in forks of it."""
     with pytest.MonkeyPatch.context() as patch:
-        leave_unread(patch)
+        leave_certificates_unread(patch)
+        look_for_no_cookies(patch)
+        compile_statements_once(patch)
         yield
 
 

@@ -24,8 +24,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import leave_unread
 from tests.hurry import hurried
+from tests.shortcuts import leave_certificates_unread
 
 _HANGS_AFTER = 200.0
 """Seconds after which a run that does not end says where it is, and is ended."""
@@ -151,7 +151,7 @@ def _become(
         os.environ.update(environment)
         os.chdir(folder)
         sys.argv = [module, *arguments]
-        leave_unread(pytest.MonkeyPatch())
+        leave_certificates_unread(pytest.MonkeyPatch())
         if hurry:
             hurried()
         try:

@@ -9,8 +9,8 @@ import httpx
 import langchain_openai
 import openai.resources.embeddings
 import uvicorn.lifespan.on
-import uvicorn.loops.asyncio
-import uvicorn.protocols.http.h11_impl
+import uvicorn.loops.uvloop
+import uvicorn.protocols.http.httptools_impl
 
 import kai.sandbox.app
 import kai.sandbox.cluster.server

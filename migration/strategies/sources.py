@@ -208,16 +208,14 @@ class Embedded(VectorSource):
         hashes = {document.id: self.text_hash(document) for document in page if document.id in stored}
         cut = self._embedder.cut_from(list(hashes.values()))
         return {
-            document.id: replace(
-                row_of(
-                    document,
-                    hashes[document.id],
-                    stored[document.id],
-                    self._model.id,
-                    self._context.run.id,
-                    contents.get(document.id),
-                ),
-                cut_from=cut.get(hashes[document.id]) if stored[document.id] else None,
+            document.id: row_of(
+                document,
+                hashes[document.id],
+                stored[document.id],
+                self._model.id,
+                self._context.run.id,
+                contents.get(document.id),
+                cut_from=cut.get(hashes[document.id]),
             )
             for document in page
             if document.id in stored
@@ -393,7 +391,13 @@ def _remove(fields: dict[str, Any], name: str) -> None:
 
 
 def row_of(
-    document: Document, digest: bytes, stored: bytes, model_id: str | None, run_id: str, content: bytes | None
+    document: Document,
+    digest: bytes,
+    stored: bytes,
+    model_id: str | None,
+    run_id: str,
+    content: bytes | None,
+    cut_from: int | None = None,
 ) -> DocumentRecord:
     tenant = document.fields.get(TENANT_FIELD)
     return DocumentRecord(
@@ -404,4 +408,5 @@ def row_of(
         run_id=run_id,
         tenant=str(tenant) if tenant is not None else None,
         content_hash=content,
+        cut_from=cut_from if stored else None,
     )

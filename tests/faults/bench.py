@@ -18,6 +18,7 @@ from migration.strategies.context import MigrationOptions
 from tests.faults.provider import PlannedAnswer, ScriptedProvider
 from tests.faults.proxy import FaultyProxy
 from tests.faults.script import Planned, Script
+from tests.hurry import unencumbered
 from tests.inside import run_inside
 from tests.sandbox.server import RunningCluster, RunningSandbox
 from tests.world import Document, Finished, World, made_up, openai
@@ -162,4 +163,5 @@ class Bench:
         self.proxy.reset(script or Script(faults))
         self.provider.script(*answers)
         wanted = MigrationOptions(collections=tuple(collections), patience=patience, **options)
-        return Finished(*run_inside(lambda: migrate(wanted), self.environment(), self.home.parent))
+        with unencumbered():
+            return Finished(*run_inside(lambda: migrate(wanted), self.environment(), self.home.parent))

@@ -55,7 +55,7 @@ def kills(name: str) -> Iterator[tuple[int, Moment, bool]]:
         for number in count(1):
             yield from ((number, *each) for each in product(MOMENTS, (True, False)))
     chance = random.Random(f"{fault_seed()} {name}")  # noqa: S311 - repeatable, not secret
-    for number in count(1 + chance.randrange(11), 11):
+    for number in count(1 + chance.randrange(9), 9):
         yield number, chance.choice(MOMENTS), chance.random() < 0.5
 
 
