@@ -187,3 +187,26 @@ def test_killed_between_any_two_requests_and_started_again_it_comes_to_the_same_
             raise
     print(f"{name}: killed at {tried} requests ({circumstances or 'drawn'})")
     assert tried > (60 if circumstances else 5)
+
+
+@pytest.mark.usefixtures("warm")
+@pytest.mark.parametrize("late", [False, True], ids=["", "asynchronous references"])
+def test_killed_while_the_collection_is_away_another_machine_finishes_it(
+    small: SmallWorld, tmp_path: Path, late: bool
+) -> None:
+    small.fill(late=late)
+    whole = run_watched(small.options(), small.environment(TARGET, tmp_path / "whole"), tmp_path / "whole")
+    drop = whole.requests.index(f"DELETE /collections/{NAME}") + 1
+    stands = whole.requests.index(f"POST /collections?src_name={NAME}__shadow") + 1
+    places: list[tuple[int, Moment]] = [(drop, "after"), ((drop + stands) // 2, "before"), (stands, "before")]
+    for number, moment in places:
+        small.fill(late=late)
+        home = tmp_path / f"{number}"
+        killed = run_watched(
+            small.options(), small.environment(TARGET, home / "one"), home, kill_at=number, moment=moment
+        )
+        assert killed.killed
+        assert small.world.http.get(f"/collections/{NAME}").status_code == 404
+        again = run_watched(small.options(), small.environment(TARGET, home / "other"), home)
+        assert again.status == 0, again.text
+        small.check(TARGET)

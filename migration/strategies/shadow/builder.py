@@ -183,7 +183,7 @@ class ShadowBuilder:
         context.ledger.forget_collection(self._source, self.shadow)
         for page in export_pages(context.server, self.shadow, self.whole):
             stored = {document.id: document.vector_bytes() or b"" for document in page}
-            rows = self._pages.rows(page, stored, {})
+            rows = self._pages.rows(page, stored, {}, self._pages.outside(page, self.shadow))
             context.ledger.record_documents(self._source, self.shadow, list(rows.values()), field=self._field)
             self._known.update((document.id, document.content_hash()) for document in page)
 

@@ -66,29 +66,30 @@ class PagePreparer:
             seen=len(page),
         )
 
-    def rows(
-        self, page: Page, stored: Mapping[str, bytes], known: Known, own: Set[str] | None = None
-    ) -> dict[str, DocumentRecord]:
+    def rows(self, page: Page, stored: Mapping[str, bytes], known: Known, own: Set[str]) -> dict[str, DocumentRecord]:
         """What the ledger is to know of documents that carry these vectors.
 
         Args:
             page: the documents.
             stored: the float32 bytes of their vectors.
             known: what the ledger knew of them.
-            own: ids of those that keep a vector which is not the source's; None to ask the server for them.
+            own: ids of those that keep a vector which is not the source's.
         """
         contents = {document.id: content_of(document, self._others) for document in page}
         rows = self._source.rows(page, stored, contents, known)
-        if own is None:
-            own = self._outside(page)
         return {id_: replace(row, model_id=_model_of(known, id_)) if id_ in own else row for id_, row in rows.items()}
 
-    def _outside(self, page: Page) -> set[str]:
-        """Ids of the documents that may keep a vector of their own: the filter does not let them through."""
+    def outside(self, page: Page, standing_in: str) -> set[str]:
+        """Ids of the documents that may keep a vector of their own: the filter does not let them through.
+
+        Args:
+            page: the documents.
+            standing_in: the collection that they were read from; the live one may be away.
+        """
         if not self._length_stays or not self._source.filter_by:
             return set()
         ids = [document.id for document in page]
-        return set(ids) - eligible_of(self._context.server, self._task.name, self._source.filter_by, ids)
+        return set(ids) - eligible_of(self._context.server, standing_in, self._source.filter_by, ids)
 
     def _wanted(self, page: Page, known: Known) -> Wanted:
         """What the documents that the source has vectors for should carry; all of them where one is required."""
