@@ -6,7 +6,11 @@ import gc
 import os
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from shutil import disk_usage, rmtree
+from tempfile import mkdtemp
+from typing import Final
 
 import hypothesis
 import pytest
@@ -20,6 +24,9 @@ from tests.shortcuts import compile_statements_once, leave_certificates_unread, 
 from tests.world import World
 
 LEFT_OUT = "starts a server or a process"
+_IN_MEMORY: Final = Path("/dev/shm")  # noqa: S108
+_PLENTY: Final = 4_000_000_000
+"""Bytes: ten times as many as the tests have been seen to need."""
 WHOLE_RUNS = ("alias", "cluster", "faults", "real", "recreate")
 """Folders in which every test does."""
 
@@ -29,8 +36,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="skip every test that starts a server or a process")
 
 
-def pytest_configure() -> None:
-    """Settle the seed of the random faults before there are any workers, so that all of them have the same."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Settle what all workers are to have in common, before there are any: the seed of the random faults, and folders.
+
+    The folders are in memory where there is plenty of it, as the tests wait for the disk a twentieth of their time, and
+    are gone at the end; `--basetemp` names others.
+    """
+    is_worker = hasattr(config, "workerinput")
+    if not (is_worker or config.option.basetemp) and _IN_MEMORY.is_dir() and disk_usage(_IN_MEMORY).free > _PLENTY:
+        config.option.basetemp = mkdtemp(prefix="kai-tests-", dir=_IN_MEMORY)
+        config.add_cleanup(partial(rmtree, config.option.basetemp, ignore_errors=True))
     # The collector would look, over and over, through all that the packages have made: 6 % of the time.
     gc.set_threshold(20_000, 50, 100)
     try:

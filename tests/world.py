@@ -270,7 +270,7 @@ class World:
         """Every document by id."""
         answer = self.http.get(f"/collections/{name}/documents/export")
         answer.raise_for_status()
-        return {d["id"]: d for d in map(json.loads, filter(None, answer.text.split("\n")))}
+        return {d["id"]: d for d in map(orjson.loads, filter(None, answer.content.split(b"\n")))}
 
     def state(
         self, names: Iterable[str] = ("context_stores", "instructions", "database_connections")

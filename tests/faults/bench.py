@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -36,12 +34,6 @@ COLLECTIONS: Final = ("context_stores", "instructions")
 PREVIOUS: Final = {"embedding": {"model": "the-previous-model"}, "owner": "the application"}
 
 
-def memory_folder() -> Path:
-    """A new folder, in memory where the system has such a place: the suite waits for no disk."""
-    shared = Path("/dev/shm")  # noqa: S108
-    return Path(tempfile.mkdtemp(prefix="faults-", dir=shared if os.access(shared, os.W_OK) else None))
-
-
 class Bench:
     """Everything a run needs, with faults in all places.
 
@@ -51,21 +43,21 @@ class Bench:
         home: MIGRATION_HOME of the runs to come.
 
     Args:
+        folder: an empty one, for server and homes.
         version: of Typesense that the server behaves as.
         lags: whether a follower of a cluster is read, and all that is known; the world is looked at through its leader.
     """
 
-    def __init__(self, version: int = 30, *, lags: bool = False) -> None:
+    def __init__(self, folder: Path, version: int = 30, *, lags: bool = False) -> None:
         self._version = version
         self._lags = lags
-        self.folder = memory_folder()
+        self.folder = folder
         self._stack = contextlib.ExitStack()
         self._homes = 0
         self._touched: set[str] = set()
 
     def __enter__(self) -> Self:
         stack = self._stack
-        stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
         address, leader, key = self._start()
         self.proxy = stack.enter_context(FaultyProxy(address, key))
         self.provider = ScriptedProvider()

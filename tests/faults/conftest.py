@@ -10,23 +10,23 @@ from tests.faults.bench import Bench
 
 
 @pytest.fixture(scope="session")
-def shared_bench() -> Iterator[Bench]:
+def shared_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """Server, proxy and provider, started once."""
-    with Bench() as bench:
+    with Bench(tmp_path_factory.mktemp("bench")) as bench:
         yield bench
 
 
 @pytest.fixture(scope="session")
-def shared_bench_29() -> Iterator[Bench]:
+def shared_bench_29(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """The same, where the server behaves as version 29."""
-    with Bench(version=29) as bench:
+    with Bench(tmp_path_factory.mktemp("bench-29"), version=29) as bench:
         yield bench
 
 
 @pytest.fixture(scope="session")
-def shared_bench_lagging() -> Iterator[Bench]:
+def shared_bench_lagging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """The same, where all that is known of a cluster is a follower that lags."""
-    with Bench(lags=True) as bench:
+    with Bench(tmp_path_factory.mktemp("bench-lagging"), lags=True) as bench:
         yield bench
 
 

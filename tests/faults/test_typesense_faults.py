@@ -70,7 +70,7 @@ def test_a_final_answer_is_not_asked_for_again(bench: Bench, name: str) -> None:
     assert bench.proxy.script.calls["metadata"] == 1
 
 
-@pytest.mark.parametrize(("name", "place"), zip([*FINAL, *FINAL], cycle(range(1, 6)), strict=False))
+@pytest.mark.parametrize(("name", "place"), list(zip([*FINAL, *FINAL], cycle(range(1, 6)))))
 def test_whichever_look_at_a_schema_fails_a_run_that_says_it_is_complete_is(
     bench: Bench, name: str, place: int
 ) -> None:

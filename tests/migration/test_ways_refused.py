@@ -34,11 +34,15 @@ def create(world: World, *more: dict[str, Any], dimensions: int = 64, **vector: 
 
 
 @pytest.mark.parametrize(
-    "detecting",
-    [field(".*", "auto"), field("prompt_.*", "auto"), field(".*_embedding", "float[]"), field(".*", "string*")],
+    ("detecting", "strategy", "dimensions"),
+    [
+        (field(".*", "auto"), "rebuild", 64),
+        (field("prompt_.*", "auto"), "alter", 128),
+        (field(".*_embedding", "float[]"), "rebuild", 64),
+        (field(".*", "string*"), "alter", 128),
+    ],
     ids=str,
 )
-@pytest.mark.parametrize(("strategy", "dimensions"), [("rebuild", 64), ("alter", 128)])
 def test_a_field_that_the_server_would_find_by_itself_is_not_taken_out(
     world: World, provider: OpenAIStandIn, detecting: dict[str, Any], strategy: str, dimensions: int
 ) -> None:
