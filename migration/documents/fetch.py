@@ -83,6 +83,16 @@ class Document:
         except (struct.error, TypeError):
             return None
 
+    def differs_at_once(self, first: float, by: float) -> bool:
+        """Whether the first number of the vector, which is read without the others, differs from `first` by more.
+
+        False where it cannot be told so: for no vector, one of a single number, or what is no list of numbers.
+        """
+        try:
+            return self.numbers is not None and abs(float(self.numbers[1 : self.numbers.index(b",")]) - first) > by
+        except ValueError:
+            return False
+
     def _parsed(self) -> list[float] | None:
         if self.numbers is None:
             return None
