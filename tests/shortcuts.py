@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import Engine, create_engine
+from sqlalchemy.schema import CreateTable
 
 from migration.ledger import database
 
@@ -49,6 +50,16 @@ def compile_statements_once(patch: pytest.MonkeyPatch) -> None:
         return engine
 
     patch.setattr(database, "create_engine", create)
+    of_tables: dict[object, Any] = {}
+    compile_anew = CreateTable.compile
+
+    def compile_table(statement: CreateTable, *, dialect: Any, **options: Any) -> Any:
+        known = (statement.element, dialect)
+        if known not in of_tables:
+            of_tables[known] = compile_anew(statement, dialect=dialect, **options)
+        return of_tables[known]
+
+    patch.setattr(CreateTable, "compile", compile_table)
 
 
 def _named() -> set[str | None]:

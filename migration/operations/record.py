@@ -10,6 +10,7 @@ import getpass
 import math
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +29,7 @@ _NOT_RECORDED: Final = frozenset({"dry_run", "verbose", "collections_file"})
 """Options that make no other run, and the file whose content stands in its record."""
 
 
+@cache
 def tool_of(family: str) -> tuple[str, str | None]:
     """The package that computes a family's vectors, and its installed version.
 
