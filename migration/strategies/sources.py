@@ -195,12 +195,14 @@ class Embedded(VectorSource):
 
     def carries(self, document: Document, vector: AnyVector | None, *, again: bool) -> bool:
         """By the numbers: providers are not exact, so one that appeared meanwhile may differ a little."""
-        near = 0.0 if vector is None else (_SAME_MODEL if again else _EXACT) * math.sqrt(vector @ vector)
-        if vector is not None and document.differs_at_once(float(vector[0]), 2 * near):
-            return False  # By more than rounding could hide; to read the other numbers is a tenth of a document's cost.
+        if vector is None:
+            return document.vector_bytes() is None
+        near = (_SAME_MODEL if again else _EXACT) * math.sqrt(vector @ vector)
+        if document.differs_at_once(float(vector[0]), 2 * near):
+            return False  # By more than rounding could hide, and without reading the other numbers.
         stored = document.vector_bytes()
-        if vector is None or stored is None or len(stored) != vector.nbytes:
-            return vector is None and stored is None
+        if stored is None or len(stored) != vector.nbytes:
+            return False
         difference = np.frombuffer(stored, np.float32) - vector
         return math.sqrt(difference @ difference) <= near
 

@@ -27,7 +27,6 @@ from tests.ledger.postgresql import free_port
 WRITER = """
 import hashlib, sys
 from pathlib import Path
-from typing import cast
 from migration.ledger import DocumentRecord, Ledger
 
 home, first = Path(sys.argv[1]), int(sys.argv[2])
