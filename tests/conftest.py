@@ -20,7 +20,12 @@ from tests.faults.seed import VARIABLE, fault_seed
 from tests.providers import OpenAIStandIn
 from tests.providers.http import HTTPServer
 from tests.sandbox.server import RunningSandbox
-from tests.shortcuts import compile_statements_once, leave_certificates_unread, look_for_no_cookies
+from tests.shortcuts import (
+    collect_garbage_seldom,
+    compile_statements_once,
+    leave_certificates_unread,
+    look_for_no_cookies,
+)
 from tests.world import World
 
 LEFT_OUT = "starts a server or a process"
@@ -40,15 +45,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Settle what all workers are to have in common, before there are any: the seed of the random faults, and folders.
 
-    The folders are in memory where there is plenty of it, as the tests wait for the disk a twentieth of their time, and
-    are gone at the end; `--basetemp` names others.
+    All that is temporary is in memory where there is plenty of it, as the tests wait for the disk a twentieth of their
+    time, and is gone at the end; `--basetemp` leaves it on the disk.
     """
     is_worker = hasattr(config, "workerinput")
     if not (is_worker or config.option.basetemp) and _IN_MEMORY.is_dir() and disk_usage(_IN_MEMORY).free > _PLENTY:
-        config.option.basetemp = mkdtemp(prefix="kai-tests-", dir=_IN_MEMORY)
-        config.add_cleanup(partial(rmtree, config.option.basetemp, ignore_errors=True))
-    # The collector would look, over and over, through all that the packages have made: 6 % of the time.
-    gc.set_threshold(20_000, 50, 100)
+        folder = Path(mkdtemp(prefix="kai-tests-", dir=_IN_MEMORY))
+        folder.chmod(0o711)  # PostgreSQL is run by another user where the tests are root's.
+        config.add_cleanup(partial(rmtree, folder, ignore_errors=True))
+        config.option.basetemp, temporary = str(folder / "pytest"), folder / "tmp"
+        temporary.mkdir()
+        os.environ["TMPDIR"] = str(temporary)
+    if not is_worker:
+        # Beside the other workers, threads that wait for the next product of matrices only take their time.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    collect_garbage_seldom(pytest.MonkeyPatch())
     try:
         fault_seed()
     except ValueError:

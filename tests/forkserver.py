@@ -25,7 +25,7 @@ from pathlib import Path
 import pytest
 
 from tests.hurry import hurried
-from tests.shortcuts import leave_certificates_unread
+from tests.shortcuts import collect_garbage_seldom, leave_certificates_unread
 
 _HANGS_AFTER = 200.0
 """Seconds after which a run that does not end says where it is, and is ended."""
@@ -151,7 +151,9 @@ def _become(
         os.environ.update(environment)
         os.chdir(folder)
         sys.argv = [module, *arguments]
-        leave_certificates_unread(pytest.MonkeyPatch())
+        patch = pytest.MonkeyPatch()
+        leave_certificates_unread(patch)
+        collect_garbage_seldom(patch)
         if hurry:
             hurried()
         try:

@@ -13,7 +13,6 @@ import faulthandler
 import gc
 import os
 import signal
-import ssl
 import sys
 import threading
 import time
@@ -137,9 +136,6 @@ def run_command_watched(arguments: Sequence[str], environment: Mapping[str, str]
         return run_watched(MigrationOptions(), environment, folder, **how)
 
 
-_TLS = ssl.create_default_context()
-
-
 def _become_child(environment: Mapping[str, str], folder: Path, output: Path) -> None:
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.dup2(descriptor, 1)
@@ -151,8 +147,6 @@ def _become_child(environment: Mapping[str, str], folder: Path, output: Path) ->
     gc.freeze()  # What the test process has is nothing that the child's collector need look through.
     faulthandler.disable()
     faulthandler.dump_traceback_later(60, exit=True, file=2)
-    # Nothing is encrypted here, but every client of httpx reads all certificates once more.
-    ssl.create_default_context = lambda *_args, **_options: _TLS
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
@@ -195,6 +189,8 @@ def _watched_requests(
             os.kill(os.getpid(), signal.SIGKILL)
         return response
 
-    with patch.object(httpx.HTTPTransport, "handle_request", watched):
-        yield
-    os.close(descriptor)
+    try:
+        with patch.object(httpx.HTTPTransport, "handle_request", watched):
+            yield
+    finally:
+        os.close(descriptor)

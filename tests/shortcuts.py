@@ -5,6 +5,7 @@ Together it takes half of a small run.
 
 from __future__ import annotations
 
+import gc
 import os
 import ssl
 from typing import Any
@@ -15,6 +16,13 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.schema import CreateTable
 
 from migration.ledger import database
+from migration.runtime import memory
+
+
+def collect_garbage_seldom(patch: pytest.MonkeyPatch) -> None:
+    """Or the collector looks, over and over, through all that packages and tests have made; after each run, too."""
+    gc.set_threshold(20_000, 50, 100)
+    patch.setattr(memory, "_USUAL", gc.get_threshold())
 
 
 def leave_certificates_unread(patch: pytest.MonkeyPatch) -> None:

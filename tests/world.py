@@ -9,6 +9,7 @@ import random
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -290,6 +291,7 @@ class World:
             "PATH": os.environ["PATH"],
             "HOME": os.environ.get("HOME", "/"),
             "PYTHONPATH": str(REPOSITORY),
+            "TMPDIR": tempfile.gettempdir(),  # Runs see each other's locks there, wherever they run.
             "TYPESENSE_HOST": address.host,
             "TYPESENSE_PORT": str(address.port or {"http": 80, "https": 443}[address.scheme]),
             "TYPESENSE_PROTOCOL": address.scheme.upper(),
