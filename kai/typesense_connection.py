@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 from urllib.parse import quote, unquote
 from urllib.request import getproxies, proxy_bypass
 
@@ -77,7 +77,7 @@ class Connection:
         self._on_wait = on_wait
         self._stopped = stopped or threading.Event()
         self._timeout = max(settings.timeout, MINIMUM_READ_TIMEOUT)
-        self.http = httpx.Client(
+        self.http = _Client(
             base_url=self.url,
             headers={"X-TYPESENSE-API-KEY": settings.api_key},
             timeout=httpx.Timeout(self._timeout, connect=max(settings.timeout, 5.0)),
@@ -295,6 +295,20 @@ class Connection:
                 yield response
 
         return opened()
+
+
+class _Client(httpx.Client):
+    """Lets go of an answer, and of its request, with the last one who has it: either may be megabytes of vectors.
+
+    An answer and its stream name each other, so that it would stay until the garbage collector looks, which is seldom.
+    """
+
+    def send(self, request: httpx.Request, **how: Any) -> httpx.Response:
+        """As `httpx.Client.send`."""
+        response = super().send(request, **how)
+        if response.is_closed:
+            response.stream = httpx.ByteStream(b"")  # It was read to its end.
+        return response
 
 
 def _trusted(ca_file: Path | None) -> ssl.SSLContext | bool:

@@ -20,6 +20,7 @@ from typing import Final
 
 from kai.typesense import Schema
 from kai.typesense_schemas import other_vector_fields
+from kai.vectors import AnyVector
 from migration.backup import BackupWriter
 from migration.documents.fetch import (
     PAGE_SIZE,
@@ -267,7 +268,7 @@ class Passes:
                 doubtful.append(document)
         doubtful = self._limit.take(doubtful)
         wanted = source.wanted(doubtful, known, again=self._catching_up) if doubtful else {}
-        to_write: Page = []
+        to_write: list[tuple[Document, AnyVector | None]] = []
         stored_by_id: dict[str, bytes] = {}
         for document in doubtful:
             if document.id not in wanted:
@@ -280,8 +281,7 @@ class Passes:
                 work.already_current += record is None or record.run_id != context.run.id
                 stored_by_id[document.id] = document.vector_bytes() or b""
             else:
-                to_write.append(document)
-                work.lines[document.id] = update_line(document.id, self._field, vector)
+                to_write.append((document, vector))
                 stored_by_id[document.id] = float32_bytes(vector)
         self._limit.give_back(len(doubtful) - len(to_write))
         contents = {d.id: d.content_hash() for d in doubtful if d.id in stored_by_id} if self._whole else {}
@@ -290,9 +290,10 @@ class Passes:
             if document.id in stored_by_id:
                 self._pick(document, stored_by_id[document.id], work)
         if to_write and (backup := self._its_backup()) is not None:
-            self._task.back_up(backup, to_write, contents)
-        for document in to_write:
-            document.numbers = None  # The most memory of the page; it is in the backup.
+            self._task.back_up(backup, [document for document, _ in to_write], contents)
+        for document, vector in to_write:
+            document.numbers = None  # In the backup; it makes room for its line, which is as long: the most of a page.
+            work.lines[document.id] = update_line(document.id, self._field, vector)
         return work
 
     def _its_backup(self) -> BackupWriter | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
@@ -66,6 +68,16 @@ def test_a_server_that_runs_out_of_a_resource_is_waited_for(resource: str) -> No
 )
 def test_only_a_number_of_seconds_is_a_time_to_wait(header: str, seconds: float | None) -> None:
     assert refusal(503, "Not Ready or Lagging", Retry_After=header).retry_after == seconds
+
+
+def test_an_answer_is_gone_with_its_last_use_and_does_not_wait_for_the_collector() -> None:
+    with client_that_is_told({"found": 0}) as client:
+        gc.disable()
+        try:
+            answer = weakref.ref(client.http.get("/collections/notes/documents/search"))
+            assert answer() is None
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize("count", [0, 1, PAGE_LIMIT, PAGE_LIMIT + 1])
