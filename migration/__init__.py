@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from migration.operations.history import describe_run, list_evaluations, list_models, list_runs
     from migration.operations.label import label_run
     from migration.operations.migrate import migrate, preview
-    from migration.operations.results import RunResult
+    from migration.operations.reports.run_report import write_report
     from migration.operations.rollback import restore, rollback
-    from migration.operations.run_report import write_report
+    from migration.operations.runs.results import RunResult
     from migration.operations.search import search
     from migration.operations.under_way import release, tune
     from migration.operations.unfinished import list_unfinished

@@ -20,8 +20,8 @@ import migration.cli.run
 import migration.operations.backup
 import migration.operations.history
 import migration.operations.migrate
+import migration.operations.reports.run_page
 import migration.operations.rollback
-import migration.operations.run_page
 import migration.reporting.render
 
 __all__ = ["alembic", "dotenv", "httpx", "kai", "langchain_openai", "migration", "openai", "uvicorn"]

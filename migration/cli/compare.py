@@ -14,7 +14,7 @@ from migration.cli.options import OWN_COLLECTIONS, Invocation, common_options
 
 if TYPE_CHECKING:
     from migration.operations.compare import Comparison
-    from migration.operations.overlap import CollectionNeighbours
+    from migration.operations.models.overlap import CollectionNeighbours
     from migration.runtime.console import Console
 
 

@@ -157,8 +157,8 @@ def _fields(found: EmbedResult) -> dict[str, Any]:
 
 def _tell(found: EmbedResult, console: Console) -> None:
     from migration.operations.ahead import told_of
-    from migration.operations.report import duration as lasted
-    from migration.operations.report import price
+    from migration.operations.runs.summary import duration as lasted
+    from migration.operations.runs.summary import price
 
     if found.status == "dry run" and found.counted is not None:
         console.line(told_of(found.counted))

@@ -15,8 +15,8 @@ from migration.cli.options import Invocation
 from migration.embedding.cache import CacheError
 from migration.embedding.throttle import Stopped
 from migration.ledger import LedgerError
-from migration.operations.report import took
-from migration.operations.results import DONE, INTERRUPTED, REFUSED, STOPPED, RunResult
+from migration.operations.runs.results import DONE, INTERRUPTED, REFUSED, STOPPED, RunResult
+from migration.operations.runs.summary import took
 from migration.runtime.console import RULE, Console, prepare_streams
 from migration.runtime.lock import Held
 from migration.strategies.refusals import Refused

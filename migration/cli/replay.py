@@ -15,7 +15,7 @@ import click
 from kai.families import find_family
 from migration.ledger import StartRecord
 from migration.operations.history import RunDetails
-from migration.operations.record import WITHHELD
+from migration.operations.runs.record import WITHHELD
 from migration.strategies.refusals import Refused
 
 _COMMANDS: Final = {"migrate": "run", "rollback": "rollback", "restore": "restore", "backup": "backup"}

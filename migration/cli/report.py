@@ -10,7 +10,7 @@ from migration.cli.options import Invocation, common_options
 
 if TYPE_CHECKING:
     from kai.settings import Settings
-    from migration.operations.run_report import WrittenReport
+    from migration.operations.reports.run_report import WrittenReport
     from migration.runtime.console import Console
 
 
@@ -28,7 +28,7 @@ def command(run: str, is_opened: bool, invocation: Invocation) -> int:
     itself: it opens without a network and can be sent. No text of a document, no vector and no key is in it.
     """
     from migration.cli.exits import answer
-    from migration.operations.run_report import write_report
+    from migration.operations.reports.run_report import write_report
 
     def ask(_settings: Settings, console: Console) -> WrittenReport:
         written = write_report(run, env_file=invocation.env_file, console=console)

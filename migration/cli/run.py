@@ -196,8 +196,8 @@ def command(log_format: LogFormat | None, **options: Any) -> None:
 def run(options: MigrationOptions, log_format: LogFormat | None = None) -> int:
     """Preview or run a migration; returns the exit status. Whatever is refused has changed nothing."""
     from migration.cli.exits import answer, tell_result
-    from migration.operations import report
     from migration.operations.migrate import migrate, preview
+    from migration.operations.runs import summary as report
 
     def lay_out(plan: Plan, console: Console) -> None:
         report.banner(console, plan)

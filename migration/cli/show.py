@@ -160,7 +160,7 @@ def _word(value: Any) -> str:
 
 
 def _short(value: str) -> str:
-    from migration.operations.checks import shortened
+    from migration.operations.runs.checks import shortened
 
     return text(shortened(value))
 

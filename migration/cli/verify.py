@@ -59,7 +59,7 @@ def _facts(found: Verified) -> dict[str, object]:
 
 
 def _lay_out(record: VerificationRecord, console: Console) -> None:
-    from migration.operations.checks import told, told_wrong
+    from migration.operations.runs.checks import told, told_wrong
 
     console.line(f"{record.collection}: {record.verdict}")
     for check in record.checks:

@@ -18,8 +18,8 @@ from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder, text_hash
 from migration.ledger import Ledger, ModelRecord
 from migration.operations.batches import BATCH_PRICE, alone, batch_cost, target_of
-from migration.operations.report import price
-from migration.operations.same_model import recognise
+from migration.operations.models.same_model import recognise
+from migration.operations.runs.summary import price
 from migration.operations.setup import (
     PROVIDER_PATIENCE,
     Session,
@@ -41,7 +41,7 @@ from migration.runtime.status import Status
 from migration.strategies.ahead import PageOfTexts, texts_ahead
 from migration.strategies.context import MigrationOptions
 from migration.strategies.plan import CollectionPlan, Plan
-from migration.strategies.planning import make_plan
+from migration.strategies.planning.decision import make_plan
 
 Way: TypeAlias = Literal["direct", "batch", "ray"]
 

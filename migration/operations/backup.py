@@ -16,8 +16,8 @@ from kai.typesense_schemas import serving_field
 from migration.backup import BackupError, BackupSummary, BackupWriter, list_backups, prune
 from migration.documents.fetch import PAGE_SIZE, Selection, whole_export
 from migration.ledger.errors import LedgerError
-from migration.operations.record import call_of
-from migration.operations.results import DONE, STOPPED
+from migration.operations.runs.record import call_of
+from migration.operations.runs.results import DONE, STOPPED
 from migration.operations.setup import (
     PREFLIGHT_PATIENCE,
     TYPESENSE_ONLY,

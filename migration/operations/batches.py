@@ -20,7 +20,7 @@ from migration.embedding.ahead.services import make_service
 from migration.embedding.ahead.target import Target
 from migration.embedding.provider import ProviderStopped
 from migration.ledger import BatchRecord, Ledger
-from migration.operations.results import DONE, SOME_FAILED, STOPPED
+from migration.operations.runs.results import DONE, SOME_FAILED, STOPPED
 from migration.operations.setup import ledger_if_there, open_cache, open_ledger
 from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control

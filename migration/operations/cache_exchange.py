@@ -20,7 +20,7 @@ from kai.vectors import LEAST_COSINE, Vector, WrongVectors, as_float32, check_ve
 from migration.embedding.embed import TextFailure, text_hash
 from migration.embedding.provider import ProviderStopped
 from migration.operations.cache import named_spaces, spaces_of, standing_cache
-from migration.operations.results import DONE, SOME_FAILED
+from migration.operations.runs.results import DONE, SOME_FAILED
 from migration.operations.setup import embedder_of, open_cache
 from migration.runtime.control import Control
 from migration.runtime.meter import Meter

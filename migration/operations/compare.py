@@ -13,7 +13,7 @@ from kai.settings import Settings, SettingsError, load_settings
 from kai.typesense import Typesense, TypesenseError
 from migration.ledger import EvaluationRecord, Ledger
 from migration.operations.history import RunLine, find_run, lines_of
-from migration.operations.overlap import SAMPLE, SEED, CollectionNeighbours, VectorOrigins, compare_neighbours
+from migration.operations.models.overlap import SAMPLE, SEED, CollectionNeighbours, VectorOrigins, compare_neighbours
 from migration.operations.setup import TYPESENSE_ONLY, open_ledger, open_server
 from migration.runtime.console import SILENT, Console
 

@@ -12,13 +12,13 @@ from kai.settings import Settings, load_settings
 from kai.typesense import Schema, Typesense, TypesenseError
 from kai.typesense_schemas import serving_field
 from migration.ledger import Ledger
-from migration.operations.collections_file import Proposal, as_toml, write_new
+from migration.operations.discovery.collections_file import Proposal, as_toml, write_new
+from migration.operations.discovery.text_fields import TextField, text_fields
 from migration.operations.setup import TYPESENSE_ONLY, ledger_if_there, open_server
-from migration.operations.text_fields import TextField, text_fields
 from migration.runtime.console import SILENT, Console
 from migration.strategies.alias.state import swapped_pairs
-from migration.strategies.next_field import next_of
 from migration.strategies.refusals import Refused, explain, field_problem
+from migration.strategies.second_field.mark import next_of
 from migration.strategies.shadow_state import read_mark, role_of, unfinished_refill
 
 _SAMPLE: Final = 100

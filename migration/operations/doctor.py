@@ -25,7 +25,7 @@ from migration.assessment.diagnosis.findings import Check, Diagnosis, FailOn, Fi
 from migration.assessment.diagnosis.rights import check_rights
 from migration.assessment.diagnosis.server import check_changes, check_lag, check_nodes, check_room, check_version
 from migration.assessment.diagnosis.surroundings import check_home, check_settings, ledger_as_it_is
-from migration.operations.looked_page import keep_report, page_of_diagnosis
+from migration.operations.reports.looked_page import keep_report, page_of_diagnosis
 from migration.operations.setup import (
     TYPESENSE_ONLY,
     Session,
@@ -39,7 +39,7 @@ from migration.operations.setup import (
 from migration.operations.unfinished import Unfinished, find_unfinished
 from migration.runtime.console import SILENT, Console
 from migration.runtime.holding import HOLDING
-from migration.strategies.hazards import shadow_memory
+from migration.strategies.planning.hazards import shadow_memory
 from migration.strategies.refusals import Refused, Strategy, decide, explain
 from migration.strategies.task import backup_space
 

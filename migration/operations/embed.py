@@ -24,8 +24,8 @@ from migration.embedding.embed import text_hash
 from migration.embedding.throttle import Stopped
 from migration.operations.ahead import Counted, EmbedOptions, Way, Work, count, open_work, pages, read_texts, told_of
 from migration.operations.batches import batch_cost, folder_of, service_of, target_of
-from migration.operations.report import price
-from migration.operations.results import DONE, INTERRUPTED, SOME_FAILED, STOPPED, STOPS, cause_of
+from migration.operations.runs.results import DONE, INTERRUPTED, SOME_FAILED, STOPPED, STOPS, cause_of
+from migration.operations.runs.summary import price
 from migration.operations.setup import probe
 from migration.runtime.console import SILENT, Console
 from migration.runtime.status import Status

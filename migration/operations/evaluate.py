@@ -33,14 +33,14 @@ from migration.assessment.evaluation.result import Evaluation, Figures, compared
 from migration.assessment.evaluation.sample import Corpus, fetch, read_corpus
 from migration.assessment.evaluation.verdict import Rule, best_of
 from migration.ledger import EvaluationRecord
-from migration.operations.evaluated_models import Bench
-from migration.operations.evaluated_search import Asked, Searched, search_here, search_there
-from migration.operations.looked_page import keep_report, page_of_evaluation
+from migration.operations.models.evaluated_models import Bench
+from migration.operations.models.evaluated_search import Asked, Searched, search_here, search_there
+from migration.operations.reports.looked_page import keep_report, page_of_evaluation
 from migration.operations.setup import TYPESENSE_ONLY, described_collection, open_cache, open_ledger, open_server
 from migration.runtime.console import SILENT, Console
+from migration.strategies.planning.ways import away_seconds, index_bytes, server_seconds
 from migration.strategies.refusals import Refused, decide, field_problem
 from migration.strategies.shadow_state import unfinished
-from migration.strategies.ways import away_seconds, index_bytes, server_seconds
 
 MADE: Final = 200
 SAMPLE: Final = 2000

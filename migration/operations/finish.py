@@ -14,21 +14,21 @@ from kai.settings import Settings, load_settings
 from kai.typesense import Schema, Typesense, embedding_field
 from migration.documents.fetch import Selection, fetch_newest
 from migration.ledger import Ledger, RunRecord
-from migration.operations.execute import execute, running
-from migration.operations.measure import Measures
-from migration.operations.results import RunResult
-from migration.operations.run_report import report_run
+from migration.operations.reports.run_report import report_run
+from migration.operations.runs.execute import execute, running
+from migration.operations.runs.measure import Measures
+from migration.operations.runs.results import RunResult
+from migration.operations.runs.waiting import Waiting, known_run, latest_of, let_go, marks_of, named_by
 from migration.operations.setup import TYPESENSE_ONLY, Session, open_ledger, open_server
-from migration.operations.waiting import Waiting, known_run, latest_of, let_go, marks_of, named_by
 from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control
 from migration.strategies.alias.ending import DropOld, refuse_unfinishable
 from migration.strategies.alias.state import Pair
 from migration.strategies.context import Outcome, RunContext
-from migration.strategies.next_field import NextField
 from migration.strategies.plan import CollectionPlan
 from migration.strategies.refusals import Refused
-from migration.strategies.second_field import Contract, Lacking, lacking
+from migration.strategies.second_field.expand import Contract, Lacking, lacking
+from migration.strategies.second_field.mark import NextField
 from migration.strategies.sources import UNDESCRIBED, AsItStands
 from migration.strategies.task import Task
 

@@ -17,18 +17,18 @@ from migration.embedding.embed import Embedder
 from migration.ledger import Ledger, MetricsRecord, ModelRecord, RunRecord
 from migration.ledger.records import RunState
 from migration.ledger.runs import LATEST
-from migration.operations import report
 from migration.operations.batches import told_of_batches
-from migration.operations.checks import TARGET, check_run, record_verdict, told, told_wrong
-from migration.operations.execute import execute, running, unfinished
-from migration.operations.fewer_dimensions import offer_cuts
-from migration.operations.follow import follow
-from migration.operations.measure import Measures
-from migration.operations.moments import hooks_of, refuse_unusable_options, refuse_without_moment, with_notes
-from migration.operations.record import call_of_migration
-from migration.operations.results import DONE, REFUSED, RunResult
-from migration.operations.run_report import report_run
-from migration.operations.same_model import disown, recognise
+from migration.operations.models.fewer_dimensions import offer_cuts
+from migration.operations.models.same_model import disown, recognise
+from migration.operations.reports.run_report import report_run
+from migration.operations.runs import summary as report
+from migration.operations.runs.checks import TARGET, check_run, record_verdict, told, told_wrong
+from migration.operations.runs.execute import execute, running, unfinished
+from migration.operations.runs.follow import follow
+from migration.operations.runs.measure import Measures
+from migration.operations.runs.moments import hooks_of, refuse_unusable_options, refuse_without_moment, with_notes
+from migration.operations.runs.record import call_of_migration
+from migration.operations.runs.results import DONE, REFUSED, RunResult
 from migration.operations.setup import (
     PROVIDER_PATIENCE,
     Session,
@@ -53,14 +53,14 @@ from migration.strategies.by_strategy import by_strategy
 from migration.strategies.context import MigrationOptions, Outcome, RunContext
 from migration.strategies.curation import refuse_unusable
 from migration.strategies.cut import cut_ahead, expected
-from migration.strategies.inspection import look_around
 from migration.strategies.plan import CollectionPlan, Plan
-from migration.strategies.planning import make_plan, plan_collection, refuse_unwritable, refuse_what_loses
-from migration.strategies.previewing import look_at_texts, paces_of
+from migration.strategies.planning.decision import make_plan, plan_collection, refuse_unwritable, refuse_what_loses
+from migration.strategies.planning.inspection import look_around
+from migration.strategies.planning.preview import look_at_texts, paces_of
+from migration.strategies.planning.ways import corrected
 from migration.strategies.refusals import Refused
 from migration.strategies.sources import Embedded
 from migration.strategies.task import Task
-from migration.strategies.ways import corrected
 
 _LEVELS: Final[dict[str, Level]] = {"PASS": "info", "FAIL": "error", "NOT CHECKED": "warning"}
 

@@ -13,19 +13,19 @@ from migration.backup import Backup
 from migration.backup.manifest import MANIFEST
 from migration.ledger import Call, Ledger, LedgerError, RunRecord
 from migration.ledger.records import UNFINISHED, RunKind
-from migration.operations.execute import execute, running, unfinished
-from migration.operations.measure import Measures
-from migration.operations.order import (
+from migration.operations.reports.run_report import report_run
+from migration.operations.runs.execute import execute, running, unfinished
+from migration.operations.runs.measure import Measures
+from migration.operations.runs.record import call_of
+from migration.operations.runs.results import RunResult
+from migration.operations.runs.waiting import Waiting, known_run, latest_of, let_go, marks_of
+from migration.operations.runs.writers import (
     UNDOABLE,
     Writers,
     refuse_another_server,
     refuse_out_of_order,
 )
-from migration.operations.record import call_of
-from migration.operations.results import RunResult
-from migration.operations.run_report import report_run
 from migration.operations.setup import TYPESENSE_ONLY, Session, open_ledger, open_server
-from migration.operations.waiting import Waiting, known_run, latest_of, let_go, marks_of
 from migration.operations.ways_back import AnyWay, Withdrawal, swap_back, ways_back
 from migration.runtime.console import SILENT, Console
 from migration.runtime.control import Control

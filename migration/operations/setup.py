@@ -32,7 +32,7 @@ from migration.embedding.throttle import Throttle
 from migration.ledger import Ledger, LedgerError, ModelRecord
 from migration.ledger.database import resolve
 from migration.ledger.upgrade import current
-from migration.operations.record import tool_of
+from migration.operations.runs.record import tool_of
 from migration.runtime.console import Console
 from migration.runtime.control import Control
 from migration.runtime.meter import Meter

@@ -14,7 +14,7 @@ from migration.operations.setup import TYPESENSE_ONLY, open_ledger, open_server
 from migration.runtime.console import SILENT, Console
 from migration.runtime.holding import HOLDING, find_held
 from migration.strategies.alias.state import Pair, find_pair
-from migration.strategies.next_field import NextField, next_of
+from migration.strategies.second_field.mark import NextField, next_of
 from migration.strategies.shadow_state import (
     Mark,
     find,

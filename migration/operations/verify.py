@@ -14,9 +14,9 @@ from kai.typesense_schemas import serving_field
 from migration.ledger import Ledger, RunRecord, VerificationRecord
 from migration.ledger.records import RunKind
 from migration.ledger.runs import LATEST
-from migration.operations.checks import check_collection, record_verdict
-from migration.operations.order import Writers, refuse_another_server, why_superseded
-from migration.operations.results import DONE, SOME_FAILED
+from migration.operations.runs.checks import check_collection, record_verdict
+from migration.operations.runs.results import DONE, SOME_FAILED
+from migration.operations.runs.writers import Writers, refuse_another_server, why_superseded
 from migration.operations.setup import (
     TYPESENSE_ONLY,
     Session,

@@ -12,7 +12,7 @@ from kai.settings import Settings, load_settings
 from migration.ledger import Ledger, RunRecord
 from migration.ledger.runs import LATEST
 from migration.operations.history import find_run
-from migration.operations.results import DONE, INTERRUPTED, REFUSED, SOME_FAILED, STOPPED
+from migration.operations.runs.results import DONE, INTERRUPTED, REFUSED, SOME_FAILED, STOPPED
 from migration.operations.setup import ledger_if_there
 from migration.runtime.status import is_running, look_at, runs_under_way, status_file
 from migration.strategies.refusals import Refused

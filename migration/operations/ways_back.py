@@ -15,18 +15,18 @@ from kai.typesense_schemas import serving_field, signature_of, signed
 from migration.backup import Backup
 from migration.backup.lookup import OldVectors
 from migration.backup.shelf import folder_name
-from migration.operations.earlier_model import earlier_model, readable_cache
+from migration.operations.models.earlier_model import earlier_model, readable_cache
 from migration.runtime.console import Console
 from migration.strategies.alias.back import SwapBack
 from migration.strategies.alias.state import Pair
 from migration.strategies.by_strategy import by_strategy
 from migration.strategies.context import Outcome, RunContext
 from migration.strategies.curation import refuse_unusable
-from migration.strategies.next_field import NextField, next_of, set_next
 from migration.strategies.plan import CollectionPlan
 from migration.strategies.refusals import Refused, Strategy, decide, way_problem
 from migration.strategies.restorable_curation import restorable
-from migration.strategies.second_field import Contract
+from migration.strategies.second_field.expand import Contract
+from migration.strategies.second_field.mark import NextField, next_of, set_next
 from migration.strategies.shadow_state import find_shadow, past_the_drop, read_mark, role_of, unfinished_refill
 from migration.strategies.sources import (
     UNDESCRIBED,

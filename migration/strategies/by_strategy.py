@@ -13,7 +13,7 @@ from migration.strategies.plan import CollectionPlan
 from migration.strategies.recreate import Recreate, settle_leftover
 from migration.strategies.refill import Refill
 from migration.strategies.refusals import way_problem
-from migration.strategies.second_field import Expand
+from migration.strategies.second_field.expand import Expand
 from migration.strategies.shadow.cutover import KeepsWriting
 from migration.strategies.shadow_state import past_the_drop
 from migration.strategies.task import Task

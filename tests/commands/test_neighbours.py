@@ -7,7 +7,7 @@ import random
 import numpy as np
 
 from kai.vectors import Vector
-from migration.operations.overlap import HashSample, nearest, overlap
+from migration.operations.models.overlap import HashSample, nearest, overlap
 
 
 def vectors(count: int, dimensions: int = 16, seed: int = 1) -> dict[str, Vector]:

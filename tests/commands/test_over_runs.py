@@ -116,7 +116,7 @@ def test_compare_takes_a_sample_of_the_size_asked_for(ask: Invoke) -> None:
 def test_of_a_large_collection_a_sample_is_looked_at(twice: World) -> None:
     from kai.settings import load_settings
     from kai.typesense import Typesense
-    from migration.operations.overlap import VectorOrigins, compare_neighbours
+    from migration.operations.models.overlap import VectorOrigins, compare_neighbours
 
     settings = load_settings(environ=twice.environment(), needs=["typesense"])
     with Ledger.open(None, twice.home) as ledger, Typesense(settings.typesense) as server:

@@ -16,7 +16,7 @@ from kai.families import FAMILIES
 from kai.settings import load_settings
 from kai.settings_values import Reader
 from migration.assessment.evaluation.verdict import EXIT_STATUS
-from migration.operations import results
+from migration.operations.runs import results
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCUMENT = REPOSITORY / "docs" / "reference.md"

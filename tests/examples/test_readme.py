@@ -11,7 +11,7 @@ import pytest
 from migration.__main__ import cli
 from migration.assessment.evaluation.verdict import EXIT_STATUS
 from migration.cli.run import command
-from migration.operations import results
+from migration.operations.runs import results
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ import pytest
 from kai.typesense import TypesenseError
 from migration.ledger import CheckResult, WrongDocument
 from migration.ledger.records import Verdict, verdict_of
-from migration.operations.checks import check_found, told_wrong
+from migration.operations.runs.checks import check_found, told_wrong
 from migration.strategies.context import Sampled
 from tests.providers import OpenAIStandIn
 from tests.providers.faults import Fault

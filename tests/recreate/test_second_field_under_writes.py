@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from migration.strategies.next_field import next_of
+from migration.strategies.second_field.mark import next_of
 from tests.forkserver import start_module
 from tests.providers import OpenAIStandIn
 from tests.world import MODULE, World, as_float32, made_up, openai, text_of

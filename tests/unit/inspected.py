@@ -8,7 +8,7 @@ from typing import Any
 from kai.collections import EmbeddedCollection
 from kai.typesense import Schema, TypesenseError, embedding_field
 from migration.strategies.alias.state import find_pair
-from migration.strategies.inspection import Inspected, Surroundings
+from migration.strategies.planning.inspection import Inspected, Surroundings
 from migration.strategies.shadow_state import find_shadow, unfinished_refill
 
 TARGET = "target"

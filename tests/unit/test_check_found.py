@@ -11,7 +11,7 @@ import pytest
 
 from kai.settings import TypesenseSettings
 from kai.typesense import Typesense
-from migration.operations.checks import check_found, check_found_while_written
+from migration.operations.runs.checks import check_found, check_found_while_written
 from migration.strategies.context import Sampled
 from tests.sandbox.server import RunningSandbox
 from tests.world import World, field

@@ -17,11 +17,11 @@ from kai.models import CATALOGUE
 from migration.documents.fetch import Document
 from migration.embedding.embed import TextFailure, text_hash
 from migration.ledger import DocumentRecord, vector_hash
-from migration.operations.fewer_dimensions import _compared, _judged, _shrinks
+from migration.operations.models.fewer_dimensions import _compared, _judged, _shrinks
 from migration.strategies.cut import is_vouched, shortened
-from migration.strategies.next_field import NEXT
 from migration.strategies.plan import CollectionPlan, Cut
 from migration.strategies.refusals import Refused
+from migration.strategies.second_field.mark import NEXT
 
 TEXT, VECTOR = text_hash("a text"), b"0123"
 LEDGER = Cut("vector", 4, "ledger", "model")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from migration.assessment.evaluation.built import NothingBuilt, find_built
-from migration.strategies.next_field import NEXT, NextField, Phase
+from migration.strategies.second_field.mark import NEXT, NextField, Phase
 from migration.strategies.shadow_state import MARK, Mark
 from migration.strategies.shadow_state import Phase as ShadowPhase
 

@@ -17,7 +17,7 @@ from migration.assessment.evaluation.sample import Fetched
 from migration.embedding.cache import VectorCache
 from migration.embedding.embed import Embedder
 from migration.embedding.provider import Provider, RefusedTexts
-from migration.operations.evaluated_models import refuse_another_of_the_name, refuse_other_vectors
+from migration.operations.models.evaluated_models import refuse_another_of_the_name, refuse_other_vectors
 from migration.runtime.meter import Meter
 from migration.strategies.refusals import Refused
 

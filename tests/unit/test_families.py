@@ -14,7 +14,7 @@ from kai.embeddings import make_embeddings
 from kai.families import FAMILIES, RequestLimits, find_family
 from kai.models import CATALOGUE
 from kai.settings import Settings, SettingsError, load_settings
-from migration.operations.record import environment_of, tool_of
+from migration.operations.runs.record import environment_of, tool_of
 from tests.families.documented import DOCUMENT, renewed
 from tests.unit.test_settings import GOOD, empty_folder
 

@@ -11,8 +11,8 @@ import pytest
 
 from kai.typesense import Schema, Typesense
 from migration.runtime.status import Status, status_file, wrote_lately
-from migration.strategies.hazards import find_hazards
-from migration.strategies.inspection import look_around
+from migration.strategies.planning.hazards import find_hazards
+from migration.strategies.planning.inspection import look_around
 from tests.unit.inspected import inspected
 
 SCHEMA: dict[str, Any] = {

@@ -18,10 +18,10 @@ from migration.backup import BackupError
 from migration.documents.fetch import Document, Selection
 from migration.ledger import CollectionRunRecord, Ledger, RunRecord
 from migration.ledger.records import Strategy
-from migration.operations import neighbours
-from migration.operations.neighbours import KeptNeighbours, kept_neighbours
-from migration.operations.overlap import NotAvailable, RunVectors, VectorOrigins
-from migration.strategies.next_field import NEXT
+from migration.operations.models import neighbours
+from migration.operations.models.neighbours import KeptNeighbours, kept_neighbours
+from migration.operations.models.overlap import NotAvailable, RunVectors, VectorOrigins
+from migration.strategies.second_field.mark import NEXT
 from tests.backup.making import write
 
 SERVER: Final = "localhost:8108"

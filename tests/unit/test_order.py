@@ -11,7 +11,7 @@ import pytest
 from migration.backup.manifest import MANIFEST
 from migration.ledger import DocumentRecord, Ledger, RunRecord
 from migration.ledger.records import RunKind, Strategy
-from migration.operations.order import Writers, refuse_another_server, refuse_out_of_order, why_superseded
+from migration.operations.runs.writers import Writers, refuse_another_server, refuse_out_of_order, why_superseded
 from migration.strategies.refusals import Refused
 
 SERVER = "search:8108"

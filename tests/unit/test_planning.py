@@ -9,9 +9,9 @@ import pytest
 
 from kai.typesense import Schema, TypesenseError
 from migration.strategies.context import MigrationOptions
-from migration.strategies.next_field import NEXT, NextField
-from migration.strategies.planning import plan_of
+from migration.strategies.planning.decision import plan_of
 from migration.strategies.refusals import Refused
+from migration.strategies.second_field.mark import NEXT, NextField
 from migration.strategies.shadow_state import MARK, REFILLING, Mark
 from tests.unit.inspected import TARGET, inspected
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from migration.operations.overlap import Kept
+from migration.operations.models.overlap import Kept
 from migration.reporting import files
 from migration.reporting.page import (
     Bar,

@@ -15,7 +15,7 @@ import pytest
 
 from kai.settings import EmbeddingSettings, Settings, TypesenseSettings
 from migration.cli.replay import arguments_of
-from migration.operations.record import call_of_migration, given, without_login
+from migration.operations.runs.record import call_of_migration, given, without_login
 from migration.strategies.context import MigrationOptions
 
 TYPESENSE = TypesenseSettings("search", 8108, "https", "typesense-secret", 2.5)

@@ -10,10 +10,10 @@ import pytest
 from kai.collections import EmbeddedCollection
 from kai.settings import EmbeddingSettings
 from migration.ledger import MetricsRecord
-from migration.operations.report import banner, preview, took
+from migration.operations.runs.summary import banner, preview, took
 from migration.runtime.console import Console
-from migration.strategies.hazards import hazards_of_version
 from migration.strategies.plan import CollectionPlan, Plan, Texts
+from migration.strategies.planning.hazards import hazards_of_version
 from migration.strategies.refusals import Strategy
 
 

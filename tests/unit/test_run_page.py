@@ -18,14 +18,14 @@ from kai.settings import EmbeddingSettings, Settings, TypesenseSettings
 from migration.backup.manifest import MANIFEST
 from migration.ledger import Ledger, LedgerError
 from migration.ledger.records import Call, CheckResult, CollectionState, FailureRecord, RunRecord, RunState, Strategy
-from migration.operations.checks import TARGET
-from migration.operations.neighbours import KeptNeighbours
-from migration.operations.overlap import Kept, Overlap
-from migration.operations.results import CollectionResult, RunResult
-from migration.operations.run_course import _phases, _rates
-from migration.operations.run_facts import RunReport, Step, collect
-from migration.operations.run_page import page_of, verdict_of
-from migration.operations.run_report import _told, report_run
+from migration.operations.models.neighbours import KeptNeighbours
+from migration.operations.models.overlap import Kept, Overlap
+from migration.operations.reports.run_course import _phases, _rates
+from migration.operations.reports.run_facts import RunReport, Step, collect
+from migration.operations.reports.run_page import page_of, verdict_of
+from migration.operations.reports.run_report import _told, report_run
+from migration.operations.runs.checks import TARGET
+from migration.operations.runs.results import CollectionResult, RunResult
 from migration.operations.setup import Session
 from migration.reporting.page import BarPlot, Commands, Facts, LinePlot, Notes, Page, Plots, Table
 from migration.runtime.console import Console

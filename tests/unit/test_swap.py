@@ -21,9 +21,9 @@ from migration.strategies.alias.state import (
     next_name,
     refuse_another_target,
 )
+from migration.strategies.planning.ways import objection
 from migration.strategies.refusals import Refused
 from migration.strategies.shadow_state import MARK, Mark
-from migration.strategies.ways import objection
 from tests.unit.inspected import inspected
 
 OLD, NEW = "notes", "notes__2"

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kai.collections import EmbeddedCollection
-from migration.operations.text_fields import text_fields
+from migration.operations.discovery.text_fields import text_fields
 from tests.world import field, kai_schemas, made_up
 
 

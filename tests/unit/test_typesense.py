@@ -16,7 +16,7 @@ from kai.settings import TypesenseSettings
 from kai.typesense import PAGE_LIMIT, Typesense, nameable
 from kai.typesense_answers import TypesenseError, raise_for_status
 from migration.documents.fetch import Selection, export_pages, fetch_documents
-from migration.strategies.hazards import hazards_of_version
+from migration.strategies.planning.hazards import hazards_of_version
 from tests.sandbox.server import RunningSandbox
 from tests.world import World, field
 

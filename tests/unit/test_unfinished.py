@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from migration.ledger import Ledger, ModelRecord
-from migration.operations.execute import unfinished
+from migration.operations.runs.execute import unfinished
 
 NOTES = {"server": "search:8108", "collections": ["notes"]}
 

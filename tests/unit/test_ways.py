@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from migration.strategies.plan import Way
-from migration.strategies.ways import away_seconds, corrected, recommended, server_seconds, ways_open
+from migration.strategies.planning.ways import away_seconds, corrected, recommended, server_seconds, ways_open
 from tests.unit.inspected import inspected
 
 

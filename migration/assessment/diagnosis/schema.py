@@ -10,7 +10,7 @@ from kai.models import EmbeddingSettings, fingerprint
 from kai.typesense import Schema, embedding_field
 from kai.typesense_schemas import signature_of
 from migration.assessment.diagnosis.findings import Check, Finding
-from migration.strategies.hazards import hazards_of_field
+from migration.strategies.planning.hazards import hazards_of_field
 from migration.strategies.refusals import field_problem
 
 _UNIT: Final = 0.01

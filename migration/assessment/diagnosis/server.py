@@ -8,8 +8,8 @@ from kai.typesense import Typesense, TypesenseError
 from kai.typesense_nodes import NodeSeen
 from migration.assessment.diagnosis.findings import Check, Finding
 from migration.backup.files import roughly
-from migration.strategies.hazards import hazards_of_version
-from migration.strategies.inspection import lagging
+from migration.strategies.planning.hazards import hazards_of_version
+from migration.strategies.planning.inspection import lagging
 
 _ADDRESS = "TYPESENSE_HOST, TYPESENSE_PORT, TYPESENSE_PROTOCOL, TYPESENSE_NODES"
 _TO_SPARE = 1.5

@@ -8,7 +8,7 @@ from typing import Final
 
 from kai.typesense import Schema
 from migration.strategies.alias.state import find_pair
-from migration.strategies.next_field import next_of
+from migration.strategies.second_field.mark import next_of
 from migration.strategies.shadow_state import find, find_shadow, past_the_drop, read_mark
 
 _LEAST_SHARE: Final = 0.99

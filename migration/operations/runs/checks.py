@@ -32,7 +32,7 @@ from migration.ledger import (
     vector_hash,
 )
 from migration.ledger.records import verdict_of
-from migration.operations.order import Writers
+from migration.operations.runs.writers import Writers
 from migration.strategies.context import Outcome, RunContext, Sampled
 from migration.strategies.plan import CollectionPlan
 

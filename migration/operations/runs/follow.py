@@ -12,10 +12,10 @@ from migration.embedding.cache import CacheError
 from migration.embedding.provider import ProviderStopped
 from migration.embedding.throttle import Stopped
 from migration.ledger import LedgerError
-from migration.operations.execute import Work
+from migration.operations.runs.execute import Work
 from migration.runtime.console import SILENT
 from migration.strategies.context import Outcome, RunContext, StrategyStopped
-from migration.strategies.next_field import next_of
+from migration.strategies.second_field.mark import next_of
 from migration.strategies.task import Task
 
 _BETWEEN_LOOKS = 1.0

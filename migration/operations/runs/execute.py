@@ -15,8 +15,16 @@ from migration.backup import BackupError
 from migration.embedding.throttle import Stopped
 from migration.ledger import Ledger, LedgerError, RunRecord
 from migration.ledger.records import UNFINISHED, RunKind
-from migration.operations.measure import Measures
-from migration.operations.results import DONE, INTERRUPTED, SOME_FAILED, STOPS, CollectionResult, RunResult, cause_of
+from migration.operations.runs.measure import Measures
+from migration.operations.runs.results import (
+    DONE,
+    INTERRUPTED,
+    SOME_FAILED,
+    STOPS,
+    CollectionResult,
+    RunResult,
+    cause_of,
+)
 from migration.operations.setup import Session
 from migration.runtime.console import RULE, Console
 from migration.runtime.holding import hold_file

@@ -14,8 +14,8 @@ from migration.backup import Backup, BackupError
 from migration.backup.manifest import MANIFEST
 from migration.ledger import CollectionRunRecord, Ledger, RunRecord, StartRecord
 from migration.operations.history import RunDetails, details_of
-from migration.operations.neighbours import KeptNeighbours
-from migration.operations.order import UNDOABLE, Writers
+from migration.operations.models.neighbours import KeptNeighbours
+from migration.operations.runs.writers import UNDOABLE, Writers
 from migration.operations.trends import last_of_each
 from migration.runtime.status import read_status
 from migration.runtime.timeline import Sample, read_timeline, timeline_file

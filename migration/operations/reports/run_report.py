@@ -13,11 +13,11 @@ from kai.settings import Settings, load_settings
 from migration.ledger import Ledger, RunRecord
 from migration.operations.compare import readable_server
 from migration.operations.history import find_run
-from migration.operations.neighbours import KeptNeighbours, kept_neighbours
-from migration.operations.overlap import Kept, Overlap, VectorOrigins
-from migration.operations.results import CollectionResult, RunResult
-from migration.operations.run_facts import RunReport, collect, rows_of_run
-from migration.operations.run_page import page_of
+from migration.operations.models.neighbours import KeptNeighbours, kept_neighbours
+from migration.operations.models.overlap import Kept, Overlap, VectorOrigins
+from migration.operations.reports.run_facts import RunReport, collect, rows_of_run
+from migration.operations.reports.run_page import page_of
+from migration.operations.runs.results import CollectionResult, RunResult
 from migration.operations.setup import PREFLIGHT_PATIENCE, Session, open_ledger
 from migration.reporting.files import JSON, write
 from migration.runtime.console import SILENT, Console

@@ -19,9 +19,16 @@ from kai.vectors import Vector, as_float32
 from migration.backup import Backup, BackupError
 from migration.documents.fetch import PAGE_SIZE, Selection, fetch_documents
 from migration.ledger import CollectionRunRecord, LedgerError, RunRecord
-from migration.operations.order import names_of
-from migration.operations.overlap import Kept, NotAvailable, Overlap, VectorOrigins, overlap_of_each, vectors_of_run
-from migration.strategies.next_field import next_of
+from migration.operations.models.overlap import (
+    Kept,
+    NotAvailable,
+    Overlap,
+    VectorOrigins,
+    overlap_of_each,
+    vectors_of_run,
+)
+from migration.operations.runs.writers import names_of
+from migration.strategies.second_field.mark import next_of
 
 MOST_DOCUMENTS: Final = 1_000
 """Among which neighbours are looked for: at 3,072 dimensions 12 MB for each model."""

@@ -25,9 +25,9 @@ from migration.embedding.provider import ProviderStopped
 from migration.ledger import Ledger
 from migration.operations.setup import Session
 from migration.strategies.cut import cut_vectors, shortened
-from migration.strategies.next_field import next_of
 from migration.strategies.plan import CollectionPlan, Cut, Plan
 from migration.strategies.refusals import Refused
+from migration.strategies.second_field.mark import next_of
 from migration.strategies.shadow_state import past_the_drop, unfinished_refill
 
 LEAST_COSINE: Final = 0.9999

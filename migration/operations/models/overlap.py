@@ -24,7 +24,7 @@ from migration.assessment.evaluation.ranking import ordered, unit
 from migration.backup import Backup, BackupError
 from migration.documents.fetch import PAGE_SIZE, Selection, fetch_documents
 from migration.ledger import Ledger, ModelRecord, RunRecord
-from migration.operations.order import UNDOABLE, names_of
+from migration.operations.runs.writers import UNDOABLE, names_of
 
 NEIGHBOURS: Final = 10
 MOST_DOCUMENTS: Final = 20_000

@@ -7,7 +7,7 @@
 Filling a field beside another is nearly as fast as inserting (29.0 and 30, 6,000 documents of 768 dimensions: 850 a
 second, where rewriting an indexed vector is 150), and no search ever meets two models' vectors. Going back before the
 contraction is a contraction of the new field; going back after it is an expansion in the other direction, filled from
-the backup. The mark in the collection's metadata (`migration.strategies.next_field`) says how far it is.
+the backup. The mark in the collection's metadata (`migration.strategies.second_field.mark`) says how far it is.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from migration.documents.update import take_values_out
 from migration.embedding.embed import text_hash
 from migration.ledger import Ledger
 from migration.strategies.context import Failure, StrategyStopped
-from migration.strategies.next_field import NextField, Phase, next_of, set_next
 from migration.strategies.passes import Passes
+from migration.strategies.second_field.mark import NextField, Phase, next_of, set_next
 from migration.strategies.task import Task
 
 _INCOMPATIBLE: Final = "incompatible"

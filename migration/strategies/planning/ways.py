@@ -14,9 +14,9 @@ from kai.typesense import TypesenseError
 from kai.typesense_schemas import referring_fields
 from migration.strategies.alias.base import foreign_base
 from migration.strategies.alias.state import next_name
-from migration.strategies.hazards import ADDS_A_SECOND, shadow_memory
-from migration.strategies.inspection import Inspected
 from migration.strategies.plan import Way
+from migration.strategies.planning.hazards import ADDS_A_SECOND, shadow_memory
+from migration.strategies.planning.inspection import Inspected
 from migration.strategies.refusals import Strategy, way_problem
 from migration.strategies.shadow_state import is_foreign
 

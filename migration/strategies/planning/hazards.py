@@ -11,7 +11,7 @@ from typing import Final
 from kai.collections import EmbeddedCollection
 from kai.typesense import Schema, embedding_field
 from kai.typesense_schemas import referring_fields
-from migration.strategies.inspection import Inspected
+from migration.strategies.planning.inspection import Inspected
 from migration.strategies.shadow_state import unfinished_refill
 
 _BYTES_A_DOCUMENT = 1024

@@ -1,6 +1,7 @@
 """Look before anything is changed: which way each collection goes, and what is in the way of it.
 
-In two steps: what is there is read (`migration.strategies.inspection`), then the plan follows from what was seen.
+In two steps: what is there is read (`migration.strategies.planning.inspection`), then the plan follows from what was
+seen.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from kai.settings import ChosenStrategy, EmbeddingSettings
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
 from migration.strategies.alias.state import Pair, next_name, refuse_another_target, standing_in_the_way
 from migration.strategies.context import MigrationOptions
-from migration.strategies.hazards import find_hazards, hazards_of_version
-from migration.strategies.inspection import Inspected, Surroundings, inspect, look_around, refuse_by_documents
-from migration.strategies.next_field import next_of
 from migration.strategies.plan import CollectionPlan, Plan
+from migration.strategies.planning.hazards import find_hazards, hazards_of_version
+from migration.strategies.planning.inspection import Inspected, Surroundings, inspect, look_around, refuse_by_documents
+from migration.strategies.planning.ways import away_seconds, objection, server_seconds, ways_open
 from migration.strategies.refusals import Refused, Strategy, decide, explain
+from migration.strategies.second_field.mark import next_of
 from migration.strategies.shadow_state import unfinished, unfinished_refill
-from migration.strategies.ways import away_seconds, objection, server_seconds, ways_open
 
 _COPYING: Final = {"recreate": "recreating", "alias": "copying"}
 """What the strategies do that copy what is on disk."""

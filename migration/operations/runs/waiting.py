@@ -11,8 +11,8 @@ from kai.typesense import Schema, Typesense
 from migration.ledger import Ledger, RunRecord
 from migration.runtime.lock import Held, hold
 from migration.strategies.alias.state import Pair, swapped_pairs
-from migration.strategies.next_field import NextField, next_of, set_next
 from migration.strategies.refusals import Refused
+from migration.strategies.second_field.mark import NextField, next_of, set_next
 
 Waiting: TypeAlias = NextField | Pair
 """What waits to be finished: a second field, or a collection that took another's place."""

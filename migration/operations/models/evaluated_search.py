@@ -18,7 +18,12 @@ from migration.assessment.evaluation.sample import Corpus, Fetched, drawn, fetch
 from migration.assessment.evaluation.verdict import Rule
 from migration.documents.fetch import PAGE_SIZE
 from migration.embedding.provider import ProviderStopped
-from migration.operations.evaluated_models import Bench, refuse_another_of_the_name, refuse_other_vectors, stopped
+from migration.operations.models.evaluated_models import (
+    Bench,
+    refuse_another_of_the_name,
+    refuse_other_vectors,
+    stopped,
+)
 from migration.strategies.refusals import Refused
 
 Found: TypeAlias = list[list[str]]

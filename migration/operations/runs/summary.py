@@ -8,11 +8,11 @@ from kai.families import RequestLimits
 from kai.models import request_limits
 from migration.ledger import MetricsRecord
 from migration.runtime.console import RULE, Console
-from migration.strategies.hazards import megabytes
 from migration.strategies.plan import CollectionPlan, Plan, Way, requests_needed
+from migration.strategies.planning.hazards import megabytes
+from migration.strategies.planning.ways import recommended
 from migration.strategies.refusals import Strategy, decide, way_problem
 from migration.strategies.shadow_state import past_the_drop, unfinished_refill
-from migration.strategies.ways import recommended
 
 _WORTH_A_PAUSE: Final = 1_000
 """Documents from which on emptying and filling is proposed, with the time that it takes and the pause that it costs."""

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from migration.ledger.records import CollectionRunRecord, StartRecord
-from migration.operations.checks import TARGET
 from migration.operations.history import RunDetails, RunLine
-from migration.operations.neighbours import KeptNeighbours
-from migration.operations.run_course import course_of, times_of
-from migration.operations.run_facts import RunReport, Step, start_of
+from migration.operations.models.neighbours import KeptNeighbours
+from migration.operations.reports.run_course import course_of, times_of
+from migration.operations.reports.run_facts import RunReport, Step, start_of
+from migration.operations.runs.checks import TARGET
 from migration.reporting.files import signed
 from migration.reporting.page import (
     Bar,
