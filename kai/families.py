@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import packages_distributions, version
 from typing import Final, Literal
 
 PROJECT: Final = "kai-embedding-migration"
@@ -258,3 +260,17 @@ def family_of(name: str) -> Family:
     if row is None:
         raise ValueError(f"there is no embedding family {name!r}")
     return row
+
+
+@cache
+def tool_of(name: str) -> tuple[str, str | None]:
+    """The package that computes a family's vectors, and its installed version.
+
+    A class of the user's own may be in no package: then it is its module, and no version.
+    """
+    package = family_of(name).package
+    if package:
+        return package, version(package)
+    module = name.split(":")[1]
+    owners = packages_distributions().get(module.partition(".")[0])
+    return (owners[0], version(owners[0])) if owners else (module, None)

@@ -19,7 +19,7 @@ from kai.embedding_interface import (
     ModelNotAvailableError,
 )
 from kai.embeddings import DEFAULT_TIMEOUT_S, make_embeddings
-from kai.families import find_family
+from kai.families import find_family, tool_of
 from kai.models import estimate_cost, fingerprint, nearest_model
 from kai.settings import EmbeddingSettings, Need, Settings
 from kai.typesense import Schema, Typesense, TypesenseError, embedding_field
@@ -32,7 +32,6 @@ from migration.embedding.throttle import Throttle
 from migration.ledger import Ledger, LedgerError, ModelRecord
 from migration.ledger.database import resolve
 from migration.ledger.upgrade import current
-from migration.operations.runs.record import tool_of
 from migration.runtime.console import Console
 from migration.runtime.control import Control
 from migration.runtime.meter import Meter

@@ -11,10 +11,10 @@ import pytest
 
 from kai.embedding_interface import MissingPackageError
 from kai.embeddings import make_embeddings
-from kai.families import FAMILIES, RequestLimits, find_family
+from kai.families import FAMILIES, RequestLimits, find_family, tool_of
 from kai.models import CATALOGUE
 from kai.settings import Settings, SettingsError, load_settings
-from migration.operations.runs.record import environment_of, tool_of
+from migration.operations.runs.record import environment_of
 from tests.families.documented import DOCUMENT, renewed
 from tests.unit.test_settings import GOOD, empty_folder
 

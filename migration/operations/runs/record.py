@@ -10,13 +10,11 @@ import getpass
 import math
 from collections.abc import Mapping
 from dataclasses import fields
-from functools import cache
-from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
-from kai.families import family_of
+from kai.families import tool_of
 from kai.settings import Settings
 from migration.ledger import Call
 from migration.runtime.version import program_version
@@ -27,20 +25,6 @@ WITHHELD: Final = "***"
 _DEFAULTS: Final = MigrationOptions()
 _NOT_RECORDED: Final = frozenset({"dry_run", "verbose", "collections_file"})
 """Options that make no other run, and the file whose content stands in its record."""
-
-
-@cache
-def tool_of(family: str) -> tuple[str, str | None]:
-    """The package that computes a family's vectors, and its installed version.
-
-    A class of the user's own may be in no package: then it is its module, and no version.
-    """
-    package = family_of(family).package
-    if package:
-        return package, version(package)
-    module = family.split(":")[1]
-    owners = packages_distributions().get(module.partition(".")[0])
-    return (owners[0], version(owners[0])) if owners else (module, None)
 
 
 def call_of_migration(options: MigrationOptions, settings: Settings) -> Call:
