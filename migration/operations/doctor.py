@@ -25,7 +25,7 @@ from migration.assessment.diagnosis.findings import Check, Diagnosis, FailOn, Fi
 from migration.assessment.diagnosis.rights import check_rights
 from migration.assessment.diagnosis.server import check_changes, check_lag, check_nodes, check_room, check_version
 from migration.assessment.diagnosis.surroundings import check_home, check_settings, ledger_as_it_is
-from migration.operations.reports.looked_page import keep_report, page_of_diagnosis
+from migration.operations.reports.assessment_page import keep_report, page_of_diagnosis
 from migration.operations.setup import (
     TYPESENSE_ONLY,
     Session,

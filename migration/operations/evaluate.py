@@ -35,7 +35,7 @@ from migration.assessment.evaluation.verdict import Rule, best_of
 from migration.ledger import EvaluationRecord
 from migration.operations.models.evaluated_models import Bench
 from migration.operations.models.evaluated_search import Asked, Searched, search_here, search_there
-from migration.operations.reports.looked_page import keep_report, page_of_evaluation
+from migration.operations.reports.assessment_page import keep_report, page_of_evaluation
 from migration.operations.setup import TYPESENSE_ONLY, described_collection, open_cache, open_ledger, open_server
 from migration.runtime.console import SILENT, Console
 from migration.strategies.planning.ways import away_seconds, index_bytes, server_seconds

@@ -26,7 +26,7 @@ from migration.operations.runs.checks import TARGET, check_run, record_verdict, 
 from migration.operations.runs.execute import execute, running, unfinished
 from migration.operations.runs.follow import follow
 from migration.operations.runs.measure import Measures
-from migration.operations.runs.moments import hooks_of, refuse_unusable_options, refuse_without_moment, with_notes
+from migration.operations.runs.option_checks import hooks_of, refuse_unusable_options, refuse_without_moment, with_notes
 from migration.operations.runs.record import call_of_migration
 from migration.operations.runs.results import DONE, REFUSED, RunResult
 from migration.operations.setup import (

@@ -27,11 +27,11 @@ from kai.typesense_schemas import vector_field
 from migration.backup import BackupWriter
 from migration.documents.fetch import Page, Selection, export_pages, fetch_newest, fetch_pages
 from migration.documents.update import import_documents, take_values_out, update_line
-from migration.strategies.at_hand import AtHand
 from migration.strategies.context import StrategyStopped
 from migration.strategies.moment import passed, ready
 from migration.strategies.passes import Passes
 from migration.strategies.shadow_state import MARK, REFILLING, own_metadata, unfinished_refill
+from migration.strategies.staging import Staging
 from migration.strategies.task import Task
 
 _NEWEST: Final = 30
@@ -137,7 +137,7 @@ class Refill:
 
     def _has_vectors(self) -> bool:
         """Where the old values are out already, or may be: every vector is at hand; False if the run was stopped."""
-        AtHand(self._task, self._source).gather()
+        Staging(self._task, self._source).gather()
         return not self._task.is_stopped
 
     def _is_given(self, wanted: dict[str, Any]) -> bool:
@@ -147,25 +147,25 @@ class Refill:
             StrategyStopped: something would be without a vector where the field must have one.
         """
         backup = self._backup or self._task.open_backup("vectors")
-        at_hand = AtHand(self._task, self._source, backup)
+        staging = Staging(self._task, self._source, backup)
 
         def refuse_gaps() -> None:
-            if (without := at_hand.without) and not wanted.get("optional"):
+            if (without := staging.without) and not wanted.get("optional"):
                 raise StrategyStopped(
                     f"the field {self._field!r} must have a value in every document, and {len(without)} would have "
                     f"none, {next(iter(without))!r} among them, because they have no text or the provider refuses it; "
                     "nothing was changed"
                 )
 
-        at_hand.gather()
+        staging.gather()
         if self._task.is_stopped:
             return False
         if backup is not None:
             backup.is_complete = True
         refuse_gaps()
-        is_given = ready(self._task, at_hand.catch_up, refuse_gaps)
+        is_given = ready(self._task, staging.catch_up, refuse_gaps)
         if self._outcome.rehearsed:
-            self._outcome.failures = {id_: why for id_, why in at_hand.without.items() if why is not None}
+            self._outcome.failures = {id_: why for id_, why in staging.without.items() if why is not None}
         elif is_given and backup is not None:
             backup.close(complete=True)
         return is_given

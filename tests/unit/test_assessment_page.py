@@ -15,7 +15,7 @@ from migration.assessment.evaluation.metrics import Interval
 from migration.assessment.evaluation.result import Candidate, Change, Evaluation, Figures
 from migration.assessment.evaluation.verdict import Rule
 from migration.ledger.records import EvaluationVerdict
-from migration.operations.reports.looked_page import keep_report, page_of_diagnosis, page_of_evaluation
+from migration.operations.reports.assessment_page import keep_report, page_of_diagnosis, page_of_evaluation
 from migration.reporting.page import BarPlot, Plots
 from migration.reporting.plots import draw
 from migration.runtime.console import SILENT, Console

@@ -1,4 +1,4 @@
-"""What a rebuild or an alter has ready before the search pauses: every vector, and every old one on disk."""
+"""What a rebuild or an alter stages before the search pauses: every vector, and every old one on disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from migration.strategies.sources import VectorSource
 from migration.strategies.task import Task
 
 
-class AtHand:
+class Staging:
     """The vectors of one collection, in the cache, and the ones that they replace, in the backup.
 
     Args:

@@ -1,4 +1,4 @@
-"""What is asked about the moments of a run: what can be kept to, and what has no meaning in what is planned."""
+"""Options that cannot be kept to, or have no meaning in what is planned: refused, or told."""
 
 from __future__ import annotations
 
