@@ -20,9 +20,13 @@ from migration.runtime import memory
 
 
 def collect_garbage_seldom(patch: pytest.MonkeyPatch) -> None:
-    """Or the collector looks, over and over, through all that packages and tests have made; after each run, too."""
+    """Or the collector looks, over and over, through all that packages and tests have made; during each run, too.
+
+    Nor does a run set aside for good, as it may in a process of its own, what there is when it has loaded: here that is
+    the garbage of those before it.
+    """
     gc.set_threshold(20_000, 50, 100)
-    patch.setattr(memory, "_USUAL", gc.get_threshold())
+    patch.setattr(memory, "loading", lambda: None)
 
 
 def leave_certificates_unread(patch: pytest.MonkeyPatch) -> None:

@@ -30,12 +30,17 @@ _KEPT: Final = 1 << 20
 
 
 def loading() -> None:
-    """Before the many imports: let the collector look seldom."""
+    """Before the many imports of a command: let the collector look seldom."""
     gc.set_threshold(*_WHILE_LOADING)
 
 
 def loaded() -> None:
-    """After them: what is there stays, and need not be looked at again; large buffers are given back."""
+    """After them: what is there stays, and need not be looked at again; large buffers are given back.
+
+    Without `loading` nothing happens: a program that calls a migration looks after its memory itself.
+    """
+    if gc.get_threshold() != _WHILE_LOADING:
+        return
     gc.freeze()
     gc.set_threshold(*_USUAL)
     if platform.libc_ver()[0] != "glibc":

@@ -80,7 +80,7 @@ def what_is_there(server: Server) -> tuple[list[str], object]:
 @pytest.fixture(scope="module")
 def quick(given: Server) -> Quick:
     done = run(
-        *("--quick", "--latency", "0.01", "--strategy", "auto", "--json"),
+        *("--quick", "--latency", "0.01", "--strategy", "auto", "--no-witness", "--json"),
         *("--typesense-url", given.url, "--typesense-key", given.key),
     )
     assert done.returncode == 0, done.stderr
@@ -107,7 +107,7 @@ def test_the_figures_say_where_and_how_they_were_measured(quick: Quick) -> None:
         "repeat": 1,
         "sample": 20,
         "strategies": ["auto"],
-        "witness": True,
+        "witness": False,
     }
 
 
@@ -131,12 +131,11 @@ def test_every_figure_is_there(quick: Quick) -> None:
     assert result["load_after"] >= 0
 
 
-def test_each_way_is_watched_by_an_application(quick: Quick, given: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert quick.facts["results"][0]["witness"]
+def test_each_way_is_watched_by_an_application(given: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measurements, "measure", loaded_before)
-    options = Options(latency=0.01, sample=20, strategies=("into", "alias"))
+    options = Options(latency=0.01, sample=20, strategies=("auto", "into", "alias"))
     results = measurements.measure_size(given, 300, 64, options, lambda _: None, starts=1)
-    assert [result.strategy for result in results] == ["into", "alias"]
+    assert [result.strategy for result in results] == ["auto", "into", "alias"]
     assert all(result.witness and result.witness.searches for result in results)
     assert what_is_there(given) == ([NOT_ITS_OWN], [])
 
