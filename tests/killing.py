@@ -25,6 +25,7 @@ from unittest.mock import patch
 
 import httpx
 import tenacity
+from tqdm import tqdm
 
 from migration.__main__ import cli
 from migration.cli.run import run as migrate
@@ -145,6 +146,8 @@ def _become_child(environment: Mapping[str, str], folder: Path, output: Path) ->
     sys.stdout = os.fdopen(1, "w", buffering=1)
     sys.stderr = os.fdopen(2, "w", buffering=1)
     gc.freeze()  # What the test process has is nothing that the child's collector need look through.
+    # The usual lock is one with the parent's, which would wait forever for a child that is killed while it holds it.
+    tqdm.set_lock(threading.RLock())
     faulthandler.disable()
     faulthandler.dump_traceback_later(60, exit=True, file=2)
     os.environ.clear()
