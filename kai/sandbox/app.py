@@ -27,6 +27,8 @@ from kai.sandbox.store import VERSIONS, ChangeSeconds, Store
 KEY_HEADER = "x-typesense-api-key"
 WORKER_THREADS = 200
 """Requests under way at once: many may be waiting for one schema change, and reads must still get in."""
+FEW_DOCUMENTS = 500
+"""Up to so many a look is over in a few milliseconds, in which nothing else is answered."""
 
 
 class _TrailingSlash:
@@ -85,6 +87,8 @@ def app_of(store: Store, data_dir: Path, api_key: str, *, ready_at: float) -> St
             call = Call(store, path, params, key, api_key, body, data_dir, len(request.url.query))
             if lagging():
                 return error_response(ApiError(503, "Not Ready or Lagging"))
+            if endpoint.is_look and store.num_documents <= FEW_DOCUMENTS:
+                return _answer(endpoint, call)  # To hand it to a thread would take longer than the answer.
             # In a thread: neither a long import nor a slow schema change may hold up /health.
             return await run_in_threadpool(_answer, endpoint, call)
 

@@ -29,6 +29,12 @@ class Endpoint:
         return self.method != "GET" and not self.path.startswith(("/operations", "/config", "/multi_search"))
 
 
+    @property
+    def is_look(self) -> bool:
+        """Whether it reads and does nothing else, for which no lock is taken."""
+        return self.method == "GET" or self.path == "/multi_search"
+
+
 COLLECTION = "/collections/{collection}"
 DOCUMENTS = f"{COLLECTION}/documents"
 

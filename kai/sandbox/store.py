@@ -83,6 +83,11 @@ class Store:
         return self._alter_seconds if collection.documents else 0.0
 
     @property
+    def num_documents(self) -> int:
+        """How many documents there are in all collections."""
+        return sum(collection.num_documents for collection in list(self.collections.values()))
+
+    @property
     def has_sets(self) -> bool:
         """Whether synonyms and curations are sets of the server, not a collection's own."""
         return self.version >= 30
