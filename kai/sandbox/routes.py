@@ -28,7 +28,6 @@ class Endpoint:
         """Whether it changes what the server holds, rather than reads it or steers the server."""
         return self.method != "GET" and not self.path.startswith(("/operations", "/config", "/multi_search"))
 
-
     @property
     def is_look(self) -> bool:
         """Whether it reads and does nothing else, for which no lock is taken."""
