@@ -24,6 +24,7 @@ from tests.shortcuts import (
     collect_garbage_seldom,
     compile_statements_once,
     leave_certificates_unread,
+    leave_the_collector_alone,
     look_for_no_cookies,
 )
 from tests.world import World
@@ -59,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not is_worker:
         # Beside the other workers, threads that wait for the next product of matrices only take their time.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    gc.set_threshold(20_000, 50, 100)  # While tests are collected, too.
+    collect_garbage_seldom()
     try:
         fault_seed()
     except ValueError:
@@ -115,7 +116,7 @@ def nothing_started(request: pytest.FixtureRequest) -> Iterator[None]:
 def shortcuts() -> Iterator[None]:
     """Of runs in this process, and in forks of it."""
     with pytest.MonkeyPatch.context() as patch:
-        collect_garbage_seldom(patch)
+        leave_the_collector_alone(patch)
         leave_certificates_unread(patch)
         look_for_no_cookies(patch)
         compile_statements_once(patch)

@@ -25,7 +25,7 @@ from pathlib import Path
 import pytest
 
 from tests.hurry import hurried
-from tests.shortcuts import collect_garbage_seldom, leave_certificates_unread
+from tests.shortcuts import collect_garbage_seldom, leave_certificates_unread, leave_the_collector_alone
 
 _HANGS_AFTER = 200.0
 """Seconds after which a run that does not end says where it is, and is ended."""
@@ -153,7 +153,8 @@ def _become(
         sys.argv = [module, *arguments]
         patch = pytest.MonkeyPatch()
         leave_certificates_unread(patch)
-        collect_garbage_seldom(patch)
+        leave_the_collector_alone(patch)
+        collect_garbage_seldom()
         if hurry:
             hurried()
         try:

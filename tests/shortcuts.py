@@ -19,13 +19,13 @@ from migration.ledger import database
 from migration.runtime import memory
 
 
-def collect_garbage_seldom(patch: pytest.MonkeyPatch) -> None:
-    """Or the collector looks, over and over, through all that packages and tests have made; during each run, too.
-
-    Nor does a run set aside for good, as it may in a process of its own, what there is when it has loaded: here that is
-    the garbage of those before it.
-    """
+def collect_garbage_seldom() -> None:
+    """Or the collector looks, over and over, through all that packages and tests have made."""
     gc.set_threshold(20_000, 50, 100)
+
+
+def leave_the_collector_alone(patch: pytest.MonkeyPatch) -> None:
+    """No run sets it, nor sets aside for good what is there, as it may in a process of its own: here it is garbage."""
     patch.setattr(memory, "loading", lambda: None)
 
 

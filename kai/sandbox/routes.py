@@ -30,7 +30,7 @@ class Endpoint:
 
     @property
     def is_look(self) -> bool:
-        """Whether it reads and does nothing else, for which no lock is taken."""
+        """Whether it reads and does nothing else, for which the store's lock is not taken."""
         return self.method == "GET" or self.path == "/multi_search"
 
 

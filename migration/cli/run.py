@@ -197,11 +197,11 @@ def run(options: MigrationOptions, log_format: LogFormat | None = None) -> int:
     """Preview or run a migration; returns the exit status. Whatever is refused has changed nothing."""
     from migration.cli.exits import answer, tell_result
     from migration.operations.migrate import migrate, preview
-    from migration.operations.runs import summary as report
+    from migration.operations.runs import summary
 
     def lay_out(plan: Plan, console: Console) -> None:
-        report.banner(console, plan)
-        report.preview(console, plan)
+        summary.banner(console, plan)
+        summary.preview(console, plan)
 
     invocation = Invocation(options.env_file, options.verbose, log_format=log_format)
     if options.dry_run:

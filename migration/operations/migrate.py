@@ -21,7 +21,7 @@ from migration.operations.batches import told_of_batches
 from migration.operations.models.fewer_dimensions import offer_cuts
 from migration.operations.models.same_model import disown, recognise
 from migration.operations.reports.run_report import report_run
-from migration.operations.runs import summary as report
+from migration.operations.runs import summary
 from migration.operations.runs.checks import TARGET, check_run, record_verdict, told, told_wrong
 from migration.operations.runs.execute import execute, running, unfinished
 from migration.operations.runs.follow import follow
@@ -168,7 +168,7 @@ def _run(session: Session, plan: Plan) -> RunResult:
 
         def begin() -> RunRecord:
             nonlocal before_it
-            report.banner(session.console, same.told(plan))
+            summary.banner(session.console, same.told(plan))
             model = register_model(ledger, embedding, same.server, same.digest)
             if (before_it := _earlier(session, ledger, plan)) is not None:
                 return ledger.resume_run(before_it.id, call=call, **provider)
